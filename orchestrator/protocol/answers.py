@@ -1,0 +1,137 @@
+"""What a call asks of Tier B or C, and what comes back: the contract between core and tiers.
+
+A tier that answers is anything with ``answer(request) -> async iterator of AnswerEvent``. It is given a
+snapshot, never the live conversation, and may vanish at any byte. Cancelling is closing the iterator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from orchestrator.protocol.audio import AudioFormat, Float32
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something said or written. `cut_off`: the caller heard no more than `text` of a longer answer."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+    cut_off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    call_id: str
+    name: str
+    arguments: str
+    """A JSON object as text, as on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    call_id: str
+    output: str
+
+
+HistoryItem = Message | ToolCall | ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRequest:
+    """One answer to give. `history` ends with what is to be answered: a user message or a tool result."""
+
+    answer_id: str
+    history: tuple[HistoryItem, ...]
+    instructions: str = ""
+    tools: tuple[dict[str, Any], ...] = ()
+    """Function tools in the Realtime shape: ``{"type": "function", "name", "description", "parameters"}``."""
+    tool_choice: str | dict[str, Any] = "auto"
+    speak: bool = True
+    """False: text only, no audio is wanted."""
+    format: AudioFormat = AudioFormat.PCM
+    """Audio is to come back as bytes of this format."""
+    voice: str = "marin"
+    """The Realtime voice in use; the engine picks its nearest."""
+    speed: float = 1.0
+    language: str = "en"
+    max_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next words, at the moment their audio follows (or, with `speak` off, when they are known)."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AudioDelta:
+    """The next audio, in the request's format; at most 200 ms in one."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallReady:
+    """The answer asks for a tool. The call decides who runs it."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredBy:
+    """Which tier and rung the audio that follows comes from, where that differs from the call's own tier."""
+
+    tier: str
+    rung: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is complete. Costs in integer nano-dollars."""
+
+    cost_nanodollars: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    rung: str = ""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Latency of each part in seconds (``agent_first_token``, ``tts_first_audio``, …)."""
+    end_call: bool = False
+    """The answer was a goodbye: the call may end once it was heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The answer cannot be completed; `cause` is a short id, `message` is for people and holds no secret."""
+
+    cause: str
+    message: str
+
+
+AnswerEvent = TextDelta | AudioDelta | ToolCallReady | AnsweredBy | Finished | Failed
+
+
+class Answerer(Protocol):
+    """Tier B or C."""
+
+    def answer(self, request: AnswerRequest) -> AsyncIterator[AnswerEvent]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was said. `text` is empty where nothing intelligible was. `seconds` is the audio's length."""
+
+    text: str
+    seconds: float
+    language: str = "en"
+
+
+class Transcriber(Protocol):
+    async def transcribe(self, audio: Float32, language: str | None = None) -> Transcript:
+        """`audio` is 16 kHz mono float32 in [-1, 1]."""
+        ...
