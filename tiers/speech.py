@@ -1,4 +1,4 @@
-"""The port that every text-to-speech engine fills, shared by the pipeline (Tier B) and the prompts (Tier C)."""
+"""The port that every text-to-speech engine fills; the pipeline (B) and the prompts (C) both speak through it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orchestrator.protocol.audio import Pcm16
 
 
 class SpeechFailed(Exception):
-    """An engine could not say the text. The message is for people: what was asked, what went wrong, no secret."""
+    """An engine could not say the text. The message is for people and holds no secret."""
 
 
 class Speech(Protocol):
