@@ -46,6 +46,14 @@ class ModelMissing(ModelError):
         )
 
 
+class FetchFailed(ModelError):
+    """Weights could not be fetched. What was complete before is untouched."""
+
+
+class Corrupt(FetchFailed):
+    """What was fetched is not what it should be; it was thrown away."""
+
+
 class VoicesSource(StrEnum):
     """Where the Kokoro voices came from. `FALLBACK` has Japanese voices only; the others have all of them."""
 
