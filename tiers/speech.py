@@ -1,4 +1,4 @@
-"""The port that every text-to-speech engine fills; the pipeline (B) and the prompts (C) both speak through it."""
+"""The port that every text-to-speech engine fills: the pipeline (B) and the prompts (C) speak through it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,240 @@
+"""The fixed prompts: names, languages, templates with typed variables, and clear errors for wrong ones."""
+
+from __future__ import annotations
+
+import string
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tiers.prompts import variables as kinds
+from tiers.prompts.speakable import SPEAKABLE, Spoken
+from tiers.prompts.variables import Variable
+
+BUILT_IN = Path(__file__).with_name("catalogue.toml")
+DEFAULT_LANGUAGE = "en"
+SHOWN = 60
+"""Characters of a wrong value that an error repeats."""
+
+
+class PromptError(Exception):
+    """A prompt that cannot be said; the message is for people."""
+
+
+class CatalogueInvalid(PromptError):
+    """A catalogue file is wrong: which file, which prompt, what is expected there."""
+
+
+class UnknownPrompt(PromptError):
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"there is no prompt {name!r}; there are {', '.join(known)}")
+
+
+class UnknownLanguage(PromptError):
+    def __init__(self, name: str, language: str, known: list[str]) -> None:
+        super().__init__(f"prompt {name} is not written in {language!r}; it is in {', '.join(known)}")
+
+
+class Problem(Enum):
+    MISSING = "missing"
+    UNKNOWN = "unknown"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class VariableError:
+    """What is wrong with one variable: what its prompt expects there, and what came (shortened)."""
+
+    variable: str
+    problem: Problem
+    expected: str
+    got: str
+
+    def __str__(self) -> str:
+        return f"{self.variable} ({self.problem.value}): expected {self.expected}, got {self.got}"
+
+
+class VariablesInvalid(PromptError):
+    """Every variable that is missing, unknown or not of its type, at once in `errors`."""
+
+    def __init__(self, prompt: str, errors: tuple[VariableError, ...]) -> None:
+        super().__init__(f"prompt {prompt}: " + "; ".join(map(str, errors)))
+        self.prompt = prompt
+        self.errors = errors
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A prompt with its variables filled in: `text` for a transcript, `spoken` for an engine."""
+
+    name: str
+    language: str
+    text: str
+    spoken: str
+
+
+class Prompt(BaseModel):
+    """One prompt as a catalogue file declares it. `text` is a template per language."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    description: str = ""
+    bridge: bool = False
+    text: dict[str, str] = Field(min_length=1)
+    variables: dict[str, Variable] = Field(default_factory=dict)
+
+
+class Catalogue:
+    """Prompts by name. `Catalogue.load` reads the built-in ones and an operator's files over them."""
+
+    def __init__(self, prompts: Mapping[str, Prompt]) -> None:
+        self._prompts = dict(prompts)
+
+    @classmethod
+    def load(cls, *paths: Path) -> Catalogue:
+        """Built-in prompts, then each file's tables merged over them: a key given again replaces the old.
+
+        A file can add prompts, translate or reword the built-in ones, and change the limits of a variable.
+        """
+        tables = _read(BUILT_IN)
+        own = {name: set(table.get("variables", {})) for name, table in tables.items()}
+        for path in paths:
+            tables = _merged(tables, _read(path))
+        prompts = {name: _parse(name, table) for name, table in tables.items()}
+        for name, variables in own.items():
+            if extra := prompts[name].variables.keys() - variables:
+                raise CatalogueInvalid(
+                    f"prompt {name}: {', '.join(sorted(extra))} cannot be added, because calls use this "
+                    f"prompt with {', '.join(sorted(variables)) or 'no variables'}; name yours otherwise"
+                )
+        return cls(prompts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._prompts)
+
+    def __getitem__(self, name: str) -> Prompt:
+        if name not in self._prompts:
+            raise UnknownPrompt(name, list(self._prompts))
+        return self._prompts[name]
+
+    def constant(self) -> Iterator[Line]:
+        """Every prompt that needs no variables, in each of its languages; the bridges first."""
+        for name in sorted(self._prompts, key=lambda name: not self._prompts[name].bridge):
+            if not self._prompts[name].variables:
+                for language in self._prompts[name].text:
+                    yield self.fill(name, {}, language)
+
+    def nearest(self, name: str, language: str) -> str:
+        """The language to say a prompt in to a speaker of `language`: itself, de for de-AT, else English."""
+        text = self[name].text
+        for candidate in (language, _base(language), DEFAULT_LANGUAGE):
+            if candidate in text:
+                return candidate
+        return next(iter(text))
+
+    def fill(
+        self, name: str, variables: Mapping[str, object] | None = None, language: str = DEFAULT_LANGUAGE
+    ) -> Line:
+        """The prompt with `variables` in it; raises a `PromptError` that says all that is wrong with them."""
+        prompt, given = self[name], variables or {}
+        if language not in prompt.text:
+            if _base(language) not in prompt.text:
+                raise UnknownLanguage(name, language, list(prompt.text))
+            language = _base(language)
+        said = _say_all(name, prompt, given, language)
+        template = prompt.text[language]
+        return Line(
+            name,
+            language,
+            template.format_map({key: value.text for key, value in said.items()}),
+            template.format_map({key: value.words for key, value in said.items()}),
+        )
+
+
+def _say_all(name: str, prompt: Prompt, given: Mapping[str, object], language: str) -> dict[str, Spoken]:
+    said: dict[str, Spoken] = {}
+    errors = []
+    for key, kind in prompt.variables.items():
+        if key not in given:
+            errors.append(VariableError(key, Problem.MISSING, kind.expected(language), "nothing"))
+            continue
+        try:
+            said[key] = kind.say(given[key], SPEAKABLE[_base(language)], language)
+        except ValueError:
+            errors.append(VariableError(key, Problem.INVALID, kind.expected(language), _shown(given[key])))
+    known = f"only {', '.join(prompt.variables)}" if prompt.variables else "no variables"
+    for key in sorted(given.keys() - prompt.variables.keys()):
+        errors.append(VariableError(_shortened(key), Problem.UNKNOWN, known, _shown(given[key])))
+    if errors:
+        raise VariablesInvalid(name, tuple(errors))
+    return said
+
+
+def _base(language: str) -> str:
+    return language.partition("-")[0].lower()
+
+
+def _shown(value: object) -> str:
+    return _shortened(repr(value))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CatalogueInvalid(f"cannot read the prompt catalogue {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CatalogueInvalid(f"the prompt catalogue {path} is not TOML: {error}") from error
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _parse(name: str, table: Any) -> Prompt:
+    try:
+        prompt = Prompt.model_validate(table)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or 'table'}: {problem['msg']}" for problem in error.errors()
+        )
+        raise CatalogueInvalid(f"prompt {name}: {problems}") from error
+    for language, template in prompt.text.items():
+        _check_template(f"prompt {name}, text.{language}", template, prompt, language)
+    return prompt
+
+
+def _check_template(where: str, template: str, prompt: Prompt, language: str) -> None:
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise CatalogueInvalid(f"{where}: {error}; write a variable as {{name}}") from error
+    fields = [field for _, field, _, _ in parts if field is not None]
+    plain = all(not spec and not conversion for _, _, spec, conversion in parts)
+    if unknown := [field for field in fields if field not in prompt.variables]:
+        raise CatalogueInvalid(f"{where}: {unknown[0]!r} is not among its variables")
+    if not plain:
+        raise CatalogueInvalid(
+            f"{where}: variables take no format here; their type decides how they are said"
+        )
+    if not any(char.isalnum() for char in template):
+        raise CatalogueInvalid(f"{where}: there is nothing to say in it")
+    if prompt.variables and _base(language) not in SPEAKABLE:
+        known = ", ".join(SPEAKABLE)
+        raise CatalogueInvalid(f"{where}: variables can be said in {known} only, not in {language!r}")
+    for variable, kind in prompt.variables.items():
+        if isinstance(kind, kinds.Enum) and language not in kind.wording:
+            raise CatalogueInvalid(f"{where}: variable {variable} has no wording.{language}")
