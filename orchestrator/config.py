@@ -1,0 +1,585 @@
+"""Every setting of the orchestrator: its name, default and meaning, and how it is read and checked.
+
+Settings come from one TOML file (``--config`` or ``ORCHESTRATOR_CONFIG``), then from environment variables,
+which win. Every setting ``section.field`` is ``ORCHESTRATOR_SECTION__FIELD`` in the environment; `WELL_KNOWN`
+names the few that have a shorter name as well. Anything wrong raises `SettingsError`, which says what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import ipaddress
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings import SettingsError as _UndecodableVariable
+
+from orchestrator.core.budget import BudgetState
+from orchestrator.core.health import BreakerPolicy
+from orchestrator.core.prices import ModelPrice, PriceTable, nanodollars, price_remedy
+from orchestrator.core.routing import ONE_WAY_PURPOSES
+
+PREFIX = "ORCHESTRATOR_"
+CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
+WELL_KNOWN = {
+    "OPENAI_API_KEY": "openai.api_key",
+    "OPENAI_BASE_URL": "openai.base_url",
+    "CARTESIA_API_KEY": "cartesia.api_key",
+    "CARTESIA_BASE_URL": "cartesia.base_url",
+    "REDIS_URL": "redis.url",
+    "ORCHESTRATOR_API_KEY": "server.api_key",
+    "ORCHESTRATOR_AGENT_MODEL": "tier_b.agent_model",
+    "ORCHESTRATOR_MODELS": "models.dir",
+}
+"""Environment variables that stand for a setting beside its ``ORCHESTRATOR_SECTION__FIELD``, which wins."""
+
+OPENAI_BASE_URL = "https://api.openai.com/v1"
+
+
+class SettingsError(ValueError):
+    """The settings cannot be used. One line per problem: the setting, where it came from, what to do."""
+
+
+def _base_url(value: str) -> str:
+    """An http(s) base that ends in /v1, without the trailing slash."""
+    url = urlsplit(value.rstrip("/"))
+    if url.scheme in ("ws", "wss"):
+        raise PydanticCustomError(
+            "base_url",
+            "expected an http:// or https:// address; write {scheme}:// (the WebSocket one is derived)",
+            {"scheme": url.scheme.replace("ws", "http")},
+        )
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise PydanticCustomError("base_url", "expected an address like " + OPENAI_BASE_URL)
+    if url.username or url.password:
+        raise PydanticCustomError(
+            "base_url_secret", "an address carries no user or password; use the api_key setting"
+        )
+    if not url.path.endswith("/v1") or url.query or url.fragment:
+        raise PydanticCustomError("base_url", "expected an address that ends in /v1, like " + OPENAI_BASE_URL)
+    return url.geturl()
+
+
+def _http_url(value: str) -> str:
+    url = urlsplit(value.rstrip("/"))
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise PydanticCustomError("http_url", "expected an http:// or https:// address")
+    return url.geturl()
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    if urlsplit(value.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
+        raise PydanticCustomError(
+            "redis_url",
+            "expected redis://host:6379/0, rediss://… (TLS) or unix:///path; remove it to run without Redis",
+        )
+    return value
+
+
+def _comma_separated(value: Any) -> Any:
+    """Lists may be written ``a,b`` in the environment, or as JSON."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(Section):
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65_535)
+    """0 takes a free port."""
+    api_key: SecretStr | None = None
+    """What clients and operators have to present. Without it only this machine is served."""
+    max_message_bytes: PositiveInt = 16 * 1024 * 1024
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    events_path: Path | None = None
+    """A file that gets one JSON line for every event of every call."""
+    allowed_origins: Names = ()
+    """Web origins (https://app.example.com) whose pages may connect."""
+
+
+class OpenAI(Section):
+    api_key: SecretStr | None = None
+    base_url: BaseUrl = OPENAI_BASE_URL
+
+
+class TierA(Section):
+    enabled: bool = True
+    rungs: Names = Field(("gpt-realtime-2.1",), min_length=1)
+    """Realtime models in order of preference; the first is used."""
+    transcription_model: str | None = "gpt-transcribe"
+    """What writes down the caller's words in Tier A; "" asks for none."""
+    max_output_tokens: int = Field(4096, ge=1, le=4096)
+    ping_interval_s: PositiveFloat = 5.0
+    ping_timeout_s: PositiveFloat = 5.0
+
+
+SIMPLER_SERVICE = (
+    "You are the stand-in of a voice service that is having trouble. You can do less than usual: "
+    "if you are not sure, say so plainly and offer a call back or a person."
+)
+
+
+class TierB(Section):
+    agent_model: str | None = None
+    """A LiteLLM model name, like openai/gpt-5.4-mini. None is the embedded model."""
+    agent_base_url: HttpUrl | None = None
+    agent_api_key: SecretStr | None = None
+    agent_timeout_s: PositiveFloat = 8.0
+    stt_base_url: HttpUrl | None = None
+    """An OpenAI-compatible transcription server. None is the local Whisper."""
+    stt_model: str | None = None
+    stt_api_key: SecretStr | None = None
+    stt_usd_per_minute: NonNegativeFloat | None = None
+    """US dollars per minute that `stt_base_url` costs; 0 for your own."""
+    tts_base_url: HttpUrl | None = None
+    """An OpenAI-compatible speech server, used with `speech = "endpoint"`."""
+    tts_model: str | None = None
+    tts_api_key: SecretStr | None = None
+    tts_usd_per_character: NonNegativeFloat | None = None
+    """US dollars per character that `tts_base_url` costs; 0 for your own."""
+    speech: Literal["auto", "kokoro", "kokoro-torch", "cartesia", "endpoint"] = "auto"
+    """auto: cartesia where its key is set, else kokoro."""
+    voice: str = ""
+    """The engine's own voice name; "" takes the one nearest to the session's."""
+    instructions: str = SIMPLER_SERVICE
+    """Added to the session's instructions, so that the stand-in does not promise what it cannot do."""
+    threads: PositiveInt = 1
+    """Threads of each local model."""
+
+
+class TierC(Section):
+    catalogue: Path | None = None
+    """A TOML file with more prompts, or other words for the built-in ones."""
+    bridge: str = "one_moment"
+    bridge_after_ms: int = Field(0, ge=0)
+    one_way_purposes: Names = tuple(sorted(ONE_WAY_PURPOSES))
+    """Purposes of calls that only say something; they are always Tier C."""
+
+
+class Cartesia(Section):
+    api_key: SecretStr | None = None
+    base_url: HttpUrl = "https://api.cartesia.ai"
+    model: str = "sonic-3.5"
+    voice: str = "6ccbfb76-1fc6-48f7-b71d-91ac6298247b"
+    """A voice id of your Cartesia account or library."""
+    usd_per_character: NonNegativeFloat = 0.00005
+    """One credit per character at $50 per million, the dearest of the usual plans."""
+
+
+class Models(Section):
+    dir: Path | None = None
+    """Where the weights of the local models are. None is the user's cache folder."""
+    source: Literal["registry", "hub"] = "registry"
+
+
+class Redis(Section):
+    url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
+    """None keeps shared state in this process: right for one machine."""
+    timeout_s: PositiveFloat = 0.1
+    """How long one command may take before Redis counts as away."""
+
+
+class Cache(Section):
+    dir: Path | None = None
+    memory_mb: PositiveInt = 64
+
+
+class Deadlines(Section):
+    """Seconds without which a provider counts as failing."""
+
+    session_s: PositiveFloat = 1.0
+    response_s: PositiveFloat = 1.0
+    first_audio_s: PositiveFloat = 1.0
+    next_audio_s: PositiveFloat = 0.25
+
+
+class Breaker(Section):
+    failures: PositiveInt = 2
+    window_s: PositiveFloat = 30.0
+    probe_after_s: PositiveFloat = 1.0
+    probe_max_s: PositiveFloat = 30.0
+    probe_timeout_s: PositiveFloat = 2.0
+
+    def policy(self) -> BreakerPolicy:
+        return BreakerPolicy(self.failures, self.window_s, self.probe_after_s, self.probe_max_s)
+
+
+class Promotion(Section):
+    mode: Literal["never", "next_turn"] = "next_turn"
+    quiet_s: NonNegativeFloat = 1.0
+    min_interval_s: NonNegativeFloat = 5.0
+
+
+class Bucket(Section):
+    usd_per_day: NonNegativeFloat
+
+
+class Budget(Section):
+    call_usd: NonNegativeFloat = 2.00
+    buckets: dict[str, Bucket] = Field(default_factory=dict)
+    """Budgets shared by many calls. A bucket that is not named here has no cap."""
+    default_bucket: str = "default"
+
+    @property
+    def call_nanodollars(self) -> int:
+        return nanodollars(self.call_usd)
+
+    def bucket_nanodollars(self, name: str) -> int | None:
+        """A bucket's cap per day; None where it has none."""
+        bucket = self.buckets.get(name)
+        return None if bucket is None else nanodollars(bucket.usd_per_day)
+
+    def state(self, call_spent: int, bucket: str, bucket_spent: int) -> BudgetState:
+        return BudgetState(call_spent, self.call_nanodollars, bucket_spent, self.bucket_nanodollars(bucket))
+
+
+class Price(Section):
+    """US dollars per million tokens, or per minute of audio. What is left out keeps its published value."""
+
+    audio_in: NonNegativeFloat | None = None
+    audio_cached: NonNegativeFloat | None = None
+    audio_out: NonNegativeFloat | None = None
+    text_in: NonNegativeFloat | None = None
+    text_cached: NonNegativeFloat | None = None
+    text_out: NonNegativeFloat | None = None
+    image_in: NonNegativeFloat | None = None
+    image_cached: NonNegativeFloat | None = None
+    per_minute: NonNegativeFloat | None = None
+
+
+_config_file: ContextVar[Path | None] = ContextVar("config_file", default=None)
+
+
+class Settings(BaseSettings):
+    """All sections. ``Settings()`` reads the environment; `load_settings` adds the file and readable errors."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    server: Server = Server()
+    openai: OpenAI = OpenAI()
+    tier_a: TierA = TierA()
+    tier_b: TierB = TierB()
+    tier_c: TierC = TierC()
+    cartesia: Cartesia = Cartesia()
+    models: Models = Models()
+    redis: Redis = Redis()
+    cache: Cache = Cache()
+    deadlines: Deadlines = Deadlines()
+    breaker: Breaker = Breaker()
+    promotion: Promotion = Promotion()
+    budget: Budget = Budget()
+    prices: dict[str, Price] = Field(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (
+            init_settings,
+            _Environment(settings_cls),
+            TomlConfigSettingsSource(settings_cls, _config_file.get()),
+        )
+
+    @model_validator(mode="after")
+    def _usable_together(self) -> Settings:
+        for setting, problem in _problems(self):
+            raise PydanticCustomError("setting", "{problem}", {"setting": setting, "problem": problem})
+        return self
+
+    def realtime_url(self, model: str) -> str:
+        """The provider's WebSocket address for `model`."""
+        scheme, _, rest = self.openai.base_url.partition("://")
+        return f"{scheme.replace('http', 'ws')}://{rest}/realtime?model={quote(model, safe='')}"
+
+    def speech_engine(self) -> Literal["kokoro", "kokoro-torch", "cartesia", "endpoint"]:
+        """The speech engine of Tier B, with "auto" resolved."""
+        if self.tier_b.speech == "auto":
+            return "cartesia" if self.cartesia.api_key else "kokoro"
+        return self.tier_b.speech
+
+    def price_table(self) -> PriceTable:
+        """The published prices with this configuration's own on top."""
+        published = PriceTable()
+        return PriceTable(
+            {
+                model: _merged(published[model] if model in published else ModelPrice(), price)
+                for model, price in self.prices.items()
+            }
+        )
+
+
+def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
+    """Settings from `path` (else the file ``ORCHESTRATOR_CONFIG`` names), the environment and `overrides`.
+
+    An override is ``section__field=value`` and wins over everything; one that is None is left out.
+    """
+    path = path or (Path(named) if (named := os.environ.get(CONFIG_VARIABLE)) else None)
+    given: dict[str, Any] = {}
+    for name, value in overrides.items():
+        section, _, field = name.partition("__")
+        if value is not None:
+            given.setdefault(section, {})[field] = value
+    in_file = _read_toml(path) if path else {}
+    token = _config_file.set(path)
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = [_explain(detail, in_file, path, given) for detail in error.errors(include_url=False)]
+        raise SettingsError("\n".join(problems)) from None
+    except _UndecodableVariable as error:
+        name = str(error).partition('"')[2].partition('"')[0]
+        raise SettingsError(
+            f"{variable_for(name)}: expected JSON; correct it, or give its fields one by one"
+        ) from None
+    finally:
+        _config_file.reset(token)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or host name can only mean this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def variable_for(setting: str) -> str:
+    """The environment variable of ``section.field``."""
+    return PREFIX + setting.replace(".", "__").upper()
+
+
+def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
+    """What pydantic cannot see: settings that are each fine and do not work together."""
+    server, tier_a, tier_b = settings.server, settings.tier_a, settings.tier_b
+    if server.api_key is None and not is_loopback(server.host):
+        yield (
+            "server.host",
+            "anybody who reaches this address could use it; set server.api_key (ORCHESTRATOR_API_KEY) "
+            "to what clients have to present, or serve 127.0.0.1",
+        )
+    prices = settings.price_table()
+    if tier_a.enabled:
+        for setting, model in (
+            *(("tier_a.rungs", model) for model in tier_a.rungs),
+            ("tier_a.transcription_model", tier_a.transcription_model),
+        ):
+            if model and model not in prices:
+                yield setting, f"the model {model!r} has no price; {price_remedy(model)}"
+    if (
+        tier_b.agent_model
+        and tier_b.agent_model not in settings.prices
+        and not _known_text_model(tier_b.agent_model)
+    ):
+        yield (
+            "tier_b.agent_model",
+            f"the model {tier_b.agent_model!r} has no price; {price_remedy(tier_b.agent_model)} "
+            "(text_in and text_out in US dollars per million tokens; 0 for your own server)",
+        )
+    yield from _speech_problems(settings)
+
+
+def _speech_problems(settings: Settings) -> Iterator[tuple[str, str]]:
+    tier_b = settings.tier_b
+    if tier_b.agent_base_url and not tier_b.agent_model:
+        yield "tier_b.agent_base_url", "an address without a model; set tier_b.agent_model too"
+    if tier_b.speech == "cartesia" and settings.cartesia.api_key is None:
+        yield "tier_b.speech", "cartesia needs a key; set CARTESIA_API_KEY, or choose auto or kokoro"
+    if tier_b.speech == "endpoint":
+        for field in ("tts_base_url", "tts_model", "tts_usd_per_character"):
+            if getattr(tier_b, field) is None:
+                yield "tier_b.speech", f"endpoint needs tier_b.{field}; set it, or choose auto or kokoro"
+    elif tier_b.tts_base_url:
+        yield (
+            "tier_b.tts_base_url",
+            f'not used while tier_b.speech is {tier_b.speech!r}; set that to "endpoint"',
+        )
+    if tier_b.stt_base_url:
+        for field in ("stt_model", "stt_usd_per_minute"):
+            if getattr(tier_b, field) is None:
+                yield "tier_b.stt_base_url", f"a transcription server needs tier_b.{field} too"
+    elif tier_b.stt_model:
+        yield (
+            "tier_b.stt_model",
+            "a model without a server; set tier_b.stt_base_url, or remove it for the local Whisper",
+        )
+
+
+@cache
+def _text_models() -> frozenset[str]:
+    """The models LiteLLM can price, from the map in its package: importing LiteLLM itself takes seconds."""
+    spec = importlib.util.find_spec("litellm")
+    if spec is None or spec.origin is None:
+        return frozenset()
+    path = Path(spec.origin).parent / "model_prices_and_context_window_backup.json"
+    return frozenset(json.loads(path.read_bytes()))
+
+
+def _known_text_model(model: str) -> bool:
+    """LiteLLM knows "openai/gpt-x" as "gpt-x", others with their provider."""
+    known = _text_models()
+    return model in known or model.partition("/")[2] in known
+
+
+def _merged(published: ModelPrice, price: Price) -> ModelPrice:
+    given = price.model_dump(exclude_none=True)
+    return ModelPrice(**{name: given.get(name, getattr(published, name)) for name in Price.model_fields})
+
+
+class _Environment(EnvSettingsSource):
+    """``ORCHESTRATOR_SECTION__FIELD`` and the well-known names; nothing else of the environment is looked at.
+
+    Names without ``__`` that only look like ours (Kubernetes makes ORCHESTRATOR_PORT for a service called
+    orchestrator) are left alone; an unknown one with it is a typing error.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        self.env_vars = {variable.lower(): os.environ[name] for variable, name in _variables().items()}
+
+    def __call__(self) -> dict[str, Any]:
+        found = super().__call__()
+        for variable, name in _variables().items():
+            section = variable.removeprefix(PREFIX).partition("__")[0].lower()
+            if section not in Settings.model_fields:
+                found[section] = {"": name}
+        return found
+
+
+def _variables() -> dict[str, str]:
+    """The canonical variable of every setting in the environment, and the name it really has there."""
+    found: dict[str, str] = {}
+    for name, setting in WELL_KNOWN.items():
+        if os.environ.get(name):
+            found[variable_for(setting)] = name
+    for name, value in os.environ.items():
+        canonical = name.upper()
+        if not value or not canonical.startswith(PREFIX) or canonical in WELL_KNOWN:
+            continue
+        # A whole section may be given as a JSON object, which is the only way to write a model's name.
+        section_name = canonical.removeprefix(PREFIX).lower()
+        if "__" in section_name or (section_name in Settings.model_fields and value.lstrip().startswith("{")):
+            found[canonical] = name
+    return found
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(
+            f"{path}: no such configuration file; point --config (or {CONFIG_VARIABLE}) to one, or drop it"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: the configuration file cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}; correct that line") from None
+
+
+def _explain(
+    detail: ErrorDetails, in_file: Mapping[str, Any], path: Path | None, given: Mapping[str, Any]
+) -> str:
+    """One problem as a line: the setting and its origin, what is wrong, the value where it is no secret."""
+    context = detail.get("ctx", {})
+    setting = context.get("setting") or ".".join(str(part) for part in detail["loc"])
+    origin = _origin(setting, in_file, path, given)
+    where = f"{setting} ({origin})" if origin else setting
+    if detail["type"] == "extra_forbidden":
+        return f"{where}: there is no such setting{_did_you_mean(setting)}"
+    message = detail["msg"].replace("Input should be", "expected", 1)
+    value = detail["input"]
+    if isinstance(value, str | int | float) and not _is_secret(setting) and "secret" not in detail["type"]:
+        message += f", not {value!r}"
+    return f"{where}: {message}"
+
+
+def _origin(setting: str, in_file: Mapping[str, Any], path: Path | None, given: Mapping[str, Any]) -> str:
+    section, _, field = setting.partition(".")
+    if field.partition(".")[0] in given.get(section, {}):
+        return f"--{field.replace('_', '-')}"
+    variables = _variables()
+    for variable in (variable_for(setting), variable_for(section)):
+        if variable in variables:
+            return variables[variable]
+        if not field and (inside := [v for v in variables if v.startswith(variable + "__")]):
+            return variables[inside[0]]
+    value: Any = in_file
+    for part in setting.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return f"default; {variable_for(setting)} sets it" if field else ""
+        value = value[part]
+    return str(path)
+
+
+def _is_secret(setting: str) -> bool:
+    return setting.endswith("api_key") or setting == "redis.url"
+
+
+def _did_you_mean(setting: str) -> str:
+    known = list(_known_settings())
+    close = difflib.get_close_matches(setting, known, n=1, cutoff=0.6)
+    if not close:
+        section = setting.partition(".")[0]
+        siblings = [name for name in known if name.startswith(section + ".")]
+        return (
+            f"; {section} has {', '.join(siblings)}"
+            if siblings
+            else f"; sections are {', '.join(Settings.model_fields)}"
+        )
+    return f"; did you mean {close[0]}?"
+
+
+def _known_settings() -> Iterator[str]:
+    for section, info in Settings.model_fields.items():
+        yield section
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from (f"{section}.{field}" for field in info.annotation.model_fields)

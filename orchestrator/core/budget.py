@@ -1,0 +1,73 @@
+"""What a call may spend and has spent, in integer nano-dollars.
+
+A `CallBudget` belongs to one call. A bucket's balance is shared by many calls and replicas and therefore kept
+by the store; what the router needs of it is in `BudgetState`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class CallBudget:
+    """One call's cap, and what it has spent and reserved. A cap of None means no cap."""
+
+    cap: int | None
+    spent: int = 0
+    reserved: int = 0
+
+    def __post_init__(self) -> None:
+        if self.cap is not None and self.cap < 0:
+            raise ValueError(f"a call's cap is 0 or more nano-dollars, not {self.cap}; use None for no cap")
+
+    @property
+    def remaining(self) -> int | None:
+        """What may still be spent or reserved; never negative; None where there is no cap."""
+        return None if self.cap is None else max(0, self.cap - self.spent - self.reserved)
+
+    @property
+    def exhausted(self) -> bool:
+        """Nothing that costs money may start any more."""
+        return self.remaining == 0
+
+    def spend(self, amount: int) -> None:
+        """Money that is gone. It counts even past the cap: the bill has arrived."""
+        self.spent += _not_negative(amount)
+
+    def reserve(self, amount: int) -> bool:
+        """Sets `amount` aside for something about to start; False, and nothing set aside, if it is too much."""
+        if self.remaining is not None and _not_negative(amount) > self.remaining:
+            return False
+        self.reserved += _not_negative(amount)
+        return True
+
+    def settle(self, reserved: int, spent: int) -> None:
+        """Ends a reservation of `reserved` with what it really cost."""
+        self.reserved = max(0, self.reserved - _not_negative(reserved))
+        self.spend(spent)
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """What the router knows of the money: the call's and its bucket's. A cap of None means no cap."""
+
+    call_spent: int = 0
+    call_cap: int | None = None
+    bucket_spent: int = 0
+    bucket_cap: int | None = None
+
+    @property
+    def spent_up(self) -> str | None:
+        """ "call" or "bucket", whichever has nothing left; None while there is money."""
+        if self.call_cap is not None and self.call_spent >= self.call_cap:
+            return "call"
+        if self.bucket_cap is not None and self.bucket_spent >= self.bucket_cap:
+            return "bucket"
+        return None
+
+
+def _not_negative(amount: int) -> int:
+    if amount < 0:
+        raise ValueError(f"an amount is 0 or more nano-dollars, not {amount}")
+    return amount

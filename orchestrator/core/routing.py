@@ -1,0 +1,225 @@
+"""Which tier and rung a call is to use: a pure function of what is known, in microseconds.
+
+Every rung is looked at in order of preference and passed over for the first of these that excludes it: hard
+cap (money), then policy, then an operator's override, then health. The first rung that nothing excludes is
+chosen, and the decision says which of them decided and why each other rung was not chosen. An override is above
+a breaker, yet it cannot choose what a cap or a policy excludes or what is not there at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.core.budget import BudgetState
+from orchestrator.core.overrides import Override, Tier, choose_override
+
+ONE_WAY_PURPOSES = frozenset({"notification", "order_status_notice", "queue_update", "post_call_summary"})
+"""Purposes that say something and want no answer."""
+
+
+class DecidedBy(StrEnum):
+    HARD_CAP = "hard_cap"
+    POLICY = "policy"
+    OVERRIDE = "override"
+    HEALTH = "health"
+    DEFAULT = "default"
+
+
+class Reason(StrEnum):
+    """Why a rung was chosen or passed over."""
+
+    DEFAULT = "default"
+    BUDGET_SPENT = "budget_spent"
+    NO_PROVIDER_KEY = "no_provider_key"
+    NOT_READY = "not_ready"
+    TIER_DISABLED = "tier_disabled"
+    ONE_WAY_PURPOSE = "one_way_purpose"
+    NO_PROMOTION = "no_promotion"
+    OVERRIDE = "override"
+    BREAKER_OPEN = "breaker_open"
+    NOT_PREFERRED = "not_preferred"
+    LAST_RESORT = "last_resort"
+    NOTHING_READY = "nothing_ready"
+
+
+_DECIDES = {
+    Reason.BUDGET_SPENT: DecidedBy.HARD_CAP,
+    Reason.NO_PROVIDER_KEY: DecidedBy.HEALTH,
+    Reason.NOT_READY: DecidedBy.HEALTH,
+    Reason.TIER_DISABLED: DecidedBy.POLICY,
+    Reason.ONE_WAY_PURPOSE: DecidedBy.POLICY,
+    Reason.NO_PROMOTION: DecidedBy.POLICY,
+    Reason.OVERRIDE: DecidedBy.OVERRIDE,
+    Reason.BREAKER_OPEN: DecidedBy.HEALTH,
+}
+
+
+_NO_CAPS = BudgetState()
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One rung as the router sees it. `missing` says why it cannot be used at all, None if it can."""
+
+    tier: Tier
+    name: str
+    paid: bool = False
+    usd_per_minute: float = 0.0
+    missing: Reason | None = None
+    breaker_open: bool = False
+    cause: str = ""
+    """Why the breaker is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRequest:
+    """A call, or one to come. `current` is the tier it is in, None for a new one."""
+
+    call_id: str = ""
+    user: str = ""
+    purpose: str = "conversation"
+    transport: str = "websocket"
+    bucket: str = "default"
+    allowed_tools: tuple[str, ...] = ()
+    current: Tier | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that a decision is made from. `rungs` are in order of preference: A's, then B's, then C's."""
+
+    rungs: Sequence[Rung]
+    overrides: Sequence[Override] = ()
+    budget: BudgetState = _NO_CAPS
+    one_way_purposes: frozenset[str] = ONE_WAY_PURPOSES
+    promote: bool = True
+    """Whether a call may move to a better tier than its current one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A rung that was not chosen, and why."""
+
+    tier: Tier
+    rung: str
+    passed_over: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    tier: Tier
+    rung: str
+    reason: Reason
+    decided_by: DecidedBy
+    usd_per_minute: float = 0.0
+    candidates: tuple[Candidate, ...] = ()
+    override_id: str | None = None
+    allowed_tools: tuple[str, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """False only where no tier is ready to take a call."""
+        return self.reason is not Reason.NOTHING_READY
+
+
+def decide(request: RouteRequest, view: View, now: float) -> Decision:
+    """The rung for `request`. `now` is Unix seconds, the clock of `Override.until`."""
+    override = choose_override(
+        view.overrides,
+        call_id=request.call_id,
+        user=request.user,
+        purpose=request.purpose,
+        bucket=request.bucket,
+        now=now,
+    )
+    usable: list[Rung] = []
+    candidates: list[Candidate] = []
+    for rung in view.rungs:
+        reason, detail = _barred(rung, request, view)
+        if reason is None:
+            usable.append(rung)
+        else:
+            candidates.append(Candidate(rung.tier, rung.name, reason, detail))
+
+    forced = [rung for rung in usable if override is not None and rung.tier is override.tier]
+    if forced and override is not None:
+        candidates += [
+            Candidate(rung.tier, rung.name, Reason.OVERRIDE, override.reason)
+            for rung in usable
+            if rung.tier is not override.tier
+        ]
+        # An operator's word is above a breaker's, but among the rungs of the tier a healthy one is better.
+        usable = sorted(forced, key=lambda rung: rung.breaker_open)
+        return _decision(usable[0], Reason.OVERRIDE, request, candidates, usable[1:], override.id)
+
+    if not view.promote and request.current is not None:
+        usable, above = _split_above(usable, request.current)
+        candidates += [Candidate(rung.tier, rung.name, Reason.NO_PROMOTION) for rung in above]
+    healthy = [rung for rung in usable if not rung.breaker_open]
+    candidates += [
+        Candidate(rung.tier, rung.name, Reason.BREAKER_OPEN, rung.cause)
+        for rung in usable
+        if rung.breaker_open
+    ]
+    if healthy:
+        chosen = healthy[0]
+        return _decision(chosen, _why(chosen, view.rungs, candidates), request, candidates, healthy[1:])
+    if usable:
+        # Every rung left is in doubt. A try is better than a dead line.
+        return _decision(usable[-1], Reason.LAST_RESORT, request, candidates, ())
+    return Decision(
+        Tier.C, "", Reason.NOTHING_READY, DecidedBy.HEALTH, candidates=tuple(candidates), allowed_tools=()
+    )
+
+
+def _barred(rung: Rung, request: RouteRequest, view: View) -> tuple[Reason | None, str]:
+    """Why this rung is out of the question before overrides and health are looked at."""
+    if rung.paid and (who := view.budget.spent_up) is not None:
+        return Reason.BUDGET_SPENT, who
+    if rung.missing is Reason.TIER_DISABLED:
+        return rung.missing, ""
+    if request.purpose in view.one_way_purposes and rung.tier is not Tier.C:
+        return Reason.ONE_WAY_PURPOSE, request.purpose
+    return rung.missing, ""
+
+
+def _split_above(rungs: Sequence[Rung], current: Tier) -> tuple[list[Rung], list[Rung]]:
+    """The rungs of `current` and below, and those above it ("A" sorts before "B")."""
+    return [r for r in rungs if r.tier >= current], [r for r in rungs if r.tier < current]
+
+
+def _why(chosen: Rung, rungs: Sequence[Rung], candidates: Sequence[Candidate]) -> Reason:
+    """Why the last better rung was passed over: without that reason the choice would have been that one."""
+    passed = {(candidate.tier, candidate.rung): candidate.passed_over for candidate in candidates}
+    reason = Reason.DEFAULT
+    for rung in rungs:
+        if rung is chosen:
+            break
+        reason = passed[rung.tier, rung.name]
+    return reason
+
+
+def _decision(
+    chosen: Rung,
+    reason: Reason,
+    request: RouteRequest,
+    candidates: Sequence[Candidate],
+    rest: Sequence[Rung],
+    override_id: str | None = None,
+) -> Decision:
+    not_needed = tuple(Candidate(rung.tier, rung.name, Reason.NOT_PREFERRED) for rung in rest)
+    decided_by = DecidedBy.DEFAULT if reason is Reason.DEFAULT else _DECIDES.get(reason, DecidedBy.HEALTH)
+    return Decision(
+        chosen.tier,
+        chosen.name,
+        reason,
+        decided_by,
+        chosen.usd_per_minute,
+        tuple(candidates) + not_needed,
+        override_id,
+        # A prompt that wants no answer runs no tools.
+        () if reason is Reason.ONE_WAY_PURPOSE else request.allowed_tools,
+    )
