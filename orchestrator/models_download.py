@@ -81,12 +81,14 @@ class Downloads:
             )
 
 
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def has_sha256(path: Path, expected: str) -> bool:
     """False as well where there is no such file."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == expected
+    return path.is_file() and sha256(path) == expected
 
 
 @contextmanager
@@ -109,9 +111,10 @@ def _npm_command(package: Package, arrivals: Path, scratch: Path) -> list[str]:
     npm = shutil.which("npm")
     if npm is None:
         raise FetchFailed(f"could not download {package}: npm is not installed")
-    quietly = ["--ignore-scripts", "--loglevel=error", "--fetch-retries=1", "--fetch-timeout=60000"]
+    quietly = ["--ignore-scripts", "--loglevel=error", "--fetch-timeout=60000"]
+    retrying = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
     folders = ["--pack-destination", str(arrivals), "--cache", str(scratch / "npm")]
-    return [npm, "pack", f"{package.name}@{package.version}", *quietly, *folders]
+    return [npm, "pack", f"{package.name}@{package.version}", *quietly, *retrying, *folders]
 
 
 _COMMANDS = {Registry.PYPI: _pip_command, Registry.NPM: _npm_command}
@@ -135,7 +138,14 @@ def _bytes_under(folder: Path) -> int:
 
 
 def _reason(log: Path) -> str:
-    """The last line in which a client complained, without any password in an address."""
+    """The line of a client's complaints that says most, without any password in an address."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    complaints = [line for line in lines if "error" in line.lower()] or [line for line in lines if line]
-    return re.sub(r"//[^/@\s]+@", "//***@", complaints[-1]) if complaints else "it gave no reason"
+    for phrase in ("MATCH THE HASHES", "reason:", "connection broken", "No matching"):
+        for line in lines:
+            if phrase in line:
+                return _without_passwords(line)
+    return _without_passwords(" / ".join(lines[-3:])) or "it gave no reason"
+
+
+def _without_passwords(text: str) -> str:
+    return re.sub(r"//[^/@\s]+@", "//***@", text)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 import os
 import shutil
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
@@ -27,6 +28,7 @@ SUMS = "SHA256SUMS"
 """In the format of sha256sum, so `sha256sum -c SHA256SUMS` works as well."""
 
 VOICE_SHAPE = (510, 1, 256)
+VOICE_BYTES = math.prod(VOICE_SHAPE) * 4
 
 Notify = Callable[[str], None]
 """Called with a line for people."""
@@ -145,12 +147,17 @@ def _join(file: ModelFile, cache: Downloads, output: IO[bytes]) -> None:
         shutil.copyfileobj(member, output, 1 << 20)
 
 
-def _pack_voices(file: ModelFile, cache: Downloads, output: IO[bytes]) -> None:
-    """An npz with fixed dates and headers: the same bytes whatever numpy is installed."""
+def _pack_members(file: ModelFile, cache: Downloads, output: IO[bytes]) -> None:
+    pack_voices(((Path(path).stem, member.read()) for path, member in _members(file, cache)), output)
+
+
+def pack_voices(voices: Iterable[tuple[str, bytes]], output: IO[bytes]) -> None:
+    """Writes raw float32 voices, with their names, as an npz: the same bytes whatever numpy is installed."""
     with zipfile.ZipFile(output, "w") as archive:
-        for path, member in _members(file, cache):
-            entry = zipfile.ZipInfo(f"{Path(path).stem}.npy")
-            archive.writestr(entry, _npy_header() + member.read())
+        for name, data in voices:
+            if len(data) != VOICE_BYTES:
+                raise Corrupt(f"the voice {name} has {len(data)} bytes instead of {VOICE_BYTES}")
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), _npy_header() + data)
 
 
 def _npy_header() -> bytes:
@@ -160,7 +167,7 @@ def _npy_header() -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(padded)) + padded
 
 
-_BUILDS = {Build.JOIN: _join, Build.VOICES: _pack_voices}
+_BUILDS = {Build.JOIN: _join, Build.VOICES: _pack_members}
 
 
 def _members(file: ModelFile, cache: Downloads) -> Iterator[tuple[str, IO[bytes]]]:
