@@ -126,7 +126,7 @@ class Section(BaseModel):
 
 class Server(Section):
     host: str = "127.0.0.1"
-    port: int = Field(8080, ge=0, le=65_535)
+    port: int = Field(default=8080, ge=0, le=65_535)
     """0 takes a free port."""
     api_key: SecretStr | None = None
     """What clients and operators have to present. Without it only this machine is served."""
@@ -145,11 +145,11 @@ class OpenAI(Section):
 
 class TierA(Section):
     enabled: bool = True
-    rungs: Names = Field(("gpt-realtime-2.1",), min_length=1)
+    rungs: Names = Field(default=("gpt-realtime-2.1",), min_length=1)
     """Realtime models in order of preference; the first is used."""
     transcription_model: str | None = "gpt-transcribe"
     """What writes down the caller's words in Tier A; "" asks for none."""
-    max_output_tokens: int = Field(4096, ge=1, le=4096)
+    max_output_tokens: int = Field(default=4096, ge=1, le=4096)
     ping_interval_s: PositiveFloat = 5.0
     ping_timeout_s: PositiveFloat = 5.0
 
@@ -192,7 +192,7 @@ class TierC(Section):
     catalogue: Path | None = None
     """A TOML file with more prompts, or other words for the built-in ones."""
     bridge: str = "one_moment"
-    bridge_after_ms: int = Field(0, ge=0)
+    bridge_after_ms: int = Field(default=0, ge=0)
     one_way_purposes: Names = tuple(sorted(ONE_WAY_PURPOSES))
     """Purposes of calls that only say something; they are always Tier C."""
 
