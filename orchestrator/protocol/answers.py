@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from orchestrator.protocol.audio import AudioFormat, Float32
+from orchestrator.protocol.audio import AudioFormat, Float32, Pcm16
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +135,19 @@ class Transcriber(Protocol):
     async def transcribe(self, audio: Float32, language: str | None = None) -> Transcript:
         """`audio` is 16 kHz mono float32 in [-1, 1]."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenPrompt:
+    """A catalogue prompt, rendered: its words and 24 kHz samples; `cached` tells whether it was ready."""
+
+    name: str
+    text: str
+    pcm: Pcm16
+    cached: bool
+
+
+class PromptSource(Protocol):
+    """Where Tier B gets the fixed prompts of Tier C from."""
+
+    async def prompt(self, name: str, variables: dict[str, str], language: str = "en") -> SpokenPrompt: ...

@@ -1,0 +1,137 @@
+"""What the core asks its driver to do. Events go into the core as method calls; these come out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.protocol.answers import AnswerRequest
+from orchestrator.protocol.audio import AudioFormat
+from orchestrator.protocol.wire import Event
+
+
+@dataclass(frozen=True, slots=True)
+class ToClient:
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class ToClientFrame:
+    """A frame that goes to the client as it came."""
+
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ToUpstream:
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class ToUpstreamFrame:
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenUpstream:
+    """Connect to a Tier A rung. What comes of it carries the same `attempt`; late news of older ones is ignored."""
+
+    attempt: int
+    rung: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseUpstream:
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Start our own voice activity detection with the kept audio from `from_ms` of the call's input on."""
+
+    from_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopListening:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSpeech:
+    """Was there speech in this input audio? The answer comes as ``Call.speech_checked(from_ms, …)``."""
+
+    from_ms: float
+    audio: bytes
+    format: AudioFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Transcribe:
+    """Write down a caller's audio; the answer comes as ``Call.transcribed(item_id, …)``."""
+
+    item_id: str
+    audio: bytes
+    format: AudioFormat
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartAnswer:
+    tier: str
+    request: AnswerRequest
+
+
+@dataclass(frozen=True, slots=True)
+class StopAnswer:
+    answer_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """News of a rung's health for the breaker. `cause` is empty for good news."""
+
+    rung: str
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """Money that was spent, in nano-dollars, for the call's bucket."""
+
+    nanodollars: int
+    rung: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of the call's timeline."""
+
+    type: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hangup:
+    code: int
+    reason: str
+
+
+Action = (
+    ToClient
+    | ToClientFrame
+    | ToUpstream
+    | ToUpstreamFrame
+    | OpenUpstream
+    | CloseUpstream
+    | Listen
+    | StopListening
+    | CheckSpeech
+    | Transcribe
+    | StartAnswer
+    | StopAnswer
+    | Report
+    | Spend
+    | Record
+    | Hangup
+)

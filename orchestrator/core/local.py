@@ -1,0 +1,573 @@
+"""Tiers B and C: here we are the Realtime server. Turn taking, items and responses are ours; a tier only answers.
+
+An answer goes through three stages: the words of the turns before it are awaited (WORDS), the tier is asked
+(ANSWERING), and it is done. One answer in the default conversation runs at a time, out-of-band ones beside it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+
+from orchestrator.core import items
+from orchestrator.core.actions import Listen, Report, StartAnswer, StopAnswer, Transcribe
+from orchestrator.core.context import CallContext, Owed, Turn, Unfinished
+from orchestrator.core.conversation import Item, text_of
+from orchestrator.core.health import Cause
+from orchestrator.core.responses import OpenItem, OpenResponse, local_usage
+from orchestrator.core.turns import SpeechStarted, SpeechStopped, TurnDetector
+from orchestrator.protocol.answers import (
+    AnsweredBy,
+    AnswerEvent,
+    AnswerRequest,
+    AudioDelta,
+    Failed,
+    Finished,
+    HistoryItem,
+    Message,
+    TextDelta,
+    ToolCallReady,
+    Transcript,
+)
+from orchestrator.protocol.client_events import ClientError
+from orchestrator.protocol.wire import Event
+
+CHUNK_MS = 200
+
+
+class Stage(Enum):
+    WORDS = "words"
+    ANSWERING = "answering"
+
+
+@dataclass(slots=True)
+class Answering:
+    """One answer under way."""
+
+    id: str
+    owed: Owed
+    tier: str
+    stage: Stage = Stage.WORDS
+    response: OpenResponse | None = None
+    item: OpenItem | None = None
+    due: float | None = None
+    """When the tier will have been silent for too long."""
+    spoke: bool = False
+    by: dict[str, str] = field(default_factory=dict)
+    """Tier and rung the audio came from, where not the call's own."""
+
+
+class Local:
+    """The call while Tier B or C serves it."""
+
+    def __init__(self, ctx: CallContext) -> None:
+        self.ctx = ctx
+        self.detector: TurnDetector | None = None
+        self.turn: Turn | None = None
+        """Announced by ``speech_started`` and not yet stopped."""
+        self.quiet_since = 0.0
+        self.bridge_next = False
+        """The next answer is late already: it begins with a bridge."""
+        self._queue: deque[Owed] = deque()
+        self._active: Answering | None = None
+        self._beside: dict[str, Answering] = {}
+        """Out-of-band answers, by answer id."""
+        self._awaited: set[str] = set()
+        """Items whose transcription is under way."""
+        self._idle_due: float | None = None
+
+    # --- taking over ---
+
+    def take_over(self, left: Unfinished, now: float) -> None:
+        """Go on where another tier stopped: our ears open, what is owed gets answered."""
+        ctx = self.ctx
+        self.quiet_since = now
+        self.turn = left.speaking
+        if left.speaking is not None:
+            self._listen(left.speaking.start_ms, speaking=True)
+        else:
+            self._listen(max(ctx.input.total_ms - 300.0, ctx.buffer_from_ms, 0.0))
+        for owed in left.owed:
+            self._owe(owed, now)
+
+    def listen_again(self, from_ms: float) -> None:
+        """Hear the kept audio from here on with our own ears: the provider heard none of it."""
+        self.turn = None
+        self._listen(from_ms)
+
+    def relisten(self) -> None:
+        """Audio came that the ears did not hear; take it from what was kept."""
+        if self.detector is not None:
+            at_ms, speaking = self.detector.at_ms, self.detector.speaking
+            start = max(at_ms, self.ctx.input.earliest_ms)
+            self.detector.jump(start)
+            del speaking
+            self.ctx.do(Listen(start))
+
+    def _listen(self, from_ms: float, *, speaking: bool = False) -> None:
+        start = max(from_ms, self.ctx.input.earliest_ms)
+        self.detector = TurnDetector(
+            self.ctx.session.turn_detection, start, speaking_since=from_ms if speaking else None
+        )
+        self.ctx.do(Listen(start))
+
+    # --- the client's events ---
+
+    def client_event(self, event: Event, now: float) -> None:
+        """Carry out a checked client event; raises ClientError for what cannot be done."""
+        match event["type"]:
+            case "session.update":
+                self._update_session(event)
+            case "conversation.item.create":
+                items.announce(self.ctx, items.accept_item(self.ctx, event))
+            case "conversation.item.retrieve":
+                items.retrieve(self.ctx, event)
+            case "conversation.item.truncate":
+                items.truncate(self.ctx, event)
+            case "conversation.item.delete":
+                items.delete(self.ctx, event)
+            case "input_audio_buffer.commit":
+                self._commit(now)
+            case "input_audio_buffer.clear":
+                self._clear()
+            case "response.create":
+                self._create_response(event, now)
+            case "response.cancel":
+                self._cancel(event, now)
+            case _:
+                raise ClientError(
+                    f"{event['type']} is for WebRTC and SIP; on a WebSocket use conversation.item.truncate.",
+                    code="invalid_event",
+                )
+
+    def _update_session(self, event: Event) -> None:
+        ctx = self.ctx
+        before = ctx.session.input_format
+        ctx.session.update(event["session"])
+        if self.detector is not None:
+            self.detector.configure(ctx.session.turn_detection)
+        if ctx.session.input_format is not before:
+            ctx.input.change_format(ctx.session.input_format)
+            self._listen(ctx.input.total_ms)
+        ctx.send({"type": "session.updated", "session": ctx.describe_session()})
+
+    def _commit(self, now: float) -> None:
+        ctx = self.ctx
+        start, stop = ctx.buffer_from_ms, ctx.input.total_ms
+        if stop - start < ctx.policy.commit_min_ms:
+            raise ClientError(
+                f"Nothing to commit: the input buffer holds {stop - start:.0f} ms of audio, "
+                f"at least {ctx.policy.commit_min_ms:.0f} ms are needed.",
+                code="input_audio_buffer_commit_empty",
+            )
+        item_id = self.turn.item_id if self.turn is not None else ctx.ids.new("item")
+        self.turn = None
+        self._write_down(items.commit_turn(ctx, item_id, start, stop), now)
+        ctx.hold_input(None)
+
+    def _clear(self) -> None:
+        self.ctx.buffer_from_ms = self.ctx.input.total_ms
+        self.turn = None
+        self._listen(self.ctx.input.total_ms)
+        self.ctx.send({"type": "input_audio_buffer.cleared"})
+
+    def _create_response(self, event: Event, now: float) -> None:
+        request = event.get("response") or {}
+        if request.get("conversation") != "none" and (self._active is not None or self._queue):
+            active = self._active.response.id if self._active and self._active.response else "a response"
+            raise ClientError(
+                f"The conversation already has an active response ({active}). Wait for its response.done, "
+                "or cancel it first.",
+                code="conversation_already_has_active_response",
+            )
+        self._owe(Owed(request, client_asked=True, since=now), now)
+
+    def _cancel(self, event: Event, now: float) -> None:
+        wanted = event.get("response_id")
+        for answering in [*([self._active] if self._active else []), *self._beside.values()]:
+            if answering.response is not None and wanted in (None, answering.response.id):
+                self._stop(answering, "client_cancelled", now)
+                self._advance(now)
+                return
+        raise ClientError("There is no active response to cancel.", code="response_cancel_not_active")
+
+    # --- the caller's speech ---
+
+    def speech(self, probabilities: list[float], now: float) -> None:
+        """Speech probabilities of the next 32 ms windows of input."""
+        if self.detector is None:
+            return
+        for probability in probabilities:
+            found = self.detector.feed(probability)
+            if isinstance(found, SpeechStarted):
+                self._on_started(found, now)
+            elif isinstance(found, SpeechStopped):
+                self._on_stopped(found, now)
+
+    def _on_started(self, found: SpeechStarted, now: float) -> None:
+        ctx = self.ctx
+        start = max(found.at_ms, ctx.buffer_from_ms)
+        self._idle_due = None
+        self.turn = Turn(ctx.ids.new("item"), start)
+        ctx.hold_input(self.turn)
+        ctx.send(
+            {
+                "type": "input_audio_buffer.speech_started",
+                "audio_start_ms": int(start),
+                "item_id": self.turn.item_id,
+            }
+        )
+        if ctx.session.interrupts_response:
+            ctx.note_barge_in(now)
+            if self._active is not None:
+                self._stop(self._active, "turn_detected", now)
+            self._queue.clear()  # what was asked before is in the history of the turn now beginning
+
+    def _on_stopped(self, found: SpeechStopped, now: float) -> None:
+        ctx = self.ctx
+        turn = self.turn or Turn(ctx.ids.new("item"), max(found.from_ms, ctx.buffer_from_ms))
+        self.turn = None
+        self.quiet_since = now
+        ctx.send(
+            {
+                "type": "input_audio_buffer.speech_stopped",
+                "audio_end_ms": int(found.at_ms),
+                "item_id": turn.item_id,
+            }
+        )
+        item = items.commit_turn(ctx, turn.item_id, turn.start_ms, found.at_ms)
+        ctx.hold_input(None)
+        self._write_down(item, now)
+        if ctx.session.creates_response:
+            self._owe(Owed({}, client_asked=False, since=now, bridge=self.bridge_next), now)
+            self.bridge_next = False
+
+    def _write_down(self, item: Item, now: float) -> None:
+        ctx = self.ctx
+        if item.id in self._awaited or not item.needs_transcript:
+            return
+        if item.audio is None and item.audio_span is not None:
+            item.audio = ctx.input.slice(*item.audio_span)
+            item.audio_span = None
+        self._awaited.add(item.id)
+        ctx.do(Transcribe(item.id, item.audio or b"", ctx.session.input_format, ctx.session.language))
+
+    def transcribed(self, item_id: str, transcript: Transcript | None, now: float) -> None:
+        """The words of an item, or None if they could not be had."""
+        ctx = self.ctx
+        self._awaited.discard(item_id)
+        item = ctx.conversation.get(item_id)
+        if item is not None:
+            item.transcript = transcript.text if transcript else ""
+            item.audio = None
+            ctx.record("caller_said", item_id=item_id, text=item.transcript)
+            if ctx.session.wants_transcripts:
+                self._tell_transcript(item, transcript)
+        for answering in [*([self._active] if self._active else []), *self._beside.values()]:
+            if answering.stage is Stage.WORDS:
+                self._ask_when_known(answering, now)
+
+    def _tell_transcript(self, item: Item, transcript: Transcript | None) -> None:
+        event: Event = {"item_id": item.id, "content_index": 0}
+        kind = "conversation.item.input_audio_transcription"
+        if transcript is None:
+            error = {
+                "type": "server_error",
+                "code": "transcription_failed",
+                "message": "The audio was not understood.",
+            }
+            self.ctx.send({"type": f"{kind}.failed", **event, "error": error})
+            return
+        usage = {"type": "duration", "seconds": transcript.seconds}
+        self.ctx.send({"type": f"{kind}.completed", **event, "transcript": transcript.text, "usage": usage})
+
+    # --- answering ---
+
+    def _owe(self, owed: Owed, now: float) -> None:
+        self._idle_due = None
+        if (owed.response is not None and owed.response.out_of_band) or owed.request.get(
+            "conversation"
+        ) == "none":
+            answering = Answering(self.ctx.ids.new("answer"), owed, self.ctx.tier, response=owed.response)
+            self._beside[answering.id] = answering
+            self._begin(answering, now)
+            return
+        self._queue.append(owed)
+        self._advance(now)
+
+    def _advance(self, now: float) -> None:
+        if self._active is None and self._queue:
+            owed = self._queue.popleft()
+            self._active = Answering(self.ctx.ids.new("answer"), owed, self.ctx.tier, response=owed.response)
+            self._begin(self._active, now)
+
+    def _begin(self, answering: Answering, now: float) -> None:
+        owed = answering.owed
+        if owed.client_asked or owed.bridge:
+            self._open(answering)
+        if owed.bridge:
+            self._bridge(answering, now)
+        for item in self.ctx.conversation:
+            self._write_down(item, now)
+        self._ask_when_known(answering, now)
+
+    def _open(self, answering: Answering) -> OpenResponse:
+        if answering.response is None:
+            ctx, owed = self.ctx, answering.owed
+            answering.response = ctx.writer.create(
+                owed.request,
+                ctx.session.fields,
+                ctx.conversation_id,
+                ctx.tags(),
+                client_asked=owed.client_asked,
+                owed_since=owed.since,
+            )
+        self.ctx.responses[answering.response.id] = answering.response
+        return answering.response
+
+    def _bridge(self, answering: Answering, now: float) -> None:
+        """The short line a caller hears while the answer is being made."""
+        ctx, response = self.ctx, answering.response
+        assert response is not None
+        clip = ctx.clips(ctx.policy.bridge, ctx.session.output_format) if response.speaks else None
+        if clip is None or response.out_of_band:
+            return
+        words, audio = clip
+        item = ctx.writer.open_message(response, bridge=True)
+        if words:
+            ctx.writer.words(response, item, words)
+        self._audio(response, item, audio, now)
+        ctx.writer.close_item(response, item, "completed")
+        ctx.record("bridge", response_id=response.id, text=words)
+
+    def _audio(self, response: OpenResponse, item: OpenItem, data: bytes, now: float) -> None:
+        fmt = self.ctx.session.output_format
+        step = CHUNK_MS * fmt.bytes_per_ms
+        for start in range(0, len(data), step):
+            self.ctx.writer.audio(response, item, data[start : start + step], fmt, now)
+        self.ctx.session.spoke = True
+
+    def _ask_when_known(self, answering: Answering, now: float) -> None:
+        ctx = self.ctx
+        if any(item.needs_transcript for item in ctx.conversation):
+            return
+        history = self._history(answering.owed)
+        if not answering.owed.client_asked and answering.response is None and _nothing_said(history):
+            ctx.record("turn_closed", reason="nothing_said")
+            self._drop(answering, now)
+            return
+        answering.stage = Stage.ANSWERING
+        answering.due = now + ctx.policy.answer_s
+        self._open(answering)
+        ctx.do(StartAnswer(answering.tier, self._request(answering, history)))
+
+    def _history(self, owed: Owed) -> tuple[HistoryItem, ...]:
+        if "input" not in owed.request or owed.request["input"] is None:
+            return self.ctx.conversation.history()
+        chosen: list[HistoryItem] = []
+        for wire in owed.request["input"]:
+            if wire.get("type") == "item_reference":
+                found = self.ctx.conversation.get(wire.get("id", ""))
+                if found is not None:
+                    chosen.append(Message("user", found.transcript or text_of(found.wire)))
+            elif wire.get("type") == "message":
+                chosen.append(Message(wire["role"], text_of(wire)))
+        return tuple(chosen)
+
+    def _request(self, answering: Answering, history: tuple[HistoryItem, ...]) -> AnswerRequest:
+        session, wanted = self.ctx.session, answering.owed.request
+        response = answering.response
+        limit = wanted.get("max_output_tokens") or session.fields["max_output_tokens"]
+        choice = wanted.get("tool_choice") or session.fields["tool_choice"]
+        tools = wanted.get("tools") if wanted.get("tools") is not None else session.tools
+        return AnswerRequest(
+            answer_id=answering.id,
+            history=history,
+            instructions=str(wanted.get("instructions") or session.instructions),
+            tools=() if choice == "none" else tuple(t for t in tools or [] if t.get("type") == "function"),
+            tool_choice=choice,
+            speak=response is None or response.speaks,
+            format=session.output_format,
+            voice=session.voice,
+            speed=session.speed,
+            language=session.language,
+            max_output_tokens=limit if isinstance(limit, int) else None,
+        )
+
+    def answer_event(self, answer_id: str, event: AnswerEvent, now: float) -> None:
+        """What a tier says; news of answers that were stopped is ignored."""
+        answering = self._find(answer_id)
+        if answering is None or answering.response is None:
+            return
+        answering.due = now + self.ctx.policy.answer_s
+        response, writer = answering.response, self.ctx.writer
+        match event:
+            case TextDelta(text):
+                writer.words(response, self._message(answering), text)
+            case AudioDelta(data):
+                answering.spoke = True
+                self._audio(response, self._message(answering), data, now)
+            case ToolCallReady(call_id, name, arguments):
+                self._end_message(answering)
+                writer.function_call(response, call_id, name, arguments)
+            case AnsweredBy(tier, rung):
+                answering.by = {"tier": tier, "rung": rung}
+            case Finished():
+                self._on_finished(answering, event, now)
+            case Failed(cause, message):
+                self._on_failed(answering, cause, message, now)
+
+    def _find(self, answer_id: str) -> Answering | None:
+        if self._active is not None and self._active.id == answer_id:
+            return self._active
+        return self._beside.get(answer_id)
+
+    def _message(self, answering: Answering) -> OpenItem:
+        assert answering.response is not None
+        if answering.item is None:
+            answering.item = self.ctx.writer.open_message(answering.response)
+        return answering.item
+
+    def _end_message(self, answering: Answering) -> None:
+        if answering.item is not None and answering.response is not None:
+            self.ctx.writer.close_item(answering.response, answering.item, "completed")
+            answering.item = None
+
+    def _on_finished(self, answering: Answering, done: Finished, now: float) -> None:
+        ctx, response = self.ctx, answering.response
+        assert response is not None
+        self._end_message(answering)
+        usage = local_usage(done.input_tokens, done.output_tokens)
+        tags = answering.by or {"tier": answering.tier, "rung": done.rung or ctx.rung}
+        ctx.writer.finish(response, "completed", usage=usage, extra_metadata=tags)
+        ctx.spend(done.cost_nanodollars, done.rung or ctx.rung)
+        ctx.do(Report(ctx.rung))
+        self._record(answering, "completed", done.cost_nanodollars, done.parts)
+        self._drop(answering, now)
+
+    def _on_failed(self, answering: Answering, cause: str, message: str, now: float) -> None:
+        """Tier C takes an answer over that Tier B could not give; if it cannot either, the turn is lost and said so."""
+        ctx = self.ctx
+        ctx.record("answer_failed", cause=cause, message=message)
+        if answering.tier == "B":
+            ctx.do(Report(ctx.rung, Cause.RESPONSE_FAILED.id), StopAnswer(answering.id))
+            if answering.response is not None and answering.item is not None:
+                ctx.writer.close_item(answering.response, answering.item, "incomplete")
+                answering.item = None
+            answering.id, answering.tier = ctx.ids.new("answer"), "C"
+            answering.by = {"tier": "C", "rung": "prompts"}
+            if answering is not self._active:
+                self._beside = {a.id: a for a in self._beside.values()}
+            self._ask_when_known(answering, now)
+            return
+        if answering.response is not None:
+            ctx.writer.finish(answering.response, "incomplete")
+        self._record(answering, "incomplete", 0, {})
+        ctx.record("turn_closed", reason="answer_failed")
+        self._drop(answering, now)
+
+    def _stop(self, answering: Answering, reason: str, now: float) -> None:
+        ctx = self.ctx
+        ctx.do(StopAnswer(answering.id))
+        response = answering.response
+        if response is not None:
+            item = ctx.conversation.get(answering.item.id) if answering.item is not None else None
+            if item is not None:
+                item.cut_off = True
+            ctx.writer.finish(response, "cancelled", reason=reason)
+            self._record(answering, "cancelled", 0, {})
+        self._drop(answering, now, advance=False)
+
+    def _drop(self, answering: Answering, now: float, *, advance: bool = True) -> None:
+        if answering.response is not None:
+            self.ctx.responses.pop(answering.response.id, None)
+        self._beside.pop(answering.id, None)
+        self.quiet_since = max(now, self.ctx.playback.dry_at)
+        if answering is self._active:
+            self._active = None
+            self._arm_idle(now)
+            if advance:
+                self._advance(now)
+
+    def _record(self, answering: Answering, status: str, cost: int, parts: dict[str, float]) -> None:
+        response = answering.response
+        if response is None:
+            return
+        first = response.first_audio_at
+        self.ctx.record(
+            "answer",
+            response_id=response.id,
+            status=status,
+            text=" ".join(
+                filter(None, (text_of(i) for i in response.finished if i.get("type") == "message"))
+            ),
+            ttfa_ms=None if first is None else round((first - response.owed_since) * 1000, 1),
+            cost_usd=cost / 1e9,
+            parts=parts,
+            **(answering.by or {"tier": answering.tier}),
+        )
+
+    # --- deadlines ---
+
+    def next_due(self) -> float | None:
+        dues = [a.due for a in self._beside.values() if a.due is not None]
+        if self._active is not None and self._active.due is not None:
+            dues.append(self._active.due)
+        if self._idle_due is not None:
+            dues.append(self._idle_due)
+        return min(dues) if dues else None
+
+    def tick(self, now: float) -> None:
+        late = [a for a in [self._active, *self._beside.values()] if a is not None and a.due is not None]
+        for answering in late:
+            if answering.due is not None and now >= answering.due:
+                self._on_failed(answering, "silent", f"no word for {self.ctx.policy.answer_s:g} s", now)
+        if self._idle_due is not None and now >= self._idle_due:
+            self._on_idle(now)
+
+    def _arm_idle(self, now: float) -> None:
+        detection = self.ctx.session.turn_detection or {}
+        idle_ms = detection.get("idle_timeout_ms")
+        self._idle_due = max(now, self.ctx.playback.dry_at) + idle_ms / 1000 if idle_ms else None
+
+    def _on_idle(self, now: float) -> None:
+        """``idle_timeout_ms``: the caller said nothing, so the assistant speaks up."""
+        ctx = self.ctx
+        self._idle_due = None
+        start, stop = ctx.buffer_from_ms, ctx.input.total_ms
+        item_id = ctx.ids.new("item")
+        times = {"audio_start_ms": int(start), "audio_end_ms": int(stop)}
+        ctx.send({"type": "input_audio_buffer.timeout_triggered", "item_id": item_id, **times})
+        item = items.commit_turn(ctx, item_id, start, stop)
+        item.audio, item.transcript = None, "(The caller has said nothing for a while.)"
+        if ctx.session.creates_response:
+            self._owe(Owed({}, client_asked=False, since=now), now)
+
+    # --- the end ---
+
+    @property
+    def at_boundary(self) -> bool:
+        """Nobody speaks and nothing is owed: a planned handover may happen."""
+        return not (self._active or self._queue or self._beside or self.turn or self._awaited)
+
+    def leave(self, now: float) -> Unfinished:
+        """Hand what is unfinished to another tier; answers under way are stopped and stay owed."""
+        ctx = self.ctx
+        left = Unfinished(speaking=self.turn)
+        for answering in [*([self._active] if self._active else []), *self._beside.values()]:
+            ctx.do(StopAnswer(answering.id))
+            if answering.response is not None and answering.item is not None:
+                ctx.writer.close_item(answering.response, answering.item, "incomplete")
+            answering.owed.response = answering.response
+            answering.owed.bridge = False
+            left.owed.append(answering.owed)
+        left.owed.extend(self._queue)
+        self._active, self._beside = None, {}
+        self._queue.clear()
+        return left
+
+
+def _nothing_said(history: tuple[HistoryItem, ...]) -> bool:
+    last = history[-1] if history else None
+    return isinstance(last, Message) and last.role == "user" and not last.text.strip()

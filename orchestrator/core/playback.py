@@ -1,0 +1,64 @@
+"""What the caller has heard, estimated from what was sent and when.
+
+Providers send faster than real time, so a client holds audio that is still to be played. We assume that it plays
+each piece as soon as it can. Times are seconds on the caller's clock argument, lengths milliseconds of audio.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class _Piece:
+    starts_at: float
+    sent_ms: float = 0.0
+    cut_ms: float | None = None
+
+
+class Playback:
+    def __init__(self) -> None:
+        self.dry_at = 0.0
+        """When the client's buffer runs empty, if nothing more comes."""
+        self._pieces: dict[str, _Piece] = {}
+
+    def add(self, item_id: str, ms: float, now: float) -> None:
+        start = max(self.dry_at, now)
+        piece = self._pieces.get(item_id)
+        if piece is None:
+            piece = self._pieces[item_id] = _Piece(starts_at=start)
+        piece.sent_ms += ms
+        self.dry_at = start + ms / 1000.0
+
+    def remaining(self, now: float) -> float:
+        """Seconds of audio the client has yet to play."""
+        return max(0.0, self.dry_at - now)
+
+    def sent_ms(self, item_id: str) -> float:
+        piece = self._pieces.get(item_id)
+        return piece.sent_ms if piece else 0.0
+
+    def heard_ms(self, item_id: str, now: float) -> float:
+        """What of an item's audio was played by `now`."""
+        piece = self._pieces.get(item_id)
+        if piece is None:
+            return 0.0
+        played = min(piece.sent_ms, max(0.0, (now - piece.starts_at) * 1000.0))
+        return played if piece.cut_ms is None else min(played, piece.cut_ms)
+
+    def interrupt(self, now: float) -> list[tuple[str, float]]:
+        """Barge-in: the client drops its buffer. The items that were cut, each with the ms that were heard."""
+        cut = []
+        for item_id, piece in self._pieces.items():
+            heard = self.heard_ms(item_id, now)
+            if piece.cut_ms is None and heard < piece.sent_ms:
+                piece.cut_ms = heard
+                cut.append((item_id, heard))
+        self.dry_at = min(self.dry_at, now)
+        return cut
+
+    def forget_played(self, now: float, keep_s: float = 120.0) -> None:
+        """Drop items whose audio ended long ago; nobody can interrupt them any more."""
+        old = [i for i, p in self._pieces.items() if p.starts_at + p.sent_ms / 1000.0 < now - keep_s]
+        for item_id in old:
+            del self._pieces[item_id]

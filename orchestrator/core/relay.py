@@ -1,0 +1,597 @@
+"""Tier A: the provider answers, we pass its frames on, follow what happens, and notice when it stops happening.
+
+Audio frames go by `client_audio` and `server_audio`, which look at a frame without parsing it; all else is parsed,
+noted and passed on, masked where the client is to see something else than the provider said. A fault is returned
+as its `Cause`; the call then takes what `leave` says is unfinished to the next tier.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from orchestrator.core import items
+from orchestrator.core.actions import ToUpstream
+from orchestrator.core.context import CallContext, Owed, Turn, Unfinished
+from orchestrator.core.conversation import Item, text_of
+from orchestrator.core.health import Cause
+from orchestrator.core.responses import OpenItem, OpenPart, OpenResponse, merge_metadata
+from orchestrator.core.suspicion import Suspicion
+from orchestrator.protocol.audio import AudioFormat
+from orchestrator.protocol.session import upstream_update
+from orchestrator.protocol.wire import AudioShape, Event, base64_size
+
+TERMINAL_CODES = {
+    "invalid_api_key": Cause.BAD_KEY,
+    "account_deactivated": Cause.BAD_KEY,
+    "insufficient_quota": Cause.NO_CREDIT,
+    "credit_balance_exhausted": Cause.NO_CREDIT,
+    "billing_hard_limit_reached": Cause.NO_CREDIT,
+    "model_not_found": Cause.MODEL_NOT_FOUND,
+    "missing_model": Cause.MODEL_NOT_FOUND,
+    "invalid_model": Cause.MODEL_NOT_FOUND,
+    "session_expired": Cause.CLOSED,
+}
+"""Error codes after which the provider session is of no use, with what they say of the rung."""
+
+_CONTROL_PASSED = (
+    "rate_limits.updated",
+    "input_audio_buffer.cleared",
+    "input_audio_buffer.timeout_triggered",
+)
+
+
+@dataclass(slots=True)
+class _Stream:
+    """The audio that is coming in right now, so that its frames can be recognised at a glance."""
+
+    shape: AudioShape
+    response: OpenResponse
+    item: OpenItem
+    part: OpenPart
+    kept: Item | None
+    format: AudioFormat
+
+
+@dataclass(slots=True)
+class _Update:
+    """A ``session.update`` on its way; `before` is what to go back to if the provider refuses it."""
+
+    event_id: str | None
+    before: Event | None
+
+
+class Relay:
+    """One provider session of a call. `base_ms`: where on the call's input clock its own audio clock starts."""
+
+    def __init__(self, ctx: CallContext, base_ms: float) -> None:
+        self.ctx = ctx
+        self.base_ms = base_ms
+        self.turn: Turn | None = None
+        self.suspicion = Suspicion()
+        self._creates: deque[Owed] = deque()
+        self._updates: deque[_Update] = deque()
+        self._stream: _Stream | None = None
+        self._response_due: float | None = None
+        self._audio_due: float | None = None
+
+    # --- audio, unparsed ---
+
+    def server_audio(self, frame: bytes, now: float) -> bool:
+        """True if the frame is the next audio of the answer under way: noted, and to be passed on as it is."""
+        stream = self._stream
+        if stream is None:
+            return False
+        length = stream.shape.base64_length(frame)
+        if length is None:
+            return False
+        self._note_audio(stream, stream.format.ms(base64_size(length)), now)
+        return True
+
+    def _note_audio(self, stream: _Stream, ms: float, now: float) -> None:
+        ctx = self.ctx
+        stream.part.audio_ms += ms
+        if stream.kept is not None:
+            stream.kept.sent_ms += ms
+        ctx.playback.add(stream.item.id, ms, now)
+        if stream.response.first_audio_at is None:
+            stream.response.first_audio_at = now
+        if not stream.response.out_of_band:
+            self._audio_due = ctx.playback.dry_at + ctx.policy.next_audio_s
+
+    # --- the client's events ---
+
+    def client_event(self, event: Event, now: float) -> None:
+        """Pass a checked client event on; raises ClientError for what cannot be done."""
+        kind = event["type"]
+        if kind == "session.update":
+            self._update_session(event)
+        elif kind == "conversation.item.create":
+            self._create_item(event)
+        elif kind.startswith("conversation.item."):
+            self._about_item(event)
+        else:
+            if kind == "response.create":
+                self._note_create(event, now)
+            elif kind == "response.cancel":
+                self._note_cancel(event)
+            elif kind in ("input_audio_buffer.commit", "input_audio_buffer.clear"):
+                self._note_buffer(kind, now)
+            self.ctx.do(ToUpstream(event))
+
+    def open_session(self, changes: Event) -> None:
+        """The first ``session.update`` of a provider session; its answer is not for the client."""
+        self._send_update({"type": "session.update"}, changes, _Update(None, None))
+
+    def _update_session(self, event: Event) -> None:
+        before = self.ctx.session.fields
+        self.ctx.session.update(event["session"])
+        self._send_update(event, event["session"], _Update(event.get("event_id"), before))
+
+    def _send_update(self, event: Event, changes: Event, update: _Update) -> None:
+        policy = self.ctx.policy
+        session = upstream_update(
+            self.ctx.session,
+            changes,
+            transcription_model=policy.transcription_model,
+            max_output_tokens=policy.max_output_tokens,
+        )
+        self._updates.append(update)
+        self.ctx.do(ToUpstream({**event, "session": session}))
+
+    def _create_item(self, event: Event) -> None:
+        item = items.accept_item(self.ctx, event)
+        forwarded = {**event, "item": {**event["item"], "id": item.id}}
+        if event.get("previous_item_id"):
+            forwarded["previous_item_id"] = self.ctx.conversation.upstream_anchor(event["previous_item_id"])
+        self.ctx.do(ToUpstream(forwarded))
+
+    def _about_item(self, event: Event) -> None:
+        """Retrieve, truncate, delete: the provider's business if it knows the item, else ours."""
+        item = self.ctx.conversation.get(event["item_id"])
+        kind = event["type"].rpartition(".")[2]
+        ours = item is not None and (not item.upstream or (item.replayed and kind != "delete"))
+        if item is not None and ours and item.announced:
+            {"retrieve": items.retrieve, "truncate": items.truncate, "delete": items.delete}[kind](
+                self.ctx, event
+            )
+            return
+        if kind == "truncate" and item is not None and item.role == "assistant":
+            items.note_truncated(item, event["audio_end_ms"])
+        self.ctx.do(ToUpstream(event))
+
+    def _note_create(self, event: Event, now: float) -> None:
+        self._creates.append(Owed(event.get("response") or {}, client_asked=True, since=now))
+        if self._response_due is None:
+            self._response_due = now + self.ctx.policy.response_s
+
+    def _note_cancel(self, event: Event) -> None:
+        if event.get("response_id") is None and not self.ctx.responses and self._creates:
+            self._creates.popleft()
+            self._disarm_response()
+
+    def _note_buffer(self, kind: str, now: float) -> None:
+        total = self.ctx.input.total_ms
+        if kind == "input_audio_buffer.commit":
+            self.turn = Turn("", self.ctx.buffer_from_ms, total, ended_at=now)
+        self.ctx.buffer_from_ms = total
+
+    # --- the provider's events ---
+
+    def server_event(self, event: Event, frame: bytes, now: float) -> Cause | None:
+        """Note and pass on one valid provider event; the cause if it shows that the provider has failed."""
+        kind: str = event["type"]
+        if kind == "error":
+            return self._on_error(event)
+        if kind.startswith("response."):
+            return self._on_response_event(kind, event, frame, now)
+        if kind.startswith("conversation.item."):
+            self._on_item_event(kind, event)
+        elif kind.startswith("input_audio_buffer.speech") or kind == "input_audio_buffer.committed":
+            self._on_turn_event(kind, event, now)
+        elif kind == "session.updated":
+            self._on_session_updated()
+        elif kind in _CONTROL_PASSED:
+            self._pass_on(self._rebased(event))
+        return None
+
+    def _pass_on(self, event: Event) -> None:
+        self.ctx.send({k: v for k, v in event.items() if k != "event_id"})
+
+    def _rebased(self, event: Event) -> Event:
+        """Provider times count from its own first audio; the client's from the call's."""
+        shown = dict(event)
+        for name in ("audio_start_ms", "audio_end_ms"):
+            if name in event:
+                shown[name] = event[name] + round(self.base_ms)
+        return shown
+
+    def _on_session_updated(self) -> None:
+        update = self._updates.popleft() if self._updates else None
+        if update is None or update.before is not None:
+            self.ctx.send({"type": "session.updated", "session": self.ctx.describe_session()})
+
+    def _on_error(self, event: Event) -> Cause | None:
+        error = event["error"]
+        cause = TERMINAL_CODES.get(error.get("code") or "")
+        if cause is not None:
+            return cause
+        self.ctx.record("provider_error", code=error.get("code"), message=error.get("message"))
+        if error.get("type") == "server_error":
+            return None  # not the client's doing, and it ends some clients; the deadlines decide
+        self._undo_refused(error)
+        if error.get("code") == "conversation_already_has_active_response" and self._creates:
+            self._creates.popleft()
+            self._disarm_response()
+        self._pass_on(event)
+        return None
+
+    def _undo_refused(self, error: Event) -> None:
+        """What the provider did not accept must not stay in our books."""
+        refused, param = error.get("event_id"), str(error.get("param") or "")
+        for update in list(self._updates):
+            if (refused and update.event_id == refused) or (not refused and param.startswith("session")):
+                self._updates.remove(update)
+                if update.before is not None:
+                    self.ctx.session.fields = update.before
+                return
+        if param.startswith("item") or (error.get("code") or "").startswith("item_create"):
+            pending = [item for item in self.ctx.conversation if not item.announced]
+            if pending:
+                self.ctx.conversation.remove(pending[0].id)
+
+    def _on_turn_event(self, kind: str, event: Event, now: float) -> None:
+        ctx = self.ctx
+        shown = self._rebased(event)
+        self.suspicion.provider_noticed()
+        if kind.endswith("speech_started"):
+            self.turn = Turn(event["item_id"], shown["audio_start_ms"])
+            self._response_due = None
+            if ctx.session.interrupts_response:
+                ctx.note_barge_in(now)
+        elif kind.endswith("speech_stopped"):
+            turn = self.turn or Turn(event["item_id"], ctx.buffer_from_ms)
+            self.turn = turn
+            turn.stop_ms, turn.ended_at = shown["audio_end_ms"], now
+            turn.awaits_response = ctx.session.creates_response
+            if turn.awaits_response:
+                self._response_due = now + ctx.policy.response_s
+        else:
+            self._on_committed(event)
+            shown["previous_item_id"] = ctx.conversation.previous(event["item_id"])
+        ctx.hold_input(self.turn)
+        self._pass_on(shown)
+
+    def _on_committed(self, event: Event) -> None:
+        ctx = self.ctx
+        turn = self.turn or Turn(event["item_id"], ctx.buffer_from_ms, ctx.input.total_ms)
+        turn.item_id, turn.committed = event["item_id"], True
+        stop = ctx.input.total_ms if turn.stop_ms is None else turn.stop_ms
+        wire: Event = {
+            "id": turn.item_id,
+            "object": "realtime.item",
+            "type": "message",
+            "status": "completed",
+            "role": "user",
+            "content": [{"type": "input_audio", "transcript": None}],
+        }
+        ctx.conversation.insert(
+            Item(turn.item_id, wire, audio_span=(turn.start_ms, stop), upstream=True, announced=False)
+        )
+        ctx.buffer_from_ms = stop
+
+    def _on_item_event(self, kind: str, event: Event) -> None:
+        ctx = self.ctx
+        if "input_audio_transcription" in kind:
+            self._on_transcription(kind, event)
+            return
+        if kind.endswith((".added", ".done", ".created")):
+            self._on_item(kind, event)
+            return
+        if kind.endswith(".deleted"):
+            ctx.conversation.remove(event["item_id"])
+        self._pass_on(event)
+
+    def _on_item(self, kind: str, event: Event) -> None:
+        ctx, wire = self.ctx, event["item"]
+        item = ctx.conversation.get(wire["id"])
+        if item is None:
+            item = Item(wire["id"], wire)
+            ctx.conversation.insert(item, event.get("previous_item_id"))
+        item.wire, item.upstream = wire, True
+        if item.role == "assistant" and item.transcript is None:
+            item.transcript = text_of(wire)
+        if not kind.endswith(".done"):
+            item.announced = True
+        for response in ctx.responses.values():
+            for opened in response.items.values():
+                if opened.id == item.id:
+                    opened.announced = True
+                    opened.item_done = kind.endswith(".done")
+        self._pass_on({**event, "previous_item_id": ctx.conversation.previous(item.id)})
+
+    def _on_transcription(self, kind: str, event: Event) -> None:
+        ctx = self.ctx
+        item = ctx.conversation.get(event["item_id"])
+        if kind.endswith(".completed") and item is not None:
+            item.transcript, item.audio_span = event["transcript"], None
+            ctx.hold_input(self.turn)
+            model = ctx.policy.transcription_model
+            configured = ctx.session.fields["audio"]["input"]["transcription"] or {}
+            model = str(configured.get("model") or model or "")
+            ctx.spend(ctx.price(model, event["usage"]), ctx.rung)
+            ctx.record("caller_said", item_id=item.id, text=item.transcript)
+        if ctx.session.wants_transcripts:
+            self._pass_on(event)
+
+    # --- responses ---
+
+    def _on_response_event(self, kind: str, event: Event, frame: bytes, now: float) -> Cause | None:
+        ctx = self.ctx
+        if kind == "response.created":
+            self._on_created(event, now)
+            return None
+        if kind == "response.done":
+            return self._on_done(event, now)
+        response = ctx.responses.get(event.get("response_id", ""))
+        if response is None:
+            ctx.record("provider_orphan", event=kind)
+            return None
+        if self._follow(kind, response, event, frame, now):
+            self._pass_on(event)
+        else:
+            ctx.record("provider_orphan", event=kind)
+        return None
+
+    def _on_created(self, event: Event, now: float) -> None:
+        ctx = self.ctx
+        wire = event["response"]
+        out_of_band = wire.get("conversation_id") is None
+        if wire["id"] in ctx.responses:
+            ctx.record("provider_orphan", event="response.created")
+            return
+        owed = self._owed_for(wire, out_of_band, now)
+        shown = {
+            **wire,
+            "conversation_id": None if out_of_band else ctx.conversation_id,
+            "metadata": merge_metadata(wire.get("metadata"), ctx.tags()),
+        }
+        response = OpenResponse(
+            wire["id"],
+            shown,
+            out_of_band=out_of_band,
+            client_asked=owed.client_asked,
+            request=owed.request,
+            owed_since=owed.since,
+        )
+        ctx.responses[response.id] = response
+        self._disarm_response()
+        if response.speaks and not out_of_band:
+            self._audio_due = now + ctx.policy.first_audio_s
+        self._pass_on({**event, "response": shown})
+
+    def _owed_for(self, wire: Event, out_of_band: bool, now: float) -> Owed:
+        """Which of the answers we wait for this response is: by its metadata, else the caller's turn, else the oldest."""
+        metadata = wire.get("metadata")
+        matching = [o for o in self._creates if metadata and o.request.get("metadata") == metadata]
+        if not matching and self.turn is not None and self.turn.awaits_response and not out_of_band:
+            self.turn.awaits_response = False
+            return Owed({}, client_asked=False, since=self.turn.ended_at)
+        kind = "none" if out_of_band else "auto"
+        matching = matching or [o for o in self._creates if o.request.get("conversation", "auto") == kind]
+        if matching:
+            self._creates.remove(matching[0])
+            return matching[0]
+        return Owed({}, client_asked=False, since=now)
+
+    def _disarm_response(self) -> None:
+        waiting = self._creates or (self.turn is not None and self.turn.awaits_response)
+        if not waiting:
+            self._response_due = None
+
+    def _follow(self, kind: str, response: OpenResponse, event: Event, frame: bytes, now: float) -> bool:
+        """Keep our picture of a response; False for an event about something that is not open."""
+        index = event["output_index"]
+        if kind == "response.output_item.added":
+            return self._open_item(response, event, now)
+        item = response.items.get(index)
+        if item is None:
+            return False
+        if kind == "response.output_item.done":
+            response.items.pop(index)
+            response.finished.append(event["item"])
+            response.handed_tool = response.handed_tool or item.kind == "function_call"
+            return True
+        if kind == "response.content_part.added":
+            if event["content_index"] in item.parts:
+                return False
+            part_kind = "audio" if event["part"].get("type") == "audio" else "text"
+            item.parts[event["content_index"]] = OpenPart(event["content_index"], part_kind)
+            return True
+        if kind.startswith("response.function_call_arguments"):
+            item.arguments = event.get("arguments") or item.arguments + event.get("delta", "")
+            return True
+        part = item.parts.get(event.get("content_index", -1))
+        if part is None:
+            return kind.startswith("response.mcp")
+        self._follow_part(kind, response, item, part, event, frame, now)
+        return True
+
+    def _open_item(self, response: OpenResponse, event: Event, now: float) -> bool:
+        wire, index = event["item"], event["output_index"]
+        if index in response.items or index < response.next_index:
+            return False
+        item = OpenItem(wire["id"], index, str(wire.get("type")))
+        item.name, item.call_id = str(wire.get("name") or ""), str(wire.get("call_id") or "")
+        response.items[index] = item
+        response.next_index = index + 1
+        if item.kind != "message" and not response.out_of_band:
+            self._audio_due = now + self.ctx.policy.answer_s  # a tool call owes no audio, but must end
+        return True
+
+    def _follow_part(
+        self,
+        kind: str,
+        response: OpenResponse,
+        item: OpenItem,
+        part: OpenPart,
+        event: Event,
+        frame: bytes,
+        now: float,
+    ) -> None:
+        if kind == "response.output_audio.delta":
+            kept = self.ctx.conversation.get(item.id)
+            fmt = self.ctx.session.output_format
+            self._stream = _Stream(AudioShape(frame, event), response, item, part, kept, fmt)
+            self._note_audio(self._stream, fmt.ms(base64_size(len(event["delta"]))), now)
+            self.ctx.session.spoke = True
+        elif kind == "response.output_audio.done":
+            part.audio_done = True
+            if not response.out_of_band:
+                self._audio_due = max(now, self.ctx.playback.dry_at) + self.ctx.policy.response_s
+        elif kind.endswith((".output_audio_transcript.done", ".output_text.done")):
+            part.words_done = True
+        elif kind.endswith((".output_audio_transcript.delta", ".output_text.delta")):
+            part.words += str(event["delta"])
+            kept = self.ctx.conversation.get(item.id)
+            if kept is not None:
+                kept.transcript = part.words
+            if part.kind == "text":
+                self._audio_due = now + self.ctx.policy.answer_s
+
+    def _on_done(self, event: Event, now: float) -> Cause | None:
+        ctx, wire = self.ctx, event["response"]
+        response = ctx.responses.get(wire.get("id") or "")
+        if response is None:
+            ctx.record("provider_orphan", event="response.done")
+            return None
+        self._bill(wire)
+        if not response.out_of_band:
+            self._audio_due = None
+            self._stream = None
+        if wire.get("status") == "failed":
+            return _failure(wire)
+        if wire.get("status") == "completed" and self._is_empty(response):
+            return Cause.EMPTY_RESPONSE
+        del ctx.responses[response.id]
+        if wire.get("status") == "cancelled":
+            for output in wire.get("output") or []:
+                item = ctx.conversation.get(output.get("id", ""))
+                if item is not None:
+                    item.cut_off = True
+        shown = {
+            **wire,
+            "conversation_id": response.wire["conversation_id"],
+            "metadata": merge_metadata(wire.get("metadata"), ctx.tags()),
+        }
+        self._pass_on({**event, "response": shown})
+        self._record_answer(response, wire)
+        return None
+
+    def _is_empty(self, response: OpenResponse) -> bool:
+        """Completed, and the caller heard nothing although audio was owed."""
+        calls = any(i.get("type") != "message" for i in response.finished)
+        return response.speaks and not calls and response.first_audio_at is None and not response.out_of_band
+
+    def _bill(self, wire: Event) -> None:
+        if wire.get("usage"):
+            self.ctx.spend(self.ctx.price(self.ctx.rung, wire["usage"]), self.ctx.rung)
+
+    def _record_answer(self, response: OpenResponse, wire: Event) -> None:
+        first = response.first_audio_at
+        self.ctx.record(
+            "answer",
+            response_id=response.id,
+            status=wire.get("status"),
+            text=" ".join(filter(None, (text_of(i) for i in response.finished))),
+            ttfa_ms=None if first is None else round((first - response.owed_since) * 1000, 1),
+        )
+
+    # --- deadlines and the end ---
+
+    def next_due(self) -> float | None:
+        dues = [d for d in (self._response_due, self._audio_due) if d is not None]
+        return min(dues) if dues else None
+
+    def overdue(self, now: float) -> Cause | None:
+        """The deadline that has passed, if one has."""
+        if self._response_due is not None and now >= self._response_due:
+            return Cause.RESPONSE_TIMEOUT
+        if self._audio_due is not None and now >= self._audio_due:
+            response = self.ctx.default_response()
+            heard = response is not None and response.first_audio_at is not None
+            return Cause.NEXT_AUDIO_TIMEOUT if heard else Cause.FIRST_AUDIO_TIMEOUT
+        return None
+
+    @property
+    def at_boundary(self) -> bool:
+        """Nobody speaks and nothing is owed: a planned handover may happen."""
+        speaking = self.turn is not None and self.turn.stop_ms is None
+        waiting = self.turn is not None and self.turn.awaits_response
+        return not (self.ctx.responses or self._creates or speaking or waiting)
+
+    def leave(self, now: float) -> Unfinished:
+        """Close towards the client what the provider left open, and say what is still owed to the caller."""
+        ctx = self.ctx
+        left = Unfinished()
+        for item in list(ctx.conversation):
+            if not item.announced and (self.turn is None or item.id != self.turn.item_id):
+                items.announce(ctx, item)
+            item.upstream = False
+        self._leave_turn(left)
+        for response in list(ctx.responses.values()):
+            self._leave_response(response, left)
+        left.owed.extend(self._creates)
+        for owed in left.owed:
+            owed.bridge = True
+        return left
+
+    def _leave_response(self, response: OpenResponse, left: Unfinished) -> None:
+        ctx = self.ctx
+        owed = _is_owed(response)
+        for item in list(response.items.values()):
+            kept = ctx.conversation.get(item.id)
+            if kept is not None:
+                kept.cut_off = True
+            ctx.writer.close_item(response, item, "incomplete")
+        if owed and (response.client_asked or response.out_of_band):
+            left.owed.append(Owed(response.request, response.client_asked, response.owed_since, response))
+            return
+        ctx.writer.finish(response, "incomplete")
+        del ctx.responses[response.id]
+        if owed:
+            left.owed.append(Owed({}, client_asked=False, since=response.owed_since))
+
+    def _leave_turn(self, left: Unfinished) -> None:
+        ctx, turn = self.ctx, self.turn
+        if turn is None:
+            return
+        if turn.stop_ms is None:
+            left.speaking = turn
+            return
+        item = ctx.conversation.get(turn.item_id)
+        if not turn.committed:
+            items.commit_turn(ctx, turn.item_id or ctx.ids.new("item"), turn.start_ms, turn.stop_ms)
+        elif item is not None and not item.announced:
+            items.announce(ctx, item)
+        if turn.awaits_response:
+            left.owed.append(Owed({}, client_asked=False, since=turn.ended_at))
+
+
+def _is_owed(response: OpenResponse) -> bool:
+    """Was the caller left waiting? Not if a tool call was handed over, or all audio had come."""
+    if response.handed_tool:
+        return False
+    if response.items:
+        return any(
+            not part.audio_done for item in response.items.values() for part in item.parts.values()
+        ) or any(not item.parts for item in response.items.values())
+    return not response.finished
+
+
+def _failure(wire: Event) -> Cause:
+    error = (wire.get("status_details") or {}).get("error") or {}
+    code = str(error.get("code") or error.get("type") or "")
+    if code in TERMINAL_CODES:
+        return TERMINAL_CODES[code]
+    return Cause.RATE_LIMITED if "rate_limit" in code else Cause.RESPONSE_FAILED
