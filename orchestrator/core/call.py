@@ -147,8 +147,7 @@ class Call:
         self._enter(State.LOCAL)
         self.local = Local(self.ctx)
         self._announce_session("session.created")
-        self.local.take_over(Unfinished(), now)
-        self.local.listen_again(0.0)
+        self.local.take_over(Unfinished(), now, listen_from=0.0)
         self._replay_waiting(now)
         self._poll_at = now + POLL_S
 
@@ -210,27 +209,18 @@ class Call:
             self.local.listen_again(from_ms)
             self.local.bridge_next = True
 
-    def client_message(self, frame: bytes, now: float) -> None:
-        """Any client frame that is not plainly audio."""
+    def client_message(self, frame: bytes, now: float) -> bytes | None:
+        """Any client frame that is not plainly audio. Audio of unusual shape is given back in the usual one."""
         try:
             event = parse_client_event(frame)
         except ClientError as error:
             self.ctx.send(error.event())
-            return
+            return None
         if event["type"] == "input_audio_buffer.append":
-            self._odd_append(event, now)
-            return
+            return dump({"type": "input_audio_buffer.append", "audio": event["audio"]})
         self._on_client_event(event, now)
         self.consider(now)
-
-    def _odd_append(self, event: Event, now: float) -> None:
-        """Audio in a frame of unusual shape, put into the usual one."""
-        frame = dump({"type": "input_audio_buffer.append", "audio": event["audio"]})
-        path = self.client_audio(frame, now)
-        if path is Audio.FORWARD:
-            self.ctx.do(ToUpstreamFrame(frame))
-        elif path is Audio.HEAR and self.local is not None:
-            self.local.relisten()
+        return None
 
     def bad_audio(self, now: float) -> None:
         error = ClientError(

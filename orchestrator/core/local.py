@@ -79,15 +79,16 @@ class Local:
 
     # --- taking over ---
 
-    def take_over(self, left: Unfinished, now: float) -> None:
-        """Go on where another tier stopped: our ears open, what is owed gets answered."""
+    def take_over(self, left: Unfinished, now: float, *, listen_from: float | None = None) -> None:
+        """Go on where another tier stopped: our ears open (from `listen_from` on), what is owed gets answered."""
         ctx = self.ctx
         self.quiet_since = now
         self.turn = left.speaking
         if left.speaking is not None:
             self._listen(left.speaking.start_ms, speaking=True)
         else:
-            self._listen(max(ctx.input.total_ms - 300.0, ctx.buffer_from_ms, 0.0))
+            recent = max(ctx.input.total_ms - 300.0, ctx.buffer_from_ms, 0.0)
+            self._listen(recent if listen_from is None else listen_from)
         for owed in left.owed:
             self._owe(owed, now)
 
@@ -95,15 +96,6 @@ class Local:
         """Hear the kept audio from here on with our own ears: the provider heard none of it."""
         self.turn = None
         self._listen(from_ms)
-
-    def relisten(self) -> None:
-        """Audio came that the ears did not hear; take it from what was kept."""
-        if self.detector is not None:
-            at_ms, speaking = self.detector.at_ms, self.detector.speaking
-            start = max(at_ms, self.ctx.input.earliest_ms)
-            self.detector.jump(start)
-            del speaking
-            self.ctx.do(Listen(start))
 
     def _listen(self, from_ms: float, *, speaking: bool = False) -> None:
         start = max(from_ms, self.ctx.input.earliest_ms)

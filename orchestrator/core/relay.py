@@ -371,7 +371,7 @@ class Relay:
         self._pass_on({**event, "response": shown})
 
     def _owed_for(self, wire: Event, out_of_band: bool, now: float) -> Owed:
-        """Which of the answers we wait for this response is: by its metadata, else the caller's turn, else the oldest."""
+        """Which of the answers we wait for this response is: by metadata, else the turn's, else the oldest."""
         metadata = wire.get("metadata")
         matching = [o for o in self._creates if metadata and o.request.get("metadata") == metadata]
         if not matching and self.turn is not None and self.turn.awaits_response and not out_of_band:

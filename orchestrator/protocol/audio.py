@@ -49,7 +49,7 @@ class AudioFormat(Enum):
 
     @classmethod
     def parse(cls, value: dict[str, Any]) -> AudioFormat:
-        """The format of a session's ``{"type": "audio/pcm", "rate": 24000}`` object; ValueError names what is allowed."""
+        """The format of a session's ``{"type": "audio/pcm", "rate": 24000}`` object; ValueError says what is."""
         for fmt in cls:
             if value.get("type") == fmt.wire:
                 if fmt is cls.PCM and value.get("rate", 24_000) != 24_000:

@@ -83,7 +83,7 @@ class Session:
         before = self.fields["audio"]["output"]["voice"]
         if self.spoke and merged["audio"]["output"]["voice"] != before:
             raise ClientError(
-                f"The voice cannot change from {before!r} once the assistant has spoken; start a new session for another.",
+                f"The voice cannot change from {before!r} once the assistant has spoken; use a new session.",
                 code="cannot_update_voice",
                 param="session.audio.output.voice",
             )
@@ -206,7 +206,7 @@ def _detection(value: Event | None, current: Event | None) -> Event | None:
 def upstream_update(
     session: Session, changes: Event, *, transcription_model: str | None, max_output_tokens: int
 ) -> Event:
-    """`changes` as the provider is to get them: the client's own fields, masked where the service needs another value."""
+    """`changes` as the provider is to get them: the client's own fields, some masked by the service."""
     update = {k: deepcopy(v) for k, v in changes.items() if k not in ("model", "id", "object", "expires_at")}
     update["type"] = "realtime"
     wanted = session.fields["max_output_tokens"]
