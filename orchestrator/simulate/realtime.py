@@ -1,0 +1,234 @@
+"""A realtime server for tests, demos and fire drills: `/v1/realtime`, and `/control/*` to command faults.
+
+It stands in for OpenAI Realtime (GA protocol) and shares no code with the orchestrator's own wire handling, so
+that it is a second opinion on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import ipaddress
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from orchestrator.simulate.faults import Fault, FaultBoard, FaultId, Moment, parse_fault
+from orchestrator.simulate.serving import running
+from orchestrator.simulate.session import Options, Session
+from orchestrator.simulate.sockets import Accept, Hang, Refuse, Reset, Socket, Upgrade, Verdict
+
+PATH = "/v1/realtime"
+KEPT_SESSIONS = 1000
+"""How many sessions `GET /control/state` remembers, open and closed."""
+BROWSER_KEY = "openai-insecure-api-key."
+
+HTTP_STATUS = {
+    FaultId.HTTP_401: 401,
+    FaultId.HTTP_403: 403,
+    FaultId.HTTP_404: 404,
+    FaultId.HTTP_429: 429,
+    FaultId.HTTP_5XX: 503,
+}
+LATE_REFUSALS = {
+    FaultId.LATE_REFUSAL_3000: (
+        3000,
+        "invalid_request_error",
+        "invalid_api_key",
+        "Incorrect API key provided.",
+    ),
+    FaultId.LATE_REFUSAL_1013: (
+        1013,
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "You have run out of credits. Add credits to go on.",
+    ),
+    FaultId.LATE_REFUSAL_4000: (
+        4000,
+        "invalid_request_error",
+        "invalid_model",
+        "This model cannot be used here.",
+    ),
+    FaultId.LATE_REFUSAL_4004: (
+        4004,
+        "invalid_request_error",
+        "model_not_found",
+        "The model does not exist.",
+    ),
+}
+LateRefusal = tuple[int, str, str, str]
+
+
+class RealtimeSimulator:
+    """The server's state. Serve `app` with `decide` for its upgrades, or use `async with simulator.start()`."""
+
+    def __init__(self, options: Options, board: FaultBoard | None = None) -> None:
+        self.options = options
+        self.faults = board or FaultBoard()
+        self.connections: deque[dict[str, Any]] = deque(maxlen=KEPT_SESSIONS)
+        self.app = Starlette(
+            routes=[
+                Route("/healthz", self._health),
+                Route("/control/state", _loopback_only(self._state)),
+                Route("/control/faults", _loopback_only(self._arm), methods=["POST"]),
+                Route("/control/faults", _loopback_only(self._clear), methods=["DELETE"]),
+            ]
+        )
+
+    @contextlib.asynccontextmanager
+    async def start(self, port: int = 0) -> AsyncIterator[str]:
+        """Serve on loopback in this event loop; gives the origin, such as ``http://127.0.0.1:8123``."""
+        async with running(self.app, decide=self.decide, port=port) as origin:
+            yield origin
+
+    # -- connections -----------------------------------------------------------------------------
+
+    def decide(self, upgrade: Upgrade) -> Verdict:
+        """What to do with a WebSocket upgrade."""
+        model = upgrade.query.get("model", "")
+        connection = {
+            "path": upgrade.path,
+            "query": upgrade.query,
+            "bearer_sha256": _digest(_bearer(upgrade)),
+            "user_agent": upgrade.headers.get("user-agent"),
+            "refused": None,
+        }
+        self.connections.append(connection)
+        if upgrade.path != PATH:
+            connection["refused"] = "not found"
+            return Verdict(_http_refusal(404, "not_found", f"Nothing at {upgrade.path}; the path is {PATH}."))
+        fault = self.faults.peek(Moment.CONNECTING, model)
+        if fault is not None and self.faults.claim(fault):
+            connection["refused"] = fault.id.value
+            return Verdict(self._struck(fault, upgrade, connection), fault.after_ms / 1000)
+        return Verdict(self._accept(upgrade, connection, self._late_refusal(upgrade)))
+
+    def _struck(
+        self, fault: Fault, upgrade: Upgrade, connection: dict[str, Any]
+    ) -> Accept | Refuse | Reset | Hang:
+        if fault.id in HTTP_STATUS:
+            return _http_refusal(HTTP_STATUS[fault.id], fault.id.value, f"simulated fault {fault.id}")
+        if fault.id is FaultId.REFUSED:
+            return Reset()
+        if fault.id is FaultId.HANG:
+            return Hang()
+        if fault.id in LATE_REFUSALS:
+            return self._accept(upgrade, connection, LATE_REFUSALS[fault.id])
+        return self._accept(upgrade, connection, None, fault)
+
+    def _late_refusal(self, upgrade: Upgrade) -> LateRefusal | None:
+        """Why the provider would take this connection and close it at once; None for a good one."""
+        bearer, model = _bearer(upgrade), upgrade.query.get("model")
+        if upgrade.headers.get("openai-beta"):
+            message = "The Realtime Beta API is no longer supported. Please use the GA API."
+            return (4000, "invalid_request_error", "beta_api_shape_disabled", message)
+        if bearer is None:
+            message = "Missing bearer or basic authentication in header"
+            return (3000, "invalid_request_error", "invalid_api_key", message)
+        if self.options.api_key is not None and bearer != self.options.api_key:
+            return LATE_REFUSALS[FaultId.LATE_REFUSAL_3000]
+        if not model and upgrade.query.get("intent") != "transcription":
+            message = "You must provide a model parameter."
+            return (4000, "invalid_request_error", "missing_model", message)
+        if self.options.models and model not in self.options.models:
+            return LATE_REFUSALS[FaultId.LATE_REFUSAL_4004]
+        return None
+
+    def _accept(
+        self,
+        upgrade: Upgrade,
+        connection: dict[str, Any],
+        refusal: LateRefusal | None,
+        fault: Fault | None = None,
+    ) -> Accept:
+        socket = Socket()
+        model, intent = upgrade.query.get("model", ""), upgrade.query.get("intent")
+        session = Session(socket, self.options, self.faults, model, intent)
+        connection["session"] = session
+
+        def opened() -> None:
+            if refusal is not None:
+                code, kind, error, message = refusal
+                connection["refused"] = error
+                session.error(error, message, kind=kind)
+                socket.close(code, f"{kind}.{error}")
+                return
+            if fault is not None and session.execute(fault):
+                return
+            session.begin()
+
+        socket.on_open, socket.on_text, socket.on_closed = opened, session.receive, session.end
+        return Accept(socket, "realtime" if "realtime" in upgrade.subprotocols else None)
+
+    # -- control ---------------------------------------------------------------------------------
+
+    async def _health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def _arm(self, request: Request) -> Response:
+        try:
+            fault = parse_fault(await request.json())
+        except json.JSONDecodeError as error:
+            return JSONResponse({"error": f"the body is not JSON: {error}"}, 400)
+        except ValueError as error:
+            return JSONResponse({"error": str(error)}, 400)
+        self.faults.arm(fault)
+        return JSONResponse({"faults": self.faults.describe()}, 201)
+
+    async def _clear(self, request: Request) -> Response:
+        self.faults.clear()
+        return JSONResponse({"faults": []})
+
+    async def _state(self, request: Request) -> Response:
+        return JSONResponse(self.state())
+
+    def state(self) -> dict[str, Any]:
+        """What `GET /control/state` answers."""
+        return {
+            "faults": self.faults.describe(),
+            "connections": [_describe(connection) for connection in self.connections],
+        }
+
+
+def _describe(connection: dict[str, Any]) -> dict[str, Any]:
+    session = connection.get("session")
+    return {**connection, "session": session.describe() if session is not None else None}
+
+
+def _bearer(upgrade: Upgrade) -> str | None:
+    scheme, _, token = upgrade.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token:
+        return token.strip()
+    offered = (name for name in upgrade.subprotocols if name.startswith(BROWSER_KEY))
+    return next((name.removeprefix(BROWSER_KEY) for name in offered), None)
+
+
+def _digest(secret: str | None) -> str | None:
+    return hashlib.sha256(secret.encode()).hexdigest() if secret is not None else None
+
+
+def _http_refusal(status: int, code: str, message: str) -> Refuse:
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+    return Refuse(status, json.dumps({"error": error}).encode())
+
+
+def _loopback_only(
+    endpoint: Callable[[Request], Awaitable[Response]],
+) -> Callable[[Request], Awaitable[Response]]:
+    async def guarded(request: Request) -> Response:
+        host = request.client.host if request.client else ""
+        try:
+            near = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            near = False
+        if not near:
+            return JSONResponse({"error": "the control endpoints answer on loopback only"}, 403)
+        return await endpoint(request)
+
+    return guarded

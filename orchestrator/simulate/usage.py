@@ -1,0 +1,80 @@
+"""Token counts as the provider bills them: the whole conversation again for every response.
+
+User audio is 1 token per 100 ms, assistant audio 1 per 50 ms, text about one per four characters. Cached tokens
+are the part of the input that is the same prefix as in the response before; they are a subset of the input.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.simulate.conversation import Item
+
+INPUT_AUDIO_MS_PER_TOKEN = 100
+OUTPUT_AUDIO_MS_PER_TOKEN = 50
+CHARS_PER_TOKEN = 4
+
+
+def text_tokens(text: str) -> int:
+    return -(-len(text) // CHARS_PER_TOKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One piece of a prompt; two prompts share a cached prefix as long as their parts are equal."""
+
+    key: tuple[str, int]
+    text: int = 0
+    audio: int = 0
+
+
+def _item_part(item: Item) -> Part:
+    heard = item.role != "assistant" and item.audio_ms > 0
+    per_token = INPUT_AUDIO_MS_PER_TOKEN if heard else OUTPUT_AUDIO_MS_PER_TOKEN
+    # A transcript of the caller's audio is for the client only: the model takes the audio itself.
+    words = 0 if heard else text_tokens(item.text)
+    return Part((item.id, item.revision), words, int(item.audio_ms / per_token))
+
+
+def prompt(instructions: str, tools: list[dict[str, Any]], items: list[Item]) -> list[Part]:
+    """What one response takes as its input."""
+    tools_text = json.dumps(tools) if tools else ""
+    head = [
+        Part((f"instructions:{hash(instructions)}", 0), text=text_tokens(instructions)),
+        Part((f"tools:{hash(tools_text)}", 0), text=text_tokens(tools_text)),
+    ]
+    return head + [_item_part(item) for item in items]
+
+
+def usage(parts: list[Part], before: list[Part], text_out: int, audio_out: int) -> dict[str, Any]:
+    """The `usage` object of a response whose input was `parts`, after one whose input was `before`."""
+    same = 0
+    while same < min(len(parts), len(before)) and parts[same] == before[same]:
+        same += 1
+    text_in, audio_in = sum(part.text for part in parts), sum(part.audio for part in parts)
+    text_cached = sum(part.text for part in parts[:same])
+    audio_cached = sum(part.audio for part in parts[:same])
+    return {
+        "total_tokens": text_in + audio_in + text_out + audio_out,
+        "input_tokens": text_in + audio_in,
+        "output_tokens": text_out + audio_out,
+        "input_token_details": {
+            "text_tokens": text_in,
+            "audio_tokens": audio_in,
+            "image_tokens": 0,
+            "cached_tokens": text_cached + audio_cached,
+            "cached_tokens_details": {
+                "text_tokens": text_cached,
+                "audio_tokens": audio_cached,
+                "image_tokens": 0,
+            },
+        },
+        "output_token_details": {"text_tokens": text_out, "audio_tokens": audio_out},
+    }
+
+
+def no_usage() -> dict[str, Any]:
+    """A failed response costs nothing."""
+    return usage([], [], 0, 0)
