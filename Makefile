@@ -1,0 +1,75 @@
+# Every target makes what it needs: an environment in .venv, the locked packages, the model weights.
+# A second run finds all of it there and does nothing.
+
+PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || echo python3)
+UV_VERSION = 0.13.9
+
+VENV = .venv
+CLIENTS = .venv-clients
+UV = $(VENV)/bin/uv
+LOCK = $(UV) pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11
+
+# What to add to the command at the end: make serve ARGS="--port 9000", make test ARGS="-k budget".
+ARGS =
+
+.DEFAULT_GOAL = help
+.DELETE_ON_ERROR:
+.PHONY: help demo test serve bench check install models clients lock clean
+
+help: ## List the targets
+	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: install models ## Call, lose the provider, hear the call go on
+	$(VENV)/bin/orchestrator demo $(ARGS)
+
+test: check models clients ## Run the checks, then every test
+	$(VENV)/bin/pytest $(ARGS)
+
+serve: install models ## Run the orchestrator
+	$(VENV)/bin/orchestrator serve $(ARGS)
+
+bench: install models ## Measure the failover; tables and plots go to benchmarks/results
+	$(VENV)/bin/python -m benchmarks.failover $(ARGS)
+
+check: install ## Lint, formatting and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+install: $(VENV)/.installed ## Make .venv with the locked packages
+
+models: install ## Fetch the model weights
+	@$(VENV)/bin/orchestrator models fetch
+
+clients: $(CLIENTS)/.locked ## Make .venv-clients: client libraries that cannot share .venv
+
+lock: $(VENV)/.uv ## Resolve the dependencies again
+	$(LOCK) --upgrade --extra dev --extra plots pyproject.toml --output-file requirements.lock
+	$(LOCK) --upgrade tests/clients/requirements.in --output-file tests/clients/requirements.lock
+
+clean: ## Remove the environments and all output; the weights stay in your cache directory
+	rm -rf $(VENV) $(CLIENTS) build dist demo benchmarks/results
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+		echo "Python 3.11 is needed, but $(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; \
+		echo "Install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo "$(PYTHON) cannot make environments; some systems have that apart (python3.11-venv)." >&2; exit 1; }
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@
+
+$(VENV)/.locked: requirements.lock $(VENV)/.uv
+	$(UV) pip install --python $(VENV)/bin/python --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.locked
+	$(UV) pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(CLIENTS)/.locked: tests/clients/requirements.lock $(VENV)/.uv
+	$(UV) venv --quiet --allow-existing --python $(VENV)/bin/python $(CLIENTS)
+	$(UV) pip install --python $(CLIENTS)/bin/python --require-hashes -r tests/clients/requirements.lock
+	@touch $@
