@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from orchestrator.protocol.audio import Pcm16
 
@@ -17,7 +17,7 @@ class Speech(Protocol):
 
     @property
     def rung(self) -> str:
-        """The engine and its version: part of every cache key, so it changes whenever the sound does."""
+        """The engine's short name, for routing, breakers and metrics."""
         ...
 
     def speak(
@@ -29,3 +29,18 @@ class Speech(Protocol):
         `speed` 1.0 is natural. Raises `SpeechFailed`, or `orchestrator.models.ModelMissing` without weights.
         """
         ...
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """An engine that knows which version of its code and weights it speaks with."""
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the same words would sound different."""
+        ...
+
+
+def engine_id(speech: Speech) -> str:
+    """The engine and its version, as cache keys have it: ``kokoro 1.0``."""
+    return f"{speech.rung} {speech.version}" if isinstance(speech, Versioned) else speech.rung

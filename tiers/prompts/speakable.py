@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
@@ -27,9 +28,12 @@ class Currency(NamedTuple):
 
 
 class Speakable(Protocol):
-    """A language's way with values. `currencies` are those it has names for, by ISO 4217 code."""
+    """A language's way with values."""
 
-    currencies: dict[str, Currency]
+    @property
+    def currencies(self) -> Mapping[str, Currency]:
+        """The currencies it has names for, by ISO 4217 code."""
+        ...
 
     def integer(self, value: int) -> Spoken: ...
 
@@ -40,7 +44,7 @@ class Speakable(Protocol):
     def time(self, value: dt.time) -> Spoken: ...
 
     def spelled(self, value: str) -> Spoken:
-        """Character by character, letters and digits, with the signs of `SPELLED_SIGNS` between them."""
+        """Character by character, letters, digits and the signs - / . _ by name."""
         ...
 
     def phone(self, value: str) -> Spoken:
@@ -48,14 +52,14 @@ class Speakable(Protocol):
         ...
 
 
-SPELLED_SIGNS = "-/. _"
 SPELLED_GROUP = 4
 """Longer runs of digits are said in groups of at most this many, with a pause between groups."""
 PHONE_GROUP = 3
 
 _ONES = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
-    "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+    "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
+    "nineteen",
 )  # fmt: skip
 _TENS = (
     "zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
@@ -70,21 +74,24 @@ _MONTHS = (
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
 _SIGN_WORDS = {"-": "dash", "/": "slash", ".": "dot", "_": "underscore"}
+_CURRENCIES = {
+    "USD": Currency("$", "dollar", "dollars", "cent", "cents"),
+    "EUR": Currency("€", "euro", "euros", "cent", "cents"),
+    "GBP": Currency("£", "pound", "pounds", "penny", "pence"),
+    "CAD": Currency("CA$", "Canadian dollar", "Canadian dollars", "cent", "cents"),
+    "AUD": Currency("A$", "Australian dollar", "Australian dollars", "cent", "cents"),
+    "CHF": Currency("CHF ", "Swiss franc", "Swiss francs", "centime", "centimes"),
+    "INR": Currency("₹", "rupee", "rupees", "paisa", "paise"),
+    "JPY": Currency("¥", "yen", "yen"),
+}
 
 
 class English:
     """American English."""
 
-    currencies: dict[str, Currency] = {  # noqa: RUF012, the protocol's own shape
-        "USD": Currency("$", "dollar", "dollars", "cent", "cents"),
-        "EUR": Currency("€", "euro", "euros", "cent", "cents"),
-        "GBP": Currency("£", "pound", "pounds", "penny", "pence"),
-        "CAD": Currency("CA$", "Canadian dollar", "Canadian dollars", "cent", "cents"),
-        "AUD": Currency("A$", "Australian dollar", "Australian dollars", "cent", "cents"),
-        "CHF": Currency("CHF ", "Swiss franc", "Swiss francs", "centime", "centimes"),
-        "INR": Currency("₹", "rupee", "rupees", "paisa", "paise"),
-        "JPY": Currency("¥", "yen", "yen"),
-    }
+    @property
+    def currencies(self) -> Mapping[str, Currency]:
+        return _CURRENCIES
 
     def integer(self, value: int) -> Spoken:
         return Spoken(f"{value:,}", _cardinal(value))

@@ -1,0 +1,91 @@
+"""What Tier C says next, decided without a model: the flow, else one honest offer and what the caller chose."""
+
+from __future__ import annotations
+
+import re
+
+from orchestrator.protocol.answers import AnswerRequest, Message
+from tiers import flow
+from tiers.flow import CallTool, Say
+from tiers.prompts.catalogue import Catalogue
+
+OFFERS = ("offer_choice", "offer_again")
+
+_Table = dict[str, dict[str, re.Pattern[str]]]
+"""Language to prompt to the words that ask for it."""
+
+_PEOPLE = "(person|human|agent|representative|operator)"
+_WISHES: _Table = {
+    "en": {
+        "chose_call_back": re.compile(
+            r"\b((call|ring|phone) me back|called back|call ?back (please|later)|a call ?back)\b"
+        ),
+        "chose_person": re.compile(
+            rf"\b(speak|talk|connect|transfer|put|reach)\w*\b.{{0,30}}\b({_PEOPLE}|someone|somebody)\b"
+            rf"|\b(want|need|get|have)( me)? an?( \w+)? {_PEOPLE}\b"
+        ),
+    }
+}
+"""Clear at any time."""
+_CHOICES: _Table = {
+    "en": {
+        "chose_call_back": re.compile(r"\b(call|called|callback|second)\b"),
+        "chose_person": re.compile(rf"\b({_PEOPLE}|someone|somebody|third|last)\b"),
+        "chose_wait": re.compile(r"\b(wait|waiting|hold|stay|first)\b"),
+    }
+}
+"""A choice only right after the offer."""
+_NOTES = re.compile(r"\[[^\]]*\]|\([^)]*\)")
+"""What a recogniser writes for sounds: [BLANK_AUDIO], (music)."""
+
+
+def next_step(request: AnswerRequest, catalogue: Catalogue) -> Say | CallTool:
+    """The prompt to say, or the order tool to call; a tool that the session does not offer is never called."""
+    last = request.history[-1] if request.history else None
+    heard = last.text if isinstance(last, Message) and last.role == "user" else None
+    if heard is not None and not intelligible(heard):
+        return Say("did_not_catch", {})
+    wish = _match(_WISHES, heard, request.language)
+    if wish is not None:
+        return Say(wish, {})
+    step = flow.reply(request)
+    if isinstance(step, Say) or (isinstance(step, CallTool) and _is_offered(step, request)):
+        return step
+    return _offer(request, heard, catalogue)
+
+
+def intelligible(heard: str) -> bool:
+    """Whether a transcript has a word in it."""
+    return any(char.isalnum() for char in _NOTES.sub("", heard))
+
+
+def _offer(request: AnswerRequest, heard: str | None, catalogue: Catalogue) -> Say:
+    """The choice that the caller made, else the offer, which is made in full only once."""
+    said = [item for item in request.history if isinstance(item, Message) and item.role == "assistant"]
+    offered = [_is_offer(item, catalogue) for item in said]
+    if offered and offered[-1]:
+        choice = _match(_CHOICES, heard, request.language)
+        if choice is not None:
+            return Say(choice, {})
+    return Say("offer_again" if any(offered) else "offer_choice", {})
+
+
+def _is_offer(item: Message, catalogue: Catalogue) -> bool:
+    """Whether the caller heard an offer in this message, or the beginning of one before cutting in."""
+    heard = _bare(item.text)
+    offers = [_bare(text) for name in OFFERS for text in catalogue[name].text.values()]
+    return heard in offers or (item.cut_off and heard != "" and any(o.startswith(heard) for o in offers))
+
+
+def _is_offered(step: CallTool, request: AnswerRequest) -> bool:
+    return any(tool.get("name") == step.name for tool in request.tools)
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"\W+", " ", text).strip().lower()
+
+
+def _match(table: _Table, heard: str | None, language: str) -> str | None:
+    patterns = table.get(language.partition("-")[0].lower(), {})
+    words = _bare(heard or "")
+    return next((name for name, pattern in patterns.items() if pattern.search(words)), None)
