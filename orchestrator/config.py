@@ -44,7 +44,6 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as _UndecodableVariable
 
-from orchestrator.core.budget import BudgetState
 from orchestrator.core.health import BreakerPolicy
 from orchestrator.core.prices import ModelPrice, PriceTable, nanodollars, price_remedy
 from orchestrator.core.routing import ONE_WAY_PURPOSES
@@ -270,9 +269,6 @@ class Budget(Section):
         bucket = self.buckets.get(name)
         return None if bucket is None else nanodollars(bucket.usd_per_day)
 
-    def state(self, call_spent: int, bucket: str, bucket_spent: int) -> BudgetState:
-        return BudgetState(call_spent, self.call_nanodollars, bucket_spent, self.bucket_nanodollars(bucket))
-
 
 class Price(Section):
     """US dollars per million tokens, or per minute of audio. What is left out keeps its published value."""
@@ -345,6 +341,13 @@ class Settings(BaseSettings):
             return "cartesia" if self.cartesia.api_key else "kokoro"
         return self.tier_b.speech
 
+    def agent_price(self) -> ModelPrice | None:
+        """What the text agent of Tier B costs: free where it is the embedded one, None where nobody knows."""
+        model = self.tier_b.agent_model
+        if model is None:
+            return ModelPrice()
+        return _merged(ModelPrice(), self.prices[model]) if model in self.prices else _text_price(model)
+
     def price_table(self) -> PriceTable:
         """The published prices with this configuration's own on top."""
         published = PriceTable()
@@ -415,11 +418,7 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
         ):
             if model and model not in prices:
                 yield setting, f"the model {model!r} has no price; {price_remedy(model)}"
-    if (
-        tier_b.agent_model
-        and tier_b.agent_model not in settings.prices
-        and not _known_text_model(tier_b.agent_model)
-    ):
+    if tier_b.agent_model and settings.agent_price() is None:
         yield (
             "tier_b.agent_model",
             f"the model {tier_b.agent_model!r} has no price; {price_remedy(tier_b.agent_model)} "
@@ -455,19 +454,25 @@ def _speech_problems(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 @cache
-def _text_models() -> frozenset[str]:
-    """The models LiteLLM can price, from the map in its package: importing LiteLLM itself takes seconds."""
+def _text_models() -> dict[str, dict[str, Any]]:
+    """LiteLLM's price map, from its package: importing LiteLLM itself takes seconds."""
     spec = importlib.util.find_spec("litellm")
     if spec is None or spec.origin is None:
-        return frozenset()
+        return {}
     path = Path(spec.origin).parent / "model_prices_and_context_window_backup.json"
-    return frozenset(json.loads(path.read_bytes()))
+    models: dict[str, dict[str, Any]] = json.loads(path.read_bytes())
+    return models
 
 
-def _known_text_model(model: str) -> bool:
+def _text_price(model: str) -> ModelPrice | None:
     """LiteLLM knows "openai/gpt-x" as "gpt-x", others with their provider."""
-    known = _text_models()
-    return model in known or model.partition("/")[2] in known
+    known = _text_models().get(model) or _text_models().get(model.partition("/")[2])
+    if known is None or "input_cost_per_token" not in known or "output_cost_per_token" not in known:
+        return None
+    million = 1_000_000
+    return ModelPrice(
+        text_in=known["input_cost_per_token"] * million, text_out=known["output_cost_per_token"] * million
+    )
 
 
 def _merged(published: ModelPrice, price: Price) -> ModelPrice:

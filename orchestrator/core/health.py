@@ -128,6 +128,11 @@ class Breaker:
         return self.state is not BreakerState.CLOSED
 
     @property
+    def wait_s(self) -> float:
+        """How long the next probe waits after a failed one, before jitter."""
+        return self._delay
+
+    @property
     def owed(self) -> ProbeKind | None:
         """The success that would clear the doubt; None while there is none."""
         return self._owed
@@ -189,6 +194,12 @@ class Breaker:
         """A probe starts. If neither its success nor its failure is ever told, the next is due all the same."""
         self._move(_Event.PROBE)
         self.next_probe_at = now + self.policy.probe_max_s
+
+    def postpone(self, now: float) -> None:
+        """Somebody else makes the probe that is due. If it is still due later, theirs failed: the wait doubles."""
+        self._delay = min(self._delay * 2, self.policy.probe_max_s)
+        self.next_probe_at = None
+        self._schedule(now)
 
     def _owe(self, proof: ProbeKind) -> None:
         if self._owed is not ProbeKind.RESPONSE:

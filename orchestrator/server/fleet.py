@@ -1,0 +1,479 @@
+"""What this replica knows of the fleet: breakers, overrides and bucket balances, kept in memory.
+
+Decisions are made from memory alone. What is found out or ordered here applies here at once and reaches the other
+replicas through the store (see `link.py`). Without the store a replica carries on with its last view, and
+`Fleet.status` says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any, TypeVar
+
+from orchestrator.config import OPENAI_BASE_URL, Settings
+from orchestrator.core.budget import BudgetState, CallBudget
+from orchestrator.core.health import Breaker, BreakerPolicy, Cause, ProbeKind
+from orchestrator.core.overrides import Override, Tier, make_override
+from orchestrator.core.routing import ONE_WAY_PURPOSES, Decision, Reason, RouteRequest, Rung, View, decide
+from orchestrator.server.balances import Balances
+from orchestrator.server.link import Link
+from orchestrator.server.rungs import RungSpec, configured_rungs
+from orchestrator.server.store import Store, StoreUnavailable
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "fleet"
+_DAY_S = 86_400.0
+_BREAKER_TTL_S = 300.0
+"""How long an open breaker is news to a replica that starts: one that is still open is written again."""
+
+
+class ChangeKind(Enum):
+    OVERRIDE = "override"
+    BREAKER = "breaker"
+    BUCKET = "bucket"
+    """A bucket ran out of money, or has some again."""
+    RUNG = "rung"
+    """A tier became ready, or ceased to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that may change decisions. `key`: an override's id, a rung, a bucket or a tier."""
+
+    kind: ChangeKind
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class FleetStatus:
+    """How things stand with the store. `away_since` is Unix seconds; None while it answers."""
+
+    replica: str
+    store: str
+    connected: bool
+    away_since: float | None
+    unsent: int
+    """Writes that wait for the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenBreaker:
+    """What the store keeps of one; `at` is Unix seconds."""
+
+    rung: str
+    cause: Cause
+    at: float
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> _OpenBreaker:
+        return cls(str(data["rung"]), Cause.parse(data["cause"]), float(data["at"]))
+
+
+class Fleet:
+    """Not thread-safe: everything runs on the event loop. `clock` is monotonic, `wall` is Unix seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        rungs: Sequence[RungSpec],
+        *,
+        breaker_policy: BreakerPolicy | None = None,
+        bucket_caps: Mapping[str, int] | None = None,
+        one_way_purposes: frozenset[str] = ONE_WAY_PURPOSES,
+        promote: bool = True,
+        refresh_s: float = 15.0,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self.rungs = tuple(rungs)
+        self._store = store
+        self._policy = breaker_policy or BreakerPolicy()
+        self._one_way_purposes = one_way_purposes
+        self._promote = promote
+        self._clock, self._wall, self._rng = clock, wall, rng
+
+        self._missing: dict[Tier, Reason] = {}
+        self._breakers: dict[str, Breaker] = {rung.name: self._new_breaker() for rung in self.rungs}
+        self._cleared_at: dict[str, float] = {}
+        self._overrides: dict[str, Override] = {}
+        self._listeners: list[Callable[[Change], None]] = []
+
+        self._link = Link(
+            store,
+            CHANNEL,
+            on_news=self._apply,
+            refresh=self._refresh,
+            refresh_s=refresh_s,
+            wall=wall,
+            rng=rng,
+        )
+        self.balances = Balances(
+            store,
+            self._link,
+            bucket_caps or {},
+            on_spent_up=partial(self._notify, ChangeKind.BUCKET),
+            wall=wall,
+        )
+        self._touched: set[str] = set()
+        """What changed while a refresh was reading: newer than what it read."""
+        self._epoch = ""
+        self._to_probe = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._day = self.balances.today()
+
+    @classmethod
+    def from_settings(cls, store: Store, settings: Settings, **options: Any) -> Fleet:
+        """A fleet as configured. Tiers B and C count as missing until `set_ready` is called for them."""
+        caps = {name: settings.budget.bucket_nanodollars(name) or 0 for name in settings.budget.buckets}
+        fleet = cls(
+            store,
+            configured_rungs(settings),
+            breaker_policy=settings.breaker.policy(),
+            bucket_caps=caps,
+            one_way_purposes=frozenset(settings.tier_c.one_way_purposes),
+            promote=settings.promotion.mode != "never",
+            **options,
+        )
+        if not settings.tier_a.enabled:
+            fleet._missing[Tier.A] = Reason.TIER_DISABLED
+        elif settings.openai.api_key is None and settings.openai.base_url == OPENAI_BASE_URL:
+            fleet._missing[Tier.A] = Reason.NO_PROVIDER_KEY
+        fleet._missing[Tier.B] = fleet._missing[Tier.C] = Reason.NOT_READY
+        return fleet
+
+    # Life
+
+    async def start(self) -> None:
+        """Reads the store once, if it answers, and keeps up with it from then on."""
+        await self._link.start()
+        self._set_alarm()
+
+    async def close(self) -> None:
+        """Stops. What is still unsent is tried once more; the store stays open."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        await self._link.close()
+
+    def status(self) -> FleetStatus:
+        link = self._link
+        return FleetStatus(
+            link.replica, self._store.kind, link.away_since is None, link.away_since, link.unsent
+        )
+
+    def on_change(self, callback: Callable[[Change], None]) -> Callable[[], None]:
+        """Calls `callback` for every change, on the event loop; what is returned ends that."""
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback) if callback in self._listeners else None
+
+    # Decisions
+
+    def decide(self, request: RouteRequest, budget: CallBudget | None = None) -> Decision:
+        """The rung for a call, from what is known at this moment; `budget` is the call's own."""
+        return decide(request, self.view(request.bucket, budget), self._wall())
+
+    def view(self, bucket: str, budget: CallBudget | None = None) -> View:
+        return View(
+            rungs=[self._rung(spec) for spec in self.rungs],
+            overrides=list(self._overrides.values()),
+            budget=BudgetState(
+                budget.spent if budget else 0,
+                budget.cap if budget else None,
+                self.balances.spent(bucket),
+                self.balances.caps.get(bucket),
+            ),
+            one_way_purposes=self._one_way_purposes,
+            promote=self._promote,
+        )
+
+    def _rung(self, spec: RungSpec) -> Rung:
+        breaker = self._breakers[spec.name]
+        cause = breaker.cause.id if breaker.is_open and breaker.cause else ""
+        missing = self._missing.get(spec.tier)
+        return Rung(spec.tier, spec.name, spec.paid, spec.usd_per_minute, missing, breaker.is_open, cause)
+
+    # Readiness
+
+    def set_ready(self, tier: Tier) -> None:
+        if self._missing.pop(tier, None) is not None:
+            self._notify(ChangeKind.RUNG, tier)
+
+    def set_missing(self, tier: Tier, reason: Reason = Reason.NOT_READY) -> None:
+        if self._missing.get(tier) is not reason:
+            self._missing[tier] = reason
+            self._notify(ChangeKind.RUNG, tier)
+
+    def missing(self, tier: Tier) -> Reason | None:
+        """Why a tier cannot be used at all; None where it can."""
+        return self._missing.get(tier)
+
+    # Health
+
+    @property
+    def breakers(self) -> Mapping[str, Breaker]:
+        """To be read only; tell `failed` and `succeeded` what happened."""
+        return self._breakers
+
+    def failed(self, rung: str, cause: Cause) -> None:
+        """A fault of `rung`, in a call or a probe."""
+        breaker = self._breaker(rung)
+        was_open = breaker.is_open
+        breaker.on_failure(cause, self._clock())
+        self._to_probe.set()
+        if breaker.is_open and not was_open:
+            log.warning("the breaker of %s opened: %s", rung, cause.id)
+            self._touched.add(f"breaker:{rung}")
+            self._notify(ChangeKind.BREAKER, rung)
+            self._link.send(f"breaker:{rung}", partial(self._write_open, rung, cause))
+
+    def succeeded(self, rung: str, kind: ProbeKind) -> None:
+        """A session opened or a response completed on `rung`, in a call or a probe."""
+        breaker = self._breaker(rung)
+        was_open = breaker.is_open
+        breaker.on_success(kind, self._clock())
+        if was_open and not breaker.is_open:
+            log.warning("the breaker of %s closed", rung)
+            self._cleared_at[rung] = self._wall()
+            self._touched.add(f"breaker:{rung}")
+            self._notify(ChangeKind.BREAKER, rung)
+            self._link.send(f"breaker:{rung}", partial(self._write_closed, rung))
+
+    async def probes(self) -> AsyncIterator[tuple[str, ProbeKind]]:
+        """For ever: the probes to make, when they are due. Of several replicas one gets each.
+
+        The outcome is told with `failed` or `succeeded`.
+        """
+        while True:
+            for rung, breaker in list(self._breakers.items()):
+                kind = breaker.probe_due(self._clock())
+                if kind is None:
+                    continue
+                if not await self._claim_probe(rung):
+                    breaker.postpone(self._clock())
+                elif breaker.probe_due(self._clock()):
+                    breaker.on_probe(self._clock())
+                    yield rung, kind
+            await self._until_a_probe_is_due()
+
+    async def _claim_probe(self, rung: str) -> bool:
+        try:
+            return await self._store.add(f"probe:{rung}", 1, self._breaker(rung).wait_s) == 1
+        except StoreUnavailable:
+            return True
+
+    async def _until_a_probe_is_due(self) -> None:
+        self._to_probe.clear()
+        due = [b.next_probe_at for b in self._breakers.values() if b.next_probe_at is not None]
+        wait = max(0.0, min(due) - self._clock()) if due else None
+        try:
+            async with asyncio.timeout(wait):
+                await self._to_probe.wait()
+        except TimeoutError:
+            pass
+
+    def _new_breaker(self) -> Breaker:
+        return Breaker(self._policy, self._rng)
+
+    def _breaker(self, rung: str) -> Breaker:
+        """A part of a tier (its speech engine, say) may have a breaker without being a rung of the router."""
+        return self._breakers.setdefault(rung, self._new_breaker())
+
+    async def _write_open(self, rung: str, cause: Cause) -> None:
+        news = {"rung": rung, "cause": cause.id, "at": self._wall()}
+        await self._store.put(f"breaker:{rung}", json.dumps(news), _BREAKER_TTL_S)
+        await self._link.publish("breaker_open", news)
+
+    async def _write_closed(self, rung: str) -> None:
+        await self._store.delete(f"breaker:{rung}")
+        await self._link.publish("breaker_closed", {"rung": rung})
+
+    # Overrides
+
+    @property
+    def overrides(self) -> list[Override]:
+        """Those in force, the newest first."""
+        now = self._wall()
+        return sorted(
+            (o for o in self._overrides.values() if not o.expired(now)), key=lambda o: o.created, reverse=True
+        )
+
+    def force(self, *, tier: str, scope: str, duration: str, reason: str, who: str) -> Override:
+        """Makes an override out of an operator's words; OverrideError says what is wrong with them."""
+        override = make_override(
+            id=f"ovr_{uuid.uuid4().hex[:8]}",
+            tier=tier,
+            scope=scope,
+            duration=duration,
+            reason=reason,
+            who=who,
+            now=self._wall(),
+        )
+        self._put_override(override)
+        self._link.send(f"override:{override.id}", partial(self._write_override, override))
+        return override
+
+    def clear(self, override_id: str) -> bool:
+        """Ends an override; False where there is none of that id."""
+        if not self._drop_override(override_id):
+            return False
+        self._link.send(f"override:{override_id}", partial(self._write_cleared, override_id))
+        return True
+
+    def _put_override(self, override: Override) -> None:
+        self._touched.add(f"override:{override.id}")
+        if self._overrides.get(override.id) != override and not override.expired(self._wall()):
+            self._overrides[override.id] = override
+            self._set_alarm()
+            self._notify(ChangeKind.OVERRIDE, override.id)
+
+    def _drop_override(self, override_id: str) -> bool:
+        self._touched.add(f"override:{override_id}")
+        if self._overrides.pop(override_id, None) is None:
+            return False
+        self._notify(ChangeKind.OVERRIDE, override_id)
+        return True
+
+    async def _write_override(self, override: Override) -> None:
+        left = override.until - self._wall()
+        if left > 0:
+            await self._store.put(f"override:{override.id}", json.dumps(override.to_dict()), left)
+            await self._link.publish("override", override.to_dict())
+
+    async def _write_cleared(self, override_id: str) -> None:
+        await self._store.delete(f"override:{override_id}")
+        await self._link.publish("override_gone", {"id": override_id})
+
+    def spend(self, bucket: str, amount: int) -> None:
+        """Charges a bucket with `amount` nano-dollars, here at once and in the store soon."""
+        self.balances.spend(bucket, amount)
+
+    # What passes with time
+
+    def _set_alarm(self) -> None:
+        """For the next override to expire, and for midnight, when buckets are full again."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        now = self._wall()
+        next_midnight = (now // _DAY_S + 1) * _DAY_S
+        due = min([next_midnight, *(o.until for o in self._overrides.values())])
+        self._alarm = asyncio.get_running_loop().call_later(max(0.0, due - now), self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        now = self._wall()
+        for override in list(self._overrides.values()):
+            if override.expired(now):
+                self._drop_override(override.id)
+        if self.balances.today() != self._day:
+            self._day = self.balances.today()
+            self.balances.forget_other_days()
+            for bucket in self.balances.caps:
+                self._notify(ChangeKind.BUCKET, bucket)
+        self._set_alarm()
+
+    def _notify(self, kind: ChangeKind, key: str) -> None:
+        for callback in list(self._listeners):
+            try:
+                callback(Change(kind, key))
+            except Exception:
+                log.exception("a listener failed on a change of %s %s", kind.value, key)
+
+    # From the store
+
+    def _apply(self, news: dict[str, Any]) -> None:
+        match news["kind"]:
+            case "override":
+                self._put_override(Override.from_dict(news))
+            case "override_gone":
+                self._drop_override(news["id"])
+            case "breaker_open":
+                self._learn_open(_OpenBreaker.from_dict(news))
+            case "breaker_closed":
+                self._learn_closed(news["rung"])
+            case "bucket":
+                self.balances.learn(news)
+
+    def _learn_open(self, news: _OpenBreaker) -> None:
+        rung, cause = news.rung, news.cause
+        breaker = self._breaker(rung)
+        self._touched.add(f"breaker:{rung}")
+        if not breaker.is_open:
+            breaker.trip(cause, self._clock())
+            self._to_probe.set()
+            log.warning("the breaker of %s opened on another replica: %s", rung, cause.id)
+            self._notify(ChangeKind.BREAKER, rung)
+
+    def _learn_closed(self, rung: str) -> None:
+        breaker = self._breaker(rung)
+        self._touched.add(f"breaker:{rung}")
+        self._cleared_at[rung] = self._wall()
+        if breaker.is_open:
+            breaker.clear(self._clock())
+            log.warning("the breaker of %s closed on another replica", rung)
+            self._notify(ChangeKind.BREAKER, rung)
+
+    async def _refresh(self) -> None:
+        """Reads everything. What changed meanwhile, or still waits to be written, is newer and stays."""
+        self._touched.clear()
+        if await self._was_wiped():
+            log.warning("the store lost its memory; putting back overrides and balances")
+            for override in self._overrides.values():
+                self._link.send(f"override:{override.id}", partial(self._write_override, override))
+            await self.balances.restore()
+        overrides = await self._read_all("override:", Override.from_dict)
+        open_breakers = await self._read_all("breaker:", _OpenBreaker.from_dict)
+        await self.balances.refresh()
+
+        for override_id in [id for id in self._overrides if f"override:{id}" not in overrides]:
+            if self._may_learn(f"override:{override_id}"):
+                self._drop_override(override_id)
+        for key, override in overrides.items():
+            if self._may_learn(key):
+                self._put_override(override)
+        for key, news in open_breakers.items():
+            if self._may_learn(key) and news.at > self._cleared_at.get(news.rung, 0.0):
+                self._learn_open(news)
+        self._write_again(open_breakers)
+
+    def _may_learn(self, key: str) -> bool:
+        return key not in self._touched and not self._link.is_pending(key)
+
+    def _write_again(self, stored: Mapping[str, _OpenBreaker]) -> None:
+        """A breaker that is still open when its news expired is news again."""
+        for rung, breaker in self._breakers.items():
+            key, cause = f"breaker:{rung}", breaker.cause
+            if breaker.is_open and cause is not None and key not in stored and self._may_learn(key):
+                self._link.send(key, partial(self._write_open, rung, cause))
+
+    async def _was_wiped(self) -> bool:
+        """Whether the store lost its memory since it was last read: it then has no mark, or another one."""
+        epoch = await self._store.get("epoch")
+        known = self._epoch
+        if epoch is None:
+            epoch = uuid.uuid4().hex
+            await self._store.put("epoch", epoch)
+        self._epoch = epoch
+        return known not in ("", epoch)
+
+    async def _read_all(self, prefix: str, parse: Callable[[dict[str, Any]], T]) -> dict[str, T]:
+        found = {}
+        for key in await self._store.keys(prefix):
+            value = await self._store.get(key)
+            if value is None:
+                continue
+            try:
+                found[key] = parse(json.loads(value))
+            except (ValueError, KeyError, TypeError) as error:
+                log.warning("ignored %s in the store, which is not what it should be: %r", key, error)
+        return found

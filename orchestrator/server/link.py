@@ -1,0 +1,157 @@
+"""A replica's link to the store: writes that wait their turn, news of other replicas, and a refresh now and then.
+
+The store may go away at any time. Then writes wait, one for each key, what is known stays known, and the link
+comes back by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from orchestrator.server.store import Store, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+Write = Callable[[], Awaitable[None]]
+
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 5.0
+
+
+class Link:
+    """`on_news` gets what other replicas published, `refresh` reads everything anew."""
+
+    def __init__(
+        self,
+        store: Store,
+        channel: str,
+        *,
+        on_news: Callable[[dict[str, Any]], None],
+        refresh: Callable[[], Awaitable[None]],
+        refresh_s: float = 15.0,
+        wall: Callable[[], float] = time.time,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self.replica = uuid.uuid4().hex[:12]
+        self.away_since: float | None = None
+        """Unix seconds; None while the store answers."""
+        self._store = store
+        self._channel = channel
+        self._on_news = on_news
+        self._refresh = refresh
+        self._refresh_s = refresh_s
+        self._wall, self._rng = wall, rng
+        self._outbox: dict[str, Write] = {}
+        self._to_write = asyncio.Event()
+        self._reading = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def unsent(self) -> int:
+        return len(self._outbox)
+
+    def is_pending(self, key: str) -> bool:
+        """Whether a write of `key` has not reached the store yet."""
+        return key in self._outbox
+
+    async def start(self) -> None:
+        """Reads the store once, if it answers, and keeps up with it from then on."""
+        try:
+            await self._read()
+        except StoreUnavailable as error:
+            self._lost(error)
+        for step in (self._listen, self._write, self._read_now_and_then):
+            self._tasks.append(asyncio.create_task(self._forever(step), name=f"link{step.__name__}"))
+
+    async def close(self) -> None:
+        """Stops. What is still unsent is tried once more; the store stays open."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        try:
+            await self._drain()
+        except StoreUnavailable:
+            log.warning("the store is away; %d writes end with this process", self.unsent)
+
+    def send(self, key: str, write: Write) -> None:
+        """Writes soon. The latest write of a key is the one that counts, so a long absence piles nothing up."""
+        self._outbox.pop(key, None)
+        self._outbox[key] = write
+        self._to_write.set()
+
+    async def publish(self, kind: str, news: Mapping[str, Any]) -> None:
+        await self._store.publish(self._channel, json.dumps({"from": self.replica, "kind": kind, **news}))
+
+    async def _write(self) -> None:
+        await self._to_write.wait()
+        self._to_write.clear()
+        try:
+            await self._drain()
+        except StoreUnavailable:
+            self._to_write.set()
+            raise
+        self._found()
+
+    async def _drain(self) -> None:
+        while self._outbox:
+            key, write = next(iter(self._outbox.items()))
+            await write()
+            if self._outbox.get(key) is write:
+                del self._outbox[key]
+
+    async def _listen(self) -> None:
+        async with self._store.subscribe(self._channel) as messages:
+            # Only now, since what was published before the subscription is missed.
+            await self._read()
+            async for message in messages:
+                try:
+                    news = json.loads(message)
+                    if news["from"] != self.replica:
+                        self._on_news(news)
+                except (ValueError, KeyError, TypeError) as error:
+                    log.warning("ignored a message of another replica: %r", error)
+
+    async def _read_now_and_then(self) -> None:
+        await asyncio.sleep(self._refresh_s)
+        await self._read()
+
+    async def _read(self) -> None:
+        async with self._reading:
+            await self._refresh()
+        self._found()
+
+    async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
+        loop = asyncio.get_running_loop()
+        pause = _FIRST_PAUSE_S
+        while True:
+            began = loop.time()
+            try:
+                await step()
+                pause = _FIRST_PAUSE_S
+                continue
+            except StoreUnavailable as error:
+                self._lost(error)
+            except Exception:
+                log.exception("keeping up with the store failed; trying again")
+            if loop.time() - began > _LONGEST_PAUSE_S:
+                pause = _FIRST_PAUSE_S
+            await asyncio.sleep(pause * (1 + self._rng()))
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    def _lost(self, error: StoreUnavailable) -> None:
+        if self.away_since is None:
+            self.away_since = self._wall()
+            log.warning("the store is away, carrying on with the last view: %s", error)
+
+    def _found(self) -> None:
+        if self.away_since is not None:
+            self.away_since = None
+            log.warning("the store is back")
