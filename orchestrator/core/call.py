@@ -222,7 +222,7 @@ class Call:
         self.consider(now)
         return None
 
-    def bad_audio(self, now: float) -> None:
+    def bad_audio(self) -> None:
         error = ClientError(
             "input_audio_buffer.append: 'audio' is not valid base64 of the session's input format.",
             param="audio",

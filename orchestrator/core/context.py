@@ -16,8 +16,8 @@ from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.session import Session
 from orchestrator.protocol.wire import Event, Ids
 
-Clips = Callable[[str, AudioFormat], tuple[str, bytes] | None]
-"""A prompt's words and wire audio if it is in memory; must not block."""
+Clips = Callable[[str, AudioFormat, str, str], tuple[str, bytes]]
+"""``clips(prompt, format, voice, language)``: its words and wire audio, from memory; must not block."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -322,10 +322,10 @@ class Local:
         """The short line a caller hears while the answer is being made."""
         ctx, response = self.ctx, answering.response
         assert response is not None
-        clip = ctx.clips(ctx.policy.bridge, ctx.session.output_format) if response.speaks else None
-        if clip is None or response.out_of_band:
+        if not response.speaks or response.out_of_band:
             return
-        words, audio = clip
+        session = ctx.session
+        words, audio = ctx.clips(ctx.policy.bridge, session.output_format, session.voice, session.language)
         item = ctx.writer.open_message(response, bridge=True)
         if words:
             ctx.writer.words(response, item, words)

@@ -1,0 +1,384 @@
+"""Driving calls: the sockets, tasks and timers around the state machine in `orchestrator.core.call`.
+
+`CallDriver` carries one client connection: it feeds frames, speech probabilities, answers and the time into the
+core and carries out the actions that come back. All of it runs on the event loop; models run in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from orchestrator.core.actions import (
+    Action,
+    CheckSpeech,
+    CloseUpstream,
+    Hangup,
+    Listen,
+    OpenUpstream,
+    Record,
+    Report,
+    Spend,
+    StartAnswer,
+    StopAnswer,
+    StopListening,
+    ToClient,
+    ToClientFrame,
+    ToUpstream,
+    ToUpstreamFrame,
+    Transcribe,
+)
+from orchestrator.core.budget import CallBudget
+from orchestrator.core.call import Audio, Call
+from orchestrator.core.context import CallContext, Clips, Policy
+from orchestrator.core.health import Cause
+from orchestrator.core.input_audio import InputAudio
+from orchestrator.core.overrides import Tier
+from orchestrator.core.routing import Decision, RouteRequest
+from orchestrator.protocol.answers import Answerer, AnswerRequest, Failed, Transcriber
+from orchestrator.protocol.audio import AudioFormat, Decoder, Float32, hear
+from orchestrator.protocol.session import Session
+from orchestrator.protocol.wire import Event, Ids, dump
+from orchestrator.server.events import EventLog
+from orchestrator.server.sockets import ClientSocket
+from tiers.realtime.link import Link, Loss, LossKind
+
+log = logging.getLogger(__name__)
+
+SESSION_S = 3600
+
+
+class Ear(Protocol):
+    """Streaming voice activity detection: one probability per complete window of 32 ms."""
+
+    def feed(self, samples: Float32) -> list[float]: ...
+
+
+class Services(Protocol):
+    """What a call needs of the process it lives in."""
+
+    policy: Policy
+    events: EventLog
+    clips: Clips
+    transcriber: Transcriber
+    answerers: Mapping[str, Answerer]
+    """By tier: B and C."""
+
+    def route(self, request: RouteRequest, budget: CallBudget, excluded: frozenset[str]) -> Decision: ...
+
+    def trusted(self, rung: str, since: float) -> bool: ...
+
+    def report(self, rung: str, cause: str) -> None: ...
+
+    def spend(self, bucket: str, nanodollars: int) -> None: ...
+
+    def price(self, model: str, usage: Event) -> int: ...
+
+    def new_ear(self) -> Ear: ...
+
+    def open_link(
+        self, rung: str, on_frame: Callable[[bytes], None], on_lost: Callable[[Loss], None]
+    ) -> Link: ...
+
+
+@dataclass(slots=True)
+class CallInfo:
+    """Who a call is for; what the routing API and the status page show of it."""
+
+    call_id: str
+    model: str
+    user: str = ""
+    purpose: str = "conversation"
+    bucket: str = "default"
+    started_at: float = field(default_factory=time.time)
+
+
+def new_call_id() -> str:
+    return "call_" + secrets.token_hex(6)
+
+
+_CAUSES: dict[LossKind, Cause] = {
+    LossKind.REFUSED: Cause.REFUSED,
+    LossKind.TIMEOUT: Cause.CONNECT_TIMEOUT,
+    LossKind.CLOSED: Cause.CLOSED,
+}
+_HTTP_CAUSES = {401: Cause.BAD_KEY, 403: Cause.BAD_KEY, 404: Cause.MODEL_NOT_FOUND, 429: Cause.RATE_LIMITED}
+_CLOSE_CAUSES = {3000: Cause.BAD_KEY, 4000: Cause.MODEL_NOT_FOUND, 4004: Cause.MODEL_NOT_FOUND}
+
+
+def cause_of(loss: Loss) -> Cause:
+    """What a lost provider socket says of its rung."""
+    if loss.kind is LossKind.HTTP:
+        if "credit_balance_exhausted" in loss.reason or "insufficient_quota" in loss.reason:
+            return Cause.NO_CREDIT
+        return _HTTP_CAUSES.get(loss.code or 0, Cause.REFUSED)
+    if "credit_balance_exhausted" in loss.reason or "insufficient_quota" in loss.reason:
+        return Cause.NO_CREDIT
+    return _CLOSE_CAUSES.get(loss.code or 0, _CAUSES[loss.kind])
+
+
+class CallDriver:
+    """One call on one client socket."""
+
+    def __init__(self, info: CallInfo, socket: ClientSocket, services: Services, budget: CallBudget) -> None:
+        self.info = info
+        self._socket = socket
+        self._services = services
+        self._link: Link | None = None
+        self._ear: Ear | None = None
+        self._decoder: Decoder | None = None
+        self._answers: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
+        self._on_ended: Callable[[], None] = lambda: None
+        self.call = self._make_call(budget)
+        socket.on_open, socket.on_frame, socket.on_closed = self._opened, self._client_frame, self._closed
+
+    def _make_call(self, budget: CallBudget) -> Call:
+        info, services = self.info, self._services
+        token = info.call_id.removeprefix("call_")
+        session = Session(f"sess_{token}", info.model, int(info.started_at) + SESSION_S)
+        ctx = CallContext(
+            call_id=info.call_id,
+            ids=Ids(token),
+            session=session,
+            input=InputAudio(AudioFormat.PCM),
+            policy=services.policy,
+            clips=services.clips,
+            price=services.price,
+            conversation_id=f"conv_{token}",
+            budget=budget,
+        )
+
+        def route(current: str | None, excluded: frozenset[str]) -> Decision:
+            request = RouteRequest(
+                call_id=info.call_id,
+                user=info.user,
+                purpose=info.purpose,
+                bucket=info.bucket,
+                current=Tier(current) if current else None,
+            )
+            return services.route(request, budget, excluded)
+
+        return Call(ctx, route, services.trusted)
+
+    @property
+    def tier(self) -> str:
+        return self.call.ctx.tier
+
+    def describe(self) -> dict[str, Any]:
+        """The call as the status page shows it."""
+        ctx = self.call.ctx
+        return {
+            "call_id": self.info.call_id,
+            "tier": ctx.tier,
+            "rung": ctx.rung,
+            "reason": ctx.reason,
+            "state": self.call.state.value,
+            "user": self.info.user,
+            "purpose": self.info.purpose,
+            "bucket": self.info.bucket,
+            "started_at": self.info.started_at,
+            "spent_usd": ctx.budget.spent / 1e9,
+        }
+
+    def on_ended(self, callback: Callable[[], None]) -> None:
+        self._on_ended = callback
+
+    # --- events in ---
+
+    def _opened(self) -> None:
+        self.call.start(time.monotonic())
+        self._pump()
+
+    def _client_frame(self, frame: bytes) -> None:
+        now = time.monotonic()
+        path = self.call.client_audio(frame, now)
+        if path is Audio.FORWARD and self._link is not None:
+            self._link.send(frame)
+            if not self.call.ctx.out:
+                return
+        elif path is Audio.HEAR:
+            self._hear(frame, now)
+        elif path is None:
+            usual = self.call.client_message(frame, now)
+            if usual is not None:
+                self._client_frame(usual)
+                return
+        self._pump()
+
+    def _hear(self, frame: bytes, now: float) -> None:
+        data = InputAudio.decode(frame)
+        if not data:
+            self.call.bad_audio()
+        elif self._ear is not None and self._decoder is not None:
+            probabilities = self._ear.feed(self._decoder.decode(data))
+            if probabilities:
+                self.call.speech(probabilities, now)
+
+    def _upstream_frame(self, attempt: int, frame: bytes) -> None:
+        now = time.monotonic()
+        if self.call.upstream_frame(attempt, frame, now):
+            self._socket.send(frame)
+            if not self.call.ctx.out:
+                return
+        self._pump()
+
+    def _upstream_lost(self, attempt: int, loss: Loss) -> None:
+        self.call.upstream_lost(attempt, cause_of(loss), time.monotonic(), str(loss))
+        self._pump()
+
+    def _closed(self) -> None:
+        self.call.client_closed(time.monotonic())
+        self._pump()
+        for task in [*self._answers.values(), *self._tasks]:
+            task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._on_ended()
+
+    def reconsider(self) -> None:
+        """Something the router decides from has changed."""
+        self.call.consider(time.monotonic())
+        self._pump()
+
+    def hang_up(self, code: int, reason: str) -> None:
+        self._socket.close(code, reason)
+
+    # --- actions out ---
+
+    def _pump(self) -> None:
+        while actions := self.call.drain():
+            for action in actions:
+                self._carry_out(action)
+        self._set_timer()
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case ToClient(event):
+                self._socket.send(dump(event))
+            case ToClientFrame(frame):
+                self._socket.send(frame)
+            case ToUpstream(event):
+                if self._link is not None:
+                    self._link.send(dump(event))
+            case ToUpstreamFrame(frame):
+                if self._link is not None:
+                    self._link.send(frame)
+            case Record(type, fields):
+                fields = {"tier": self.call.ctx.tier, **fields}
+                self._services.events.add(type, call_id=self.info.call_id, **fields)
+            case Report(rung, cause):
+                self._services.report(rung, cause)
+            case Spend(nanodollars):
+                self._services.spend(self.info.bucket, nanodollars)
+            case OpenUpstream() | CloseUpstream():
+                self._carry_out_link(action)
+            case StartAnswer() | StopAnswer():
+                self._carry_out_answer(action)
+            case Hangup(code, reason):
+                self._socket.close(code, reason)
+            case _:
+                self._carry_out_hearing(action)
+
+    def _carry_out_link(self, action: OpenUpstream | CloseUpstream) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        if isinstance(action, OpenUpstream):
+            attempt = action.attempt
+            self._link = self._services.open_link(
+                action.rung,
+                lambda frame: self._upstream_frame(attempt, frame),
+                lambda loss: self._upstream_lost(attempt, loss),
+            )
+
+    def _carry_out_answer(self, action: StartAnswer | StopAnswer) -> None:
+        if isinstance(action, StopAnswer):
+            task = self._answers.pop(action.answer_id, None)
+            if task is not None:
+                task.cancel()
+            return
+        request = action.request
+        task = asyncio.get_running_loop().create_task(self._answer(action.tier, request))
+        self._answers[request.answer_id] = task
+        task.add_done_callback(lambda _: self._answers.pop(request.answer_id, None))
+
+    async def _answer(self, tier: str, request: AnswerRequest) -> None:
+        try:
+            async with aclosing(self._services.answerers[tier].answer(request)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    self.call.answer_event(request.answer_id, event, time.monotonic())
+                    self._pump()
+        except Exception as error:
+            log.exception("tier %s failed to answer in call %s", tier, self.info.call_id)
+            failed = Failed("internal_error", type(error).__name__)
+            self.call.answer_event(request.answer_id, failed, time.monotonic())
+            self._pump()
+
+    def _carry_out_hearing(self, action: Action) -> None:
+        match action:
+            case Listen(from_ms):
+                self._listen(from_ms)
+            case StopListening():
+                self._ear = self._decoder = None
+            case Transcribe():
+                self._run(self._transcribe(action))
+            case CheckSpeech():
+                self._run(self._check_speech(action))
+
+    def _listen(self, from_ms: float) -> None:
+        call_input = self.call.ctx.input
+        self._ear, self._decoder = self._services.new_ear(), Decoder(call_input.format)
+        kept = call_input.slice(from_ms)
+        if kept:
+            self.call.speech(self._ear.feed(self._decoder.decode(kept)), time.monotonic())
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _transcribe(self, action: Transcribe) -> None:
+        transcript = None
+        try:
+            audio = await asyncio.to_thread(hear, action.audio, action.format)
+            transcript = await self._services.transcriber.transcribe(audio, action.language)
+        except Exception:
+            log.exception("transcribing a turn of call %s failed", self.info.call_id)
+        self.call.transcribed(action.item_id, transcript, time.monotonic())
+        self._pump()
+
+    async def _check_speech(self, action: CheckSpeech) -> None:
+        def any_speech() -> bool:
+            probabilities = self._services.new_ear().feed(hear(action.audio, action.format))
+            return sum(p > 0.5 for p in probabilities) >= 4
+
+        found = await asyncio.to_thread(any_speech)
+        self.call.speech_checked(action.from_ms, found, time.monotonic())
+        self._pump()
+
+    # --- time ---
+
+    def _set_timer(self) -> None:
+        """One timer for the call's earliest deadline; a deadline that moved later is found when it fires."""
+        due = self.call.next_due()
+        if due is None or (self._timer is not None and self._timer_due <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_due = due
+        delay = max(0.0, due - time.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.call.tick(time.monotonic())
+        self._pump()

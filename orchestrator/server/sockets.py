@@ -1,0 +1,172 @@
+"""WebSockets on the HTTP server's own port: picows takes over the connections that uvicorn upgrades.
+
+picows relays frames at a fraction of the cost of an ASGI websocket. uvicorn hands a connection over by building
+``ws_protocol_class(config=…, server_state=…, app_state=…)`` and replaying the request to it; `websocket_protocol`
+makes such a class for a given way of accepting connections. The positional constructor of `WSProtocol` is no
+public API: picows is pinned, and a test holds this contract.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from picows import (
+    WSAutoPingStrategy,
+    WSCloseCode,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+)
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_S = 5.0
+PING_INTERVAL_S = 20.0
+PING_TIMEOUT_S = 20.0
+MAX_BACKLOG_BYTES = 8 * 1024 * 1024
+"""A client that does not read is disconnected when this much waits for it."""
+
+
+class ClientSocket(WSListener):
+    """One client connection. Its owner sets the three callbacks before the first frame can come."""
+
+    def __init__(self, max_message_bytes: int) -> None:
+        self.on_open: Callable[[], None] = lambda: None
+        self.on_frame: Callable[[bytes], None] = lambda frame: None
+        self.on_closed: Callable[[], None] = lambda: None
+        self._max_message_bytes = max_message_bytes
+        self._transport: WSTransport | None = None
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def send(self, frame: bytes) -> None:
+        transport = self._transport
+        if transport is None or transport.is_close_frame_sent:
+            return
+        if transport.underlying_transport.get_write_buffer_size() > MAX_BACKLOG_BYTES:
+            self.close(1008, "the client does not read what it is sent")
+            return
+        transport.send(WSMsgType.TEXT, frame)
+
+    def close(self, code: int, reason: str) -> None:
+        if self._transport is not None and not self._transport.is_close_frame_sent:
+            self._transport.send_close(WSCloseCode(code), reason.encode()[:120])
+            self._transport.disconnect()
+
+    # --- picows callbacks ---
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+        self.on_open()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        kind = frame.msg_type
+        if kind == WSMsgType.TEXT and frame.fin:
+            self.on_frame(frame.get_payload_as_bytes())
+        elif kind in (WSMsgType.TEXT, WSMsgType.CONTINUATION):
+            self._assemble(frame)
+        elif kind == WSMsgType.CLOSE:
+            transport.send_close(WSCloseCode.OK)
+            transport.disconnect()
+        elif kind == WSMsgType.BINARY:
+            self.close(1003, "binary messages are not part of the Realtime protocol; send JSON as text")
+
+    def _assemble(self, frame: WSFrame) -> None:
+        self._pieces.append(frame.get_payload_as_bytes())
+        self._size += len(self._pieces[-1])
+        if self._size > self._max_message_bytes:
+            self._pieces, self._size = [], 0
+            self.close(1009, f"a message may have {self._max_message_bytes} bytes")
+        elif frame.fin:
+            whole, self._pieces, self._size = b"".join(self._pieces), [], 0
+            self.on_frame(whole)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self.on_closed()
+
+
+def accept(socket: ClientSocket, subprotocol: str | None) -> WSUpgradeResponseWithListener:
+    """A 101 that echoes the one subprotocol, without which browsers refuse the connection."""
+    headers = {"Sec-WebSocket-Protocol": subprotocol} if subprotocol else None
+    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), socket)
+
+
+def refuse(status: int, body: bytes) -> WSUpgradeResponseWithListener:
+    headers = {"Content-Type": "application/json"}
+    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(status, body, headers), None)
+
+
+Accept = Callable[[WSUpgradeRequest, tuple[str, int] | None], WSUpgradeResponseWithListener]
+"""What to do with an upgrade request from a peer's address."""
+
+
+def websocket_protocol(on_upgrade: Accept, max_message_bytes: int) -> type[asyncio.Protocol]:
+    """The class that uvicorn's ``ws`` setting wants."""
+
+    class PicowsProtocol(WSProtocol):  # type: ignore[misc]
+        def __init__(self, config: Any, server_state: Any, app_state: Any) -> None:
+            self._peer: tuple[str, int] | None = None
+            self._server_state = server_state
+            super().__init__(
+                None,
+                None,
+                False,
+                self._upgrade,
+                log,
+                True,
+                HANDSHAKE_S,
+                True,
+                PING_INTERVAL_S,
+                PING_TIMEOUT_S,
+                WSAutoPingStrategy.PING_WHEN_IDLE,
+                True,
+                max_message_bytes,
+                None,
+                16 * 1024,
+            )
+
+        def _upgrade(self, request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+            try:
+                return on_upgrade(request, self._peer)
+            except Exception:
+                log.exception("accepting a WebSocket failed")
+                return refuse(
+                    500, b'{"error":{"type":"server_error","message":"Internal error; see the log."}}'
+                )
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            self._peer = transport.get_extra_info("peername")
+            self._server_state.connections.add(self)
+            super().connection_made(transport)
+
+        def connection_lost(self, error: Exception | None) -> None:
+            self._server_state.connections.discard(self)
+            super().connection_lost(error)
+
+        def data_received(self, data: bytes) -> None:
+            """The upgrade request, as uvicorn rebuilt it; what follows comes by the buffered protocol."""
+            view = memoryview(data)
+            while view:
+                buffer = self.get_buffer(len(view))
+                size = min(len(buffer), len(view))
+                buffer[:size] = view[:size]
+                self.buffer_updated(size)
+                view = view[size:]
+
+        def shutdown(self) -> None:
+            """uvicorn is stopping."""
+            if self.transport is not None and not self.transport.is_close_frame_sent:
+                self.transport.send_close(
+                    WSCloseCode.SERVICE_RESTART, b"the server is restarting; connect again"
+                )
+                self.transport.disconnect()
+
+    return PicowsProtocol
