@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.protocol.audio import AudioFormat
@@ -12,6 +11,7 @@ from orchestrator.simulate import usage
 from orchestrator.simulate.brain import Call, Question, Say
 from orchestrator.simulate.conversation import Item
 from orchestrator.simulate.faults import Fault, FaultId, Moment
+from orchestrator.simulate.outbox import new_id
 from orchestrator.simulate.voices import Piece, spread
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ class Response:
     """A response of `session` under `settings` (see `session_config.response_settings`)."""
 
     def __init__(self, session: Session, settings: dict[str, Any], context: list[Item]) -> None:
-        self.id = session.new_id("resp")
+        self.id = new_id("resp")
         self.settings = settings
         self.out_of_band = bool(settings["out_of_band"])
         self.speaks = settings["output_modalities"] == ["audio"]
         self.sent_ms = 0.0
         self.status = "in_progress"
-        self.called_tool = False
+        self.open_calls: list[str] = []
         self._session = session
         self._context = context
         self._format = AudioFormat.parse(settings["output"]["format"])
@@ -73,13 +73,13 @@ class Response:
             self._session.response_over(self)
 
     async def _run(self) -> None:
-        fault = self._session.peek(Moment.ANSWER_OWED)
+        fault = self._session.striker.peek(Moment.ANSWER_OWED)
         if fault is None or fault.after_ms:
             self._announce()
         owed_since = asyncio.get_running_loop().time()
         if fault is not None:
             await asyncio.sleep(fault.after_ms / 1000)
-            if self._session.claim(fault) and await self._struck(fault):
+            if self._session.striker.claim(fault) and await self._struck(fault):
                 return
             self._announce()
         reply = await self._think(owed_since)
@@ -91,7 +91,7 @@ class Response:
     def _announce(self) -> None:
         if not self._created:
             self._created = True
-            self._session.send("response.created", response=self.describe())
+            self._session.out.send("response.created", response=self.describe())
 
     async def _struck(self, fault: Fault) -> bool:
         """Let a fault strike; True when the response goes no further."""
@@ -113,7 +113,7 @@ class Response:
             self._announce()
             self._finish("failed", error=ERRORS[fault.id])
             return True
-        return self._session.execute(fault)
+        return self._session.striker.execute(fault)
 
     async def _think(self, owed_since: float) -> Say | Call:
         """What to answer; takes until the first audio is due."""
@@ -130,34 +130,34 @@ class Response:
             if item.wire["type"] == "function_call_output":
                 return None, item.wire["output"]
             if item.role == "user":
-                return await self._session.words_of(item), None
+                return await self._session.recogniser.words(item), None
         return None, None
 
     def _call_tool(self, call: Call) -> None:
-        call_id, arguments = self._session.new_id("call"), json.dumps(call.arguments)
+        call_id, arguments = new_id("call"), json.dumps(call.arguments)
         item = self._open_item(
             {"type": "function_call", "name": call.name, "call_id": call_id, "arguments": ""}
         )
         where = {"response_id": self.id, "item_id": item.id, "output_index": 0, "call_id": call_id}
         kind = "response.function_call_arguments"
         for start in range(0, len(arguments), ARGUMENT_DELTA):
-            self._session.send(f"{kind}.delta", **where, delta=arguments[start : start + ARGUMENT_DELTA])
+            self._session.out.send(f"{kind}.delta", **where, delta=arguments[start : start + ARGUMENT_DELTA])
         item.wire["arguments"] = arguments
-        self._session.send(f"{kind}.done", **where, name=call.name, arguments=arguments)
+        self._session.out.send(f"{kind}.done", **where, name=call.name, arguments=arguments)
         item.wire["status"] = "completed"
-        self._session.send(
+        self._session.out.send(
             "response.output_item.done", response_id=self.id, output_index=0, item=dict(item.wire)
         )
         if not self.out_of_band:
-            self._session.item_event("done", item)
-        self.called_tool = True
+            self._session.item_event("done", item, self._session.conversation.before(item))
+        self.open_calls.append(call_id)
         self._finish("completed")
 
     async def _message(self, say: Say) -> None:
         item = self._open_item({"type": "message", "role": "assistant", "content": []})
         self._open_text = ""
         empty = {"type": "audio", "transcript": ""} if self.speaks else {"type": "text", "text": ""}
-        self._session.send("response.content_part.added", **self._content(item), part=empty)
+        self._session.out.send("response.content_part.added", **self._content(item), part=empty)
         complete = await (self._speak(item, say) if self.speaks else self._write(item, say))
         if complete is None:
             return
@@ -188,9 +188,14 @@ class Response:
 
     async def _unharmed(self) -> bool:
         """Let a fault armed for the middle of an answer strike when its time has come."""
-        fault = self._session.peek(Moment.MID_ANSWER)
+        fault = self._session.striker.peek(Moment.MID_ANSWER)
         begun = self.sent_ms > 0 or bool(self._open_text)
-        if fault is None or not begun or self.sent_ms < fault.after_ms or not self._session.claim(fault):
+        if (
+            fault is None
+            or not begun
+            or self.sent_ms < fault.after_ms
+            or not self._session.striker.claim(fault)
+        ):
             return True
         return not await self._struck(fault)
 
@@ -198,8 +203,8 @@ class Response:
         where = self._content(item)
         if piece.text:
             self._open_text = (self._open_text or "") + piece.text
-            self._session.send("response.output_audio_transcript.delta", **where, delta=piece.text)
-        self._session.send_audio(where, piece.audio)
+            self._session.out.send("response.output_audio_transcript.delta", **where, delta=piece.text)
+        self._session.out.audio(where, piece.audio)
         item.audio.append(piece.audio)
         item.audio_ms += piece.ms
         self.sent_ms += piece.ms
@@ -212,7 +217,7 @@ class Response:
             if not self._affordable(words, 0):
                 return False
             self._open_text = (self._open_text or "") + words
-            self._session.send("response.output_text.delta", **self._content(item), delta=words)
+            self._session.out.send("response.output_text.delta", **self._content(item), delta=words)
             await asyncio.sleep(0)
         return True
 
@@ -228,10 +233,10 @@ class Response:
         return usage.text_tokens(text), int(audio_ms / usage.OUTPUT_AUDIO_MS_PER_TOKEN)
 
     def _open_item(self, wire: dict[str, Any]) -> Item:
-        item_id = self._session.new_id("item")
+        item_id = new_id("item")
         item = Item({"id": item_id, "object": "realtime.item", "status": "in_progress", **wire})
         self._output.append(item)
-        self._session.send(
+        self._session.out.send(
             "response.output_item.added", response_id=self.id, output_index=0, item=dict(item.wire)
         )
         if not self.out_of_band:
@@ -246,20 +251,20 @@ class Response:
         text, where = self._open_text or "", self._content(item)
         self._open_text = None
         if self.speaks:
-            self._session.send("response.output_audio.done", **where)
-            self._session.send("response.output_audio_transcript.done", **where, transcript=text)
+            self._session.out.send("response.output_audio.done", **where)
+            self._session.out.send("response.output_audio_transcript.done", **where, transcript=text)
             part, content = (
                 {"type": "audio", "transcript": text},
                 {"type": "output_audio", "transcript": text},
             )
         else:
-            self._session.send("response.output_text.done", **where, text=text)
+            self._session.out.send("response.output_text.done", **where, text=text)
             part, content = {"type": "text", "text": text}, {"type": "output_text", "text": text}
-        self._session.send("response.content_part.done", **where, part=part)
+        self._session.out.send("response.content_part.done", **where, part=part)
         item.wire.update(status=status, content=[content])
         if not self.out_of_band:
-            self._session.item_event("done", item)
-        self._session.send(
+            self._session.item_event("done", item, self._session.conversation.before(item))
+        self._session.out.send(
             "response.output_item.done", response_id=self.id, output_index=0, item=dict(item.wire)
         )
 
@@ -284,7 +289,7 @@ class Response:
             self._usage = usage.usage(
                 self._prompt, self._session.billed_before(self, self._prompt), text, audio
             )
-        self._session.send("response.done", response=self.describe())
+        self._session.out.send("response.done", response=self.describe())
         self._session.response_over(self)
 
     def describe(self) -> dict[str, Any]:
@@ -306,7 +311,7 @@ class Response:
         }
 
 
-def context_items(reference: list[dict[str, Any]], items: Iterator[Item]) -> list[Item]:
+def context_items(reference: list[dict[str, Any]], items: list[Item]) -> list[Item]:
     """The items of an out-of-band response's own input, references resolved against the conversation."""
     known = {item.id: item for item in items}
     found = []

@@ -156,10 +156,10 @@ class RealtimeSimulator:
             if refusal is not None:
                 code, kind, error, message = refusal
                 connection["refused"] = error
-                session.error(error, message, kind=kind)
+                session.out.error(error, message, kind=kind)
                 socket.close(code, f"{kind}.{error}")
                 return
-            if fault is not None and session.execute(fault):
+            if fault is not None and session.striker.execute(fault):
                 return
             session.begin()
 

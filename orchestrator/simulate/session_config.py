@@ -80,12 +80,14 @@ def check_shape(model: type[BaseModel], value: Any, where: str) -> None:
     try:
         parsed = model.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(str(part) for part in (where, *first["loc"]) if _is_field(part))
+        # Where several types are possible, the one that was meant is the one that fits furthest down.
+        first = max(error.errors(), key=lambda found: len(found["loc"]))
+        path = ".".join(str(part) for part in (where, *first["loc"]) if part != "" and _is_field(part))
         code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
         raise Invalid(code, f"Invalid '{path}': {first['msg']}.", path) from None
     for name in parsed.model_extra or {}:
-        raise Invalid("unknown_parameter", f"Unknown parameter: '{where}.{name}'.", f"{where}.{name}")
+        path = f"{where}.{name}" if where else name
+        raise Invalid("unknown_parameter", f"Unknown parameter: '{path}'.", path)
 
 
 def _is_field(part: Any) -> bool:

@@ -265,7 +265,7 @@ class UpgradeProtocol(asyncio.Protocol):
 
     def _accept(self, accept: Accept, request: bytes) -> None:
         self._socket = accept.socket
-        protocol = _picows_protocol(accept)
+        protocol = _Protocol(accept, self._gone)
         protocol.connection_made(self._transport)
         self._transport.set_protocol(protocol)
         view = memoryview(request)
@@ -275,27 +275,27 @@ class UpgradeProtocol(asyncio.Protocol):
             buffer[:size] = view[:size]
             protocol.buffer_updated(size)
             view = view[size:]
-        tell_session, accept.socket.on_closed = accept.socket.on_closed, _nothing
-
-        def closed(code: int, reason: str, by: str) -> None:
-            self._gone()
-            tell_session(code, reason, by)
-
-        accept.socket.on_closed = closed
 
 
-def _picows_protocol(accept: Accept) -> Any:
-    """picows has no public way to serve a connection that somebody else accepted; its version is pinned."""
-    extra = {"Sec-WebSocket-Protocol": accept.subprotocol} if accept.subprotocol else None
+class _Protocol(WSProtocol):  # type: ignore[misc]
+    """picows on a connection that uvicorn accepted. It has no public way to do this, so its version is pinned."""
 
-    def listener(_request: Any) -> WSUpgradeResponseWithListener:
-        return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(extra), accept.socket)
+    def __init__(self, accept: Accept, gone: Callable[[], None]) -> None:
+        extra = {"Sec-WebSocket-Protocol": accept.subprotocol} if accept.subprotocol else None
 
-    return WSProtocol(
-        None, None, False, listener, logger, True, 5.0,
-        False, 20.0, 20.0, WSAutoPingStrategy.PING_PERIODICALLY, False,
-        MAX_FRAME_BYTES, None, 16 * 1024,
-    )  # fmt: skip
+        def listener(_request: Any) -> WSUpgradeResponseWithListener:
+            return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(extra), accept.socket)
+
+        super().__init__(
+            None, None, False, listener, logger, True, 5.0,
+            False, 20.0, 20.0, WSAutoPingStrategy.PING_PERIODICALLY, False,
+            MAX_FRAME_BYTES, None, 16 * 1024,
+        )  # fmt: skip
+        self._gone = gone
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._gone()
 
 
 def _http_response(refuse: Refuse) -> bytes:

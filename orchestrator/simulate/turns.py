@@ -85,6 +85,10 @@ class InputBuffer:
     def end_ms(self) -> float:
         return self._start_ms + len(self._data) / self._rate
 
+    @property
+    def length_ms(self) -> float:
+        return len(self._data) / self._rate
+
     def append(self, data: bytes) -> None:
         self._data += data
 

@@ -78,3 +78,17 @@ def usage(parts: list[Part], before: list[Part], text_out: int, audio_out: int) 
 def no_usage() -> dict[str, Any]:
     """A failed response costs nothing."""
     return usage([], [], 0, 0)
+
+
+def transcription(model: str | None, audio_ms: float, text: str) -> dict[str, Any]:
+    """The `usage` of an input transcription, which the transcription model bills beside the response."""
+    if model == "whisper-1":
+        return {"type": "duration", "seconds": round(audio_ms / 1000, 2)}
+    audio, words = int(audio_ms / INPUT_AUDIO_MS_PER_TOKEN), text_tokens(text)
+    return {
+        "type": "tokens",
+        "total_tokens": audio + words,
+        "input_tokens": audio,
+        "input_token_details": {"text_tokens": 0, "audio_tokens": audio},
+        "output_tokens": words,
+    }

@@ -1,0 +1,101 @@
+"""Lets armed faults strike one session: knows which moment its call is at, and does what a fault does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from orchestrator.simulate.faults import Fault, FaultBoard, FaultId, Moment
+from orchestrator.simulate.outbox import Outbox, Timers, new_id
+from orchestrator.simulate.sockets import Socket
+
+SELF_SERVED = (Moment.ANSWER_OWED, Moment.MID_ANSWER)
+"""A response looks for these faults itself, since they depend on what it has sent."""
+NOT_JSON = b'{"type": "response.output_audio.delta", "delta": "AAAA'
+ORPHAN_AUDIO = "AAAA" * 1200
+
+
+class Striker:
+    """Faults for the session of `model` behind `socket`; `expire` ends the session as its time limit would."""
+
+    def __init__(
+        self, board: FaultBoard, model: str, socket: Socket, out: Outbox, expire: Callable[[], None]
+    ) -> None:
+        self.moment = Moment.CONNECTING
+        self._since = 0.0
+        self._board = board
+        self._model = model
+        self._socket = socket
+        self._out = out
+        self._expire = expire
+        self._timers = Timers()
+
+    def begin(self) -> None:
+        self._board.listen(self._arm)
+
+    def end(self) -> None:
+        self._board.unlisten(self._arm)
+        self._timers.cancel_all()
+
+    def peek(self, moment: Moment) -> Fault | None:
+        """The fault that would strike now, if the call is at `moment`."""
+        return None if self._out.silenced else self._board.peek(moment, self._model)
+
+    def claim(self, fault: Fault) -> bool:
+        """Use it; False when another session was faster."""
+        return self._board.claim(fault)
+
+    def take(self, moment: Moment, fault_id: FaultId) -> bool:
+        """Use the fault `fault_id` at `moment`, if it is the one to strike."""
+        fault = self.peek(moment)
+        return fault is not None and fault.id is fault_id and self.claim(fault)
+
+    def at(self, moment: Moment) -> None:
+        """The call is at `moment` now."""
+        if moment is not self.moment:
+            self.moment, self._since = moment, time.monotonic()
+            self._arm()
+
+    def _arm(self) -> None:
+        """Start the clock of a fault for the present moment."""
+        self._timers.cancel("fault")
+        fault = self.peek(self.moment) if self.moment not in SELF_SERVED else None
+        if fault is not None and fault.id is not FaultId.SILENT_INPUT:
+            elapsed = time.monotonic() - self._since
+            wait = max(0.0, fault.after_ms / 1000 - elapsed)
+            self._timers.after("fault", wait, lambda: self._strike(fault))
+
+    def _strike(self, fault: Fault) -> None:
+        if self.claim(fault):
+            self.execute(fault)
+
+    def execute(self, fault: Fault) -> bool:
+        """Do what a fault of the connection does; True when this session says nothing more."""
+        if fault.id is FaultId.ABORT:
+            self._socket.reset()
+        elif fault.id is FaultId.CLOSE_1011:
+            self._socket.close(1011, "internal error")
+        elif fault.id is FaultId.CLOSE_1000:
+            self._socket.close(1000)
+        elif fault.id is FaultId.EXPIRED:
+            self._expire()
+        elif fault.id is FaultId.HALF_OPEN:
+            self._socket.die()
+        elif fault.id is FaultId.MUTE:
+            self._out.silenced = True
+        else:
+            self._oddity(fault.id)
+            return False
+        return True
+
+    def _oddity(self, fault: FaultId) -> None:
+        """Send something that no client expects, and go on."""
+        if fault is FaultId.DUPLICATE:
+            self._out.twice = True
+        elif fault is FaultId.UNKNOWN:
+            self._out.send("response.hologram.delta", delta="?")
+        elif fault is FaultId.GARBAGE:
+            self._out.raw(NOT_JSON)
+        elif fault is FaultId.ORPHAN:
+            where = {"response_id": new_id("resp"), "item_id": new_id("item"), "output_index": 0}
+            self._out.send("response.output_audio.delta", **where, content_index=0, delta=ORPHAN_AUDIO)
