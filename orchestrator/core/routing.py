@@ -34,6 +34,8 @@ class Reason(StrEnum):
     BUDGET_SPENT = "budget_spent"
     NO_PROVIDER_KEY = "no_provider_key"
     NOT_READY = "not_ready"
+    FAILED_IN_CALL = "failed_in_call"
+    """It has just failed this very call, whatever its breaker says."""
     TIER_DISABLED = "tier_disabled"
     ONE_WAY_PURPOSE = "one_way_purpose"
     NO_PROMOTION = "no_promotion"
@@ -48,6 +50,7 @@ _DECIDES = {
     Reason.BUDGET_SPENT: DecidedBy.HARD_CAP,
     Reason.NO_PROVIDER_KEY: DecidedBy.HEALTH,
     Reason.NOT_READY: DecidedBy.HEALTH,
+    Reason.FAILED_IN_CALL: DecidedBy.HEALTH,
     Reason.TIER_DISABLED: DecidedBy.POLICY,
     Reason.ONE_WAY_PURPOSE: DecidedBy.POLICY,
     Reason.NO_PROMOTION: DecidedBy.POLICY,
@@ -96,6 +99,8 @@ class View:
     one_way_purposes: frozenset[str] = ONE_WAY_PURPOSES
     promote: bool = True
     """Whether a call may move to a better tier than its current one."""
+    excluded: frozenset[str] = frozenset()
+    """Tiers that are not to be chosen for this call now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +188,8 @@ def _barred(rung: Rung, request: RouteRequest, view: View) -> tuple[Reason | Non
         return rung.missing, ""
     if request.purpose in view.one_way_purposes and rung.tier is not Tier.C:
         return Reason.ONE_WAY_PURPOSE, request.purpose
+    if rung.missing is None and rung.tier in view.excluded:
+        return Reason.FAILED_IN_CALL, ""
     return rung.missing, ""
 
 

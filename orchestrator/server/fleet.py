@@ -180,11 +180,21 @@ class Fleet:
 
     # Decisions
 
-    def decide(self, request: RouteRequest, budget: CallBudget | None = None) -> Decision:
-        """The rung for a call, from what is known at this moment; `budget` is the call's own."""
-        return decide(request, self.view(request.bucket, budget), self._wall())
+    def decide(
+        self,
+        request: RouteRequest,
+        budget: CallBudget | None = None,
+        excluded: frozenset[str] = frozenset(),
+    ) -> Decision:
+        """The rung for a call, from what is known at this moment; `budget` is the call's own.
 
-    def view(self, bucket: str, budget: CallBudget | None = None) -> View:
+        `excluded` are tiers not to be chosen, because they have just failed this call.
+        """
+        return decide(request, self.view(request.bucket, budget, excluded), self._wall())
+
+    def view(
+        self, bucket: str, budget: CallBudget | None = None, excluded: frozenset[str] = frozenset()
+    ) -> View:
         return View(
             rungs=[self._rung(spec) for spec in self.rungs],
             overrides=list(self._overrides.values()),
@@ -196,6 +206,7 @@ class Fleet:
             ),
             one_way_purposes=self._one_way_purposes,
             promote=self._promote,
+            excluded=excluded,
         )
 
     def _rung(self, spec: RungSpec) -> Rung:
@@ -249,6 +260,12 @@ class Fleet:
             self._touched.add(f"breaker:{rung}")
             self._notify(ChangeKind.BREAKER, rung)
             self._link.send(f"breaker:{rung}", partial(self._write_closed, rung))
+
+    def trusted(self, rung: str, since: float) -> bool:
+        """Whether a rung proved itself after `since` (of `clock`) and nothing speaks against it now."""
+        breaker = self._breaker(rung)
+        proved = breaker.last_success_at is not None and breaker.last_success_at > since
+        return proved and not breaker.is_open and breaker.owed is None
 
     async def probes(self) -> AsyncIterator[tuple[str, ProbeKind]]:
         """For ever: the probes to make, when they are due. Of several replicas one gets each.

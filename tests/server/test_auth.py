@@ -1,0 +1,102 @@
+"""Who may use the server."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import SecretStr
+
+from orchestrator.server.auth import Auth, presented_key, subprotocol
+
+KEYED = Auth(SecretStr("right-key"))
+OPEN = Auth(None)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": "Bearer right-key"},
+        {"authorization": "bearer  right-key "},
+        {"sec-websocket-protocol": "realtime, openai-insecure-api-key.right-key, openai-agents-sdk.0.20.0"},
+        {"authorization": "Bearer right-key", "origin": "https://anywhere.example"},
+    ],
+)
+def test_the_key_opens_from_anywhere(headers: dict[str, str]) -> None:
+    assert KEYED.check(headers, "203.0.113.9") is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({}, "missing_api_key"),
+        ({"authorization": "right-key"}, "missing_api_key"),
+        ({"authorization": "Basic right-key"}, "missing_api_key"),
+        ({"sec-websocket-protocol": "realtime"}, "missing_api_key"),
+        ({"authorization": "Bearer wrong-key"}, "invalid_api_key"),
+        ({"authorization": "Bearer right-keys"}, "invalid_api_key"),
+        ({"authorization": "Bearer schlüssel"}, "invalid_api_key"),
+        ({"sec-websocket-protocol": "realtime,openai-insecure-api-key."}, "invalid_api_key"),
+    ],
+)
+def test_without_the_key_nobody_gets_in_not_even_this_machine(headers: dict[str, str], code: str) -> None:
+    refusal = KEYED.check(headers, "127.0.0.1")
+    assert refusal is not None
+    assert (refusal.status, refusal.code) == (401, code)
+    assert "right-key" not in refusal.message
+    assert "ORCHESTRATOR_API_KEY" in refusal.message or "Authorization: Bearer" in refusal.message
+
+
+def test_with_origins_listed_other_pages_are_refused_despite_the_key() -> None:
+    auth = Auth(SecretStr("right-key"), ["https://app.example.com"])
+    bearer = {"authorization": "Bearer right-key"}
+    assert auth.check(bearer, "203.0.113.9") is None
+    assert auth.check({**bearer, "origin": "https://App.example.com"}, "203.0.113.9") is None
+    refusal = auth.check({**bearer, "origin": "https://evil.example"}, "203.0.113.9")
+    assert refusal is not None
+    assert (refusal.status, refusal.code) == (403, "origin_not_allowed")
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"origin": "http://localhost:3000"},
+        {"origin": "http://127.0.0.1"},
+        {"origin": "http://[::1]:8080", "host": "[::1]:8080"},
+        {"host": "localhost:8080"},
+    ],
+)
+def test_without_a_key_this_machine_may(peer: str, headers: dict[str, str]) -> None:
+    assert OPEN.check(headers, peer) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "peer", "code"),
+    [
+        ({}, "192.168.1.7", "not_local"),
+        ({}, None, "not_local"),
+        ({"authorization": "Bearer anything"}, "203.0.113.9", "not_local"),
+        ({"origin": "https://evil.example"}, "127.0.0.1", "origin_not_allowed"),
+        ({"origin": "http://localhost.evil.example"}, "127.0.0.1", "origin_not_allowed"),
+        ({"origin": "null"}, "127.0.0.1", "origin_not_allowed"),
+        # A page whose own name was made to resolve to this machine sends no Origin on a plain GET.
+        ({"host": "rebound.evil.example:8080"}, "127.0.0.1", "host_not_local"),
+    ],
+)
+def test_without_a_key_nobody_else_may(headers: dict[str, str], peer: str | None, code: str) -> None:
+    refusal = OPEN.check(headers, peer)
+    assert refusal is not None
+    assert (refusal.status, refusal.code) == (403, code)
+    assert refusal.body()["error"]["type"] == "permission_error"
+    assert "server.api_key" in refusal.message
+
+
+def test_the_header_goes_before_the_subprotocol() -> None:
+    headers = {"authorization": "Bearer a", "sec-websocket-protocol": "openai-insecure-api-key.b"}
+    assert presented_key(headers) == "a"
+
+
+def test_only_the_plain_subprotocol_is_ever_echoed() -> None:
+    assert subprotocol({"sec-websocket-protocol": "openai-insecure-api-key.k, realtime"}) == "realtime"
+    assert subprotocol({"sec-websocket-protocol": "openai-insecure-api-key.k"}) is None
+    assert subprotocol({}) is None
