@@ -148,7 +148,8 @@ NULLABLE = {"audio.input.turn_detection", "audio.input.transcription"}
 _ABSENT = object()
 
 
-def _at(value: Any, path: str) -> Any:
+def _at(session: JsonObject, path: str) -> Any:
+    value: Any = session
     for key in path.split("."):
         value = value.get(key, _ABSENT) if isinstance(value, dict) else _ABSENT
     return value

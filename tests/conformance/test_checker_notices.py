@@ -30,7 +30,7 @@ EITHER_WAY = [
     ({AUDIO}, {AUDIO}),
     ({"response.output_item.done"}, {"response.output_item.added"}),
 ]
-"""Pairs of one item, or of two of one response, whose order differs between captures of the real service, or cannot matter."""
+"""Pairs of one item, or of two of one response, whose order differs between captures, or cannot matter."""
 
 
 def event_of(frame: Frame) -> dict[str, Any]:
