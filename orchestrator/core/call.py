@@ -328,7 +328,7 @@ class Call:
         if self.local is None:
             return
         self.local.speech(probabilities, now)
-        if self.promotion is not None and self.local.turn is not None:
+        if self.promotion is not None and not self.local.at_boundary:
             self._abandon("the caller spoke", now)
 
     def transcribed(self, item_id: str, transcript: Transcript | None, now: float) -> None:
