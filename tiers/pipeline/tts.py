@@ -1,0 +1,109 @@
+"""Text to speech over HTTP, and what every engine of the pipeline has in common.
+
+The port is `tiers.speech.Speech`. The engines: `KokoroSpeech` and `KokoroTorchSpeech` (kokoro.py), `CartesiaSpeech`
+(cartesia.py), and `EndpointSpeech` here, for any server that speaks OpenAI's ``/v1/audio/speech``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+
+import httpx
+import numpy as np
+
+from orchestrator.protocol.audio import Pcm16
+from tiers.pipeline.clauses import spoken
+from tiers.pipeline.errors import Cause, EngineFailed
+from tiers.speech import Speech, SpeechFailed
+
+__all__ = ["EndpointSpeech", "Samples", "Speech", "SpeechFailed", "unsaid"]
+
+CHARACTERS_PER_SECOND = 14.0
+"""How fast English is spoken: 150 to 180 words a minute."""
+
+
+def unsaid(text: str, seconds: float, speed: float = 1.0) -> str:
+    """What an engine that failed after `seconds` of audio has not said yet, by its likely pace.
+
+    A word that may have begun counts as said: a caller puts up with a lost word better than with a repeated one.
+    """
+    begun = int(seconds * CHARACTERS_PER_SECOND * speed) if seconds > 0 else 0
+    if begun == 0:
+        return text
+    _, space, rest = text[begun:].partition(" ")
+    return rest.strip() if space else ""
+
+
+class Samples:
+    """Bytes of 16 bit little endian audio, cut anywhere, as samples."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Pcm16:
+        data = self._rest + data
+        whole = len(data) // 2 * 2
+        self._rest = data[whole:]
+        return np.frombuffer(data[:whole], dtype="<i2")
+
+
+class EndpointSpeech:
+    """A server with OpenAI's ``POST {base_url}/audio/speech``, streamed as 24 kHz PCM.
+
+    `voices` translates Realtime voice names where the server has others. `nanodollars_per_character` is 0 for a
+    server of one's own.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        model: str,
+        *,
+        voice: str = "alloy",
+        voices: Mapping[str, str] | None = None,
+        connect_timeout: float = 1.0,
+        stall_timeout: float = 3.0,
+        nanodollars_per_character: int = 0,
+    ) -> None:
+        self.rung = f"endpoint-{model}"
+        self.nanodollars_per_character = nanodollars_per_character
+        self._model, self._voice, self._voices = model, voice, dict(voices or {})
+        self._client = httpx.AsyncClient(
+            base_url=base_url.rstrip("/"),
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx.Timeout(stall_timeout, connect=connect_timeout),
+        )
+
+    async def speak(
+        self, text: str, *, voice: str = "", speed: float = 1.0, language: str = "en"
+    ) -> AsyncIterator[Pcm16]:
+        """`language` is the server's guess: the API has no field for it."""
+        voice = voice or self._voice
+        body = {
+            "model": self._model,
+            "input": spoken(text),
+            "voice": self._voices.get(voice, voice),
+            "response_format": "pcm",
+            "speed": speed,
+        }
+        samples = Samples()
+        try:
+            async with self._client.stream("POST", "/audio/speech", json=body) as response:
+                if response.status_code != httpx.codes.OK:
+                    raise EngineFailed(
+                        Cause.of_status(response.status_code),
+                        f"the speech server answered {response.status_code} for model {self._model!r}",
+                    )
+                async for data in response.aiter_bytes():
+                    if (pcm := samples.feed(data)).size:
+                        yield pcm
+        except httpx.TimeoutException as error:
+            raise EngineFailed(Cause.TIMEOUT, "the speech server was silent for too long") from error
+        except httpx.HTTPError as error:
+            raise EngineFailed(
+                Cause.UNAVAILABLE, f"the speech server could not be used: {type(error).__name__}"
+            ) from error
+
+    async def close(self) -> None:
+        await self._client.aclose()
