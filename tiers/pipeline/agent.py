@@ -1,0 +1,287 @@
+"""The text agent: LiteLLM, streaming, with tools; on its own the model inside this process.
+
+LiteLLM takes seconds to import, so it is imported in a thread, by `warm` or by the first answer. It has no failover
+once the first chunk is out and its own retries multiply waiting, so it is asked once per model, every wait has our own
+deadline, and a model that fails before its first word gives way to the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import os
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from orchestrator.models import ModelMissing
+from orchestrator.protocol.answers import AnswerRequest, ToolCallReady
+from tiers.pipeline import chat
+from tiers.pipeline.embedded import EMBEDDED, EmbeddedModel, register
+from tiers.pipeline.errors import AgentFailed, Cause
+
+log = logging.getLogger(__name__)
+
+NANO = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPrice:
+    """Nano-dollars a token."""
+
+    input: float
+    output: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChatModel:
+    """One model by its LiteLLM name. `price` is for models that LiteLLM has no price for, such as one's own."""
+
+    name: str
+    api_key: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+    price: TokenPrice | None = None
+
+    @property
+    def embedded(self) -> bool:
+        return self.name == EMBEDDED
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The next words of the answer, cut anywhere."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The answer is complete. `cut_short`: it ran into the token limit."""
+
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_nanodollars: int = 0
+    cut_short: bool = False
+
+
+AgentEvent = Words | ToolCallReady | Done
+
+
+@cache
+def _litellm() -> Any:
+    """The package, configured: no network at import, no callbacks, no advertising on stdout."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # or it reads .env files
+    import litellm
+
+    litellm.telemetry = False
+    litellm.suppress_debug_info = True
+    litellm.drop_params = True
+    return litellm
+
+
+class Agent:
+    """Answers in text. `models` are rungs: the first that works; without any, the embedded one.
+
+    Seconds: `first_token_timeout` until a model's first chunk, `stall_timeout` between two chunks.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[ChatModel] = (),
+        *,
+        embedded: EmbeddedModel | None = None,
+        first_token_timeout: float = 4.0,
+        stall_timeout: float = 2.0,
+        max_output_tokens: int = 400,
+    ) -> None:
+        self._models = tuple(models) or (ChatModel(EMBEDDED),)
+        if embedded is None and any(model.embedded for model in self._models):
+            raise ValueError(f"expected an EmbeddedModel for {EMBEDDED}, or at least one other model")
+        self._embedded = embedded
+        self._first_token_timeout, self._stall_timeout = first_token_timeout, stall_timeout
+        self._max_output_tokens = max_output_tokens
+
+    @property
+    def rung(self) -> str:
+        """The first model's name."""
+        return self._models[0].name
+
+    @property
+    def trusted_with_tools(self) -> bool:
+        """Whether there is a model that may be given tools and their results: the embedded one may not."""
+        return any(not model.embedded for model in self._models)
+
+    async def warm(self) -> None:
+        """Imports LiteLLM, loads the embedded model and prices the others. An unknown price is an AgentFailed."""
+        litellm = await self._ready()
+        for model in self._models:
+            if not model.embedded:
+                _nanodollars(litellm, model, 1_000_000, 1_000_000)
+        if self._embedded is not None:
+            await self._embedded.warm()
+
+    async def reply(self, request: AnswerRequest) -> AsyncGenerator[AgentEvent, None]:
+        """The answer. Ends with `Done`, or raises AgentFailed; closing the iterator closes the request."""
+        litellm = await self._ready()
+        for model in self._models:
+            begun = False
+            try:
+                async with aclosing(self._ask(litellm, model, request)) as events:
+                    async for event in events:
+                        begun = True
+                        yield event
+                return
+            except AgentFailed as failure:
+                log.warning("text model %s failed: %s", model.name, failure)
+                if begun or model is self._models[-1]:
+                    raise
+
+    async def _ready(self) -> Any:
+        litellm = await asyncio.to_thread(_litellm)
+        if self._embedded is not None:
+            register(litellm, self._embedded)
+        return litellm
+
+    async def _ask(
+        self, litellm: Any, model: ChatModel, request: AnswerRequest
+    ) -> AsyncGenerator[AgentEvent, None]:
+        collected = _Answer(model.name)
+        try:
+            async with asyncio.timeout(self._first_token_timeout):
+                stream = await litellm.acompletion(**self._arguments(model, request))
+            async with aclosing(stream):
+                timeout = self._first_token_timeout
+                while (chunk := await _next(stream, timeout)) is not None:
+                    timeout = self._stall_timeout
+                    if text := collected.add(chunk):
+                        yield Words(text)
+        except TimeoutError as error:
+            raise AgentFailed(Cause.TIMEOUT, f"{model.name} was silent for too long") from error
+        except (AgentFailed, ModelMissing):
+            raise
+        except Exception as error:
+            raise _failure(litellm, model, error) from error
+        for call in collected.calls():
+            yield call
+        yield collected.done(
+            _nanodollars(litellm, model, collected.input_tokens, collected.output_tokens, collected.usage)
+        )
+
+    def _arguments(self, model: ChatModel, request: AnswerRequest) -> dict[str, Any]:
+        limit = min(request.max_output_tokens or self._max_output_tokens, self._max_output_tokens)
+        arguments: dict[str, Any] = {
+            "model": model.name,
+            "messages": chat.small_messages(request) if model.embedded else chat.messages(request),
+            "max_tokens": limit,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "stream_timeout": self._stall_timeout + self._first_token_timeout,
+            "timeout": self._stall_timeout + self._first_token_timeout,
+            "num_retries": 0,
+            "max_retries": 0,
+        }
+        if model.api_key is not None:
+            arguments["api_key"] = model.api_key
+        if model.base_url is not None:
+            arguments["api_base"] = model.base_url
+        return arguments if model.embedded else {**arguments, **chat.tools(request)}
+
+
+async def _next(stream: Any, seconds: float) -> Any:
+    """The next chunk, None at the end. The deadline is ours: LiteLLM's own does not cover every provider."""
+    async with asyncio.timeout(seconds):
+        return await anext(stream, None)
+
+
+class _Answer:
+    """What a stream of chunks adds up to."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._words = False
+        self._finish: str | None = None
+        self._calls: dict[int, dict[str, str]] = {}
+        self.usage: Any = None
+
+    @property
+    def input_tokens(self) -> int:
+        return int(self.usage.prompt_tokens or 0) if self.usage else 0
+
+    @property
+    def output_tokens(self) -> int:
+        return int(self.usage.completion_tokens or 0) if self.usage else 0
+
+    def add(self, chunk: Any) -> str:
+        """The words in a chunk; fragments of tool calls are put together."""
+        self.usage = getattr(chunk, "usage", None) or self.usage
+        if not chunk.choices:
+            return ""
+        choice = chunk.choices[0]
+        self._finish = choice.finish_reason or self._finish
+        for fragment in choice.delta.tool_calls or ():
+            call = self._calls.setdefault(fragment.index or 0, {"id": "", "name": "", "arguments": ""})
+            call["id"] = call["id"] or fragment.id or ""
+            call["name"] = call["name"] or fragment.function.name or ""
+            call["arguments"] += fragment.function.arguments or ""
+        text = choice.delta.content or ""
+        self._words = self._words or bool(text.strip())
+        return text
+
+    def calls(self) -> list[ToolCallReady]:
+        if not self._words and not self._calls:
+            raise AgentFailed(Cause.EMPTY, f"{self._model} answered nothing")
+        return [self._call(call) for _, call in sorted(self._calls.items())]
+
+    def _call(self, call: dict[str, str]) -> ToolCallReady:
+        arguments = call["arguments"].strip() or "{}"
+        try:
+            valid = isinstance(json.loads(arguments), dict)
+        except ValueError:
+            valid = False
+        if not valid or not call["name"] or not call["id"]:
+            message = (
+                f"{self._model} asked for the tool {call['name']!r} with arguments that are not a JSON object"
+            )
+            raise AgentFailed(Cause.MALFORMED, message)
+        return ToolCallReady(call["id"], call["name"], arguments)
+
+    def done(self, nanodollars: int) -> Done:
+        cut_short = self._finish == "length"
+        return Done(self._model, self.input_tokens, self.output_tokens, nanodollars, cut_short)
+
+
+def _nanodollars(litellm: Any, model: ChatModel, inputs: int, outputs: int, usage: Any = None) -> int:
+    """The price of so many tokens. An unknown one is an error: a zero would let a budget run dry unnoticed."""
+    if model.embedded:
+        return 0
+    if model.price is not None:
+        return math.ceil(inputs * model.price.input + outputs * model.price.output)
+    try:
+        response = litellm.ModelResponse(
+            usage=usage or litellm.Usage(prompt_tokens=inputs, completion_tokens=outputs)
+        )
+        dollars = litellm.completion_cost(completion_response=response, model=model.name)
+    except Exception as error:
+        message = f"no price is known for {model.name!r}: expected a price per token in its configuration"
+        raise AgentFailed(Cause.BAD_REQUEST, message) from error
+    return math.ceil(float(dollars) * NANO)
+
+
+def _failure(litellm: Any, model: ChatModel, error: BaseException) -> AgentFailed:
+    """LiteLLM's exceptions by their HTTP status. Their texts quote requests, so none is repeated."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, AgentFailed):
+            return seen
+        seen = getattr(seen, "original_exception", None) or seen.__cause__ or seen.__context__
+    if isinstance(error, litellm.Timeout):
+        return AgentFailed(Cause.TIMEOUT, f"{model.name} was silent for too long")
+    status = getattr(error, "status_code", None)
+    cause = Cause.of_status(status) if isinstance(status, int) else Cause.UNAVAILABLE
+    return AgentFailed(cause, f"{model.name} failed: {type(error).__name__}")
