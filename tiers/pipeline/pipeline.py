@@ -1,0 +1,328 @@
+"""Tier B: the flow or a text agent decides the words, an engine on this side speaks them.
+
+An answer is made by one task ahead of whoever reads it: while a clause is being delivered, the next one is synthesised
+and the agent goes on writing. Closing the reader cancels the task, and with it every request and every queued piece
+of work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from orchestrator.models import ModelMissing
+from orchestrator.protocol.answers import (
+    AnsweredBy,
+    AnswerEvent,
+    AnswerRequest,
+    AudioDelta,
+    Failed,
+    Finished,
+    PromptSource,
+    SpokenPrompt,
+    TextDelta,
+    ToolCallReady,
+    Transcriber,
+    Transcript,
+)
+from orchestrator.protocol.audio import SPEAK_RATE, Encoder, Float32, Pcm16
+from tiers import flow
+from tiers.pipeline.agent import AgentEvent, Done, Words
+from tiers.pipeline.clauses import Clauses
+from tiers.pipeline.errors import AgentFailed, Cause, EngineFailed, PartFailed
+from tiers.pipeline.rungs import Resting, RungHealth, in_order
+from tiers.pipeline.tts import unsaid
+from tiers.pipeline.worker import closing
+from tiers.speech import Speech, SpeechFailed
+
+log = logging.getLogger(__name__)
+
+DELTA_MS = 200
+"""The longest piece of audio in one event."""
+EVENTS_AHEAD = 64
+"""Events made ahead of the reader: with 200 ms deltas some 12 s of audio."""
+
+Decide = Callable[[AnswerRequest], "flow.Say | flow.CallTool | None"]
+
+
+class TextAgent(Protocol):
+    """What the pipeline needs of an agent: `tiers.pipeline.agent.Agent`, or a test's own."""
+
+    @property
+    def trusted_with_tools(self) -> bool: ...
+
+    def reply(self, request: AnswerRequest) -> AsyncIterator[AgentEvent]: ...
+
+
+class Pipeline:
+    """An `Answerer` and a `Transcriber` for any number of calls.
+
+    `speech` are rungs: the first usable one speaks, the next takes over where it fails. `prompts` speaks what the
+    flow decides; without it the flow only calls tools. `decide` is the flow, None for none.
+    """
+
+    def __init__(
+        self,
+        transcriber: Transcriber,
+        agent: TextAgent,
+        speech: Sequence[Speech],
+        prompts: PromptSource | None = None,
+        *,
+        decide: Decide | None = flow.reply,
+        health: RungHealth | None = None,
+        next_audio_timeout: float = 10.0,
+    ) -> None:
+        if not speech:
+            raise ValueError("expected at least one speech engine")
+        self.agent, self.speech, self.prompts, self.decide = agent, tuple(speech), prompts, decide
+        self.health: RungHealth = health or Resting()
+        self.next_audio_timeout = next_audio_timeout
+        self._transcriber = transcriber
+
+    @property
+    def rung(self) -> str:
+        """The speech engine that is tried first."""
+        return self.speech[0].rung
+
+    async def transcribe(self, audio: Float32, language: str | None = None) -> Transcript:
+        return await self._transcriber.transcribe(audio, language)
+
+    async def answer(self, request: AnswerRequest) -> AsyncGenerator[AnswerEvent, None]:
+        """Ends with `Finished` or `Failed`, and raises nothing."""
+        events: asyncio.Queue[AnswerEvent] = asyncio.Queue(EVENTS_AHEAD)
+        making = asyncio.create_task(_Answer(self, request, events).make())
+        try:
+            while True:
+                event = await events.get()
+                yield event
+                if isinstance(event, Finished | Failed):
+                    return
+        finally:
+            making.cancel()
+            await asyncio.wait([making])
+
+
+class _Answer:
+    """One answer in the making."""
+
+    def __init__(
+        self, pipeline: Pipeline, request: AnswerRequest, events: asyncio.Queue[AnswerEvent]
+    ) -> None:
+        self._pipeline, self._request, self._events = pipeline, request, events
+        self._encoder = Encoder(request.format)
+        self._delta_bytes = DELTA_MS * request.format.bytes_per_ms
+        self._began = time.perf_counter()
+        self._parts: dict[str, float] = {}
+        self._rung = ""
+        self._cost = 0
+        self._clauses = Clauses()
+        self._given_up: set[str] = set()
+
+    async def make(self) -> None:
+        try:
+            await self._make()
+        except PartFailed as failure:
+            await self._events.put(Failed(failure.id, str(failure)))
+        except ModelMissing as missing:
+            await self._events.put(Failed("model_missing", str(missing)))
+        except Exception as error:
+            log.exception("an answer of the pipeline failed")
+            await self._events.put(Failed("pipeline_error", f"unexpected {type(error).__name__}"))
+
+    async def _make(self) -> None:
+        move = self._pipeline.decide(self._request) if self._pipeline.decide else None
+        if isinstance(move, flow.CallTool):
+            arguments = json.dumps(move.arguments)
+            await self._events.put(ToolCallReady(f"call_{secrets.token_hex(8)}", move.name, arguments))
+            await self._events.put(Finished(rung="flow", parts=self._parts))
+        elif isinstance(move, flow.Say) and (prompt := await self._prompt(move)) is not None:
+            await self._play(prompt, move.end_call)
+        else:
+            await self._ask_agent()
+
+    # The flow's words
+
+    async def _prompt(self, say: flow.Say) -> SpokenPrompt | None:
+        """The prompt, or None where the agent had better answer.
+
+        An agent that cannot be trusted with a tool's result is not asked to retell it in the prompt's place.
+        """
+        if self._pipeline.prompts is None:
+            return None
+        try:
+            return await self._pipeline.prompts.prompt(
+                say.prompt, dict(say.variables), self._request.language
+            )
+        except Exception as error:
+            log.warning("prompt %s could not be had: %s", say.prompt, type(error).__name__)
+            if say.variables and not self._pipeline.agent.trusted_with_tools:
+                raise PartFailed(Cause.UNAVAILABLE, f"the prompt {say.prompt!r} could not be had") from error
+            return None
+
+    async def _play(self, prompt: SpokenPrompt, end_call: bool) -> None:
+        self._mark("prompt")
+        await self._events.put(AnsweredBy("C", "prompts"))
+        await self._events.put(TextDelta(prompt.text))
+        if self._request.speak:
+            await self._audio(prompt.pcm)
+            await self._flush()
+        await self._events.put(Finished(rung="prompts", parts=self._parts, end_call=end_call))
+
+    # The agent's words
+
+    async def _ask_agent(self) -> None:
+        """Reads the agent in a task of its own, so that it writes on while a clause is synthesised."""
+        heard: asyncio.Queue[str | ToolCallReady | Done | BaseException] = asyncio.Queue()
+        reading = asyncio.create_task(self._read_agent(heard))
+        try:
+            while not isinstance(item := await heard.get(), Done | BaseException):
+                if isinstance(item, ToolCallReady):
+                    await self._flush()
+                    await self._events.put(item)
+                elif self._request.speak:
+                    await self._say(item)
+                else:
+                    await self._events.put(TextDelta(item))
+        finally:
+            reading.cancel()
+            await asyncio.wait([reading])
+        await self._flush()
+        if isinstance(item, BaseException):
+            raise item
+        await self._events.put(
+            Finished(
+                cost_nanodollars=self._cost + item.cost_nanodollars,
+                input_tokens=item.input_tokens,
+                output_tokens=item.output_tokens,
+                rung=self._rung or item.model,
+                parts=self._parts,
+            )
+        )
+
+    async def _read_agent(self, heard: asyncio.Queue[str | ToolCallReady | Done | BaseException]) -> None:
+        """Clauses (or, without speech, words), tool calls, and at the end `Done` or what went wrong."""
+        try:
+            async with closing(self._pipeline.agent.reply(self._request)) as events:
+                async for event in events:
+                    self._mark("agent_first_token")
+                    if isinstance(event, Words):
+                        for text in self._clauses.feed(event.text) if self._request.speak else [event.text]:
+                            heard.put_nowait(text)
+                        continue
+                    # A token limit cuts mid-sentence: half a sentence is left unsaid unless it is all there is.
+                    if not (isinstance(event, Done) and event.cut_short and self._clauses.count):
+                        for text in self._clauses.close():
+                            heard.put_nowait(text)
+                    heard.put_nowait(event)
+                    if isinstance(event, Done):
+                        return
+            raise AgentFailed(Cause.EMPTY, "the text agent ended without an answer")
+        except Exception as error:
+            heard.put_nowait(error)
+
+    # Speaking
+
+    async def _say(self, text: str) -> None:
+        """One clause, by the first rung that can; each next one says only what was not said yet."""
+        clause = _Clause(text, rest=text)
+        for speech in in_order(self._pipeline.speech, self._pipeline.health):
+            if speech.rung not in self._given_up and await self._said_by(speech, clause):
+                return
+        raise clause.failure
+
+    async def _said_by(self, speech: Speech, clause: _Clause) -> bool:
+        """Whether `speech` brought the clause to its end."""
+        said = 0
+        try:
+            async with closing(self._synthesise(speech, clause.rest)) as audio:
+                async for pcm in audio:
+                    await self._tell(speech.rung, clause)
+                    said += len(pcm)
+                    await self._audio(pcm)
+            if said:
+                self._pipeline.health.worked(speech.rung)
+                return True
+            clause.failure = EngineFailed(Cause.EMPTY, f"{speech.rung} gave no audio for a clause")
+        except (EngineFailed, ModelMissing) as failure:
+            clause.failure = failure
+        except SpeechFailed as failure:
+            clause.failure = EngineFailed(Cause.UNAVAILABLE, str(failure))
+        except TimeoutError:
+            clause.failure = EngineFailed(Cause.TIMEOUT, f"{speech.rung} gave no audio in time")
+        self._give_up(speech.rung, clause.failure)
+        clause.rest = _left(clause, said / SPEAK_RATE, self._request.speed)
+        return not clause.rest
+
+    async def _synthesise(self, speech: Speech, text: str) -> AsyncIterator[Pcm16]:
+        """An engine's audio, with a last deadline for one that has none of its own."""
+        request = self._request
+        asked = time.perf_counter()
+        self._cost += len(text) * getattr(speech, "nanodollars_per_character", 0)
+        audio = speech.speak(text, voice=request.voice, speed=request.speed, language=request.language)
+        async with closing(audio):
+            while True:
+                async with asyncio.timeout(self._pipeline.next_audio_timeout):
+                    pcm = await anext(audio, None)
+                if pcm is None:
+                    return
+                self._parts.setdefault("tts_first_audio", time.perf_counter() - asked)
+                if len(pcm):
+                    yield pcm
+
+    async def _tell(self, rung: str, clause: _Clause) -> None:
+        """Who speaks, where that is not the rung from before any more, and once per clause its words."""
+        if rung != (self._rung or self._pipeline.rung):
+            await self._events.put(AnsweredBy("B", rung))
+        first, self._rung = not self._rung, rung
+        if not clause.told:
+            clause.told = True
+            await self._events.put(TextDelta(clause.text if first else f" {clause.text}"))
+
+    def _give_up(self, rung: str, failure: Exception) -> None:
+        log.warning("speech rung %s failed: %s", rung, failure)
+        self._given_up.add(rung)
+        self._pipeline.health.failed(rung, failure.id if isinstance(failure, PartFailed) else "model_missing")
+
+    async def _audio(self, pcm: Pcm16) -> None:
+        self._mark("first_audio")
+        await self._put_audio(self._encoder.encode(pcm))
+
+    async def _flush(self) -> None:
+        """What the resampler still holds."""
+        if "first_audio" in self._parts:
+            await self._put_audio(self._encoder.encode(np.zeros(0, dtype=np.int16), last=True))
+            self._encoder = Encoder(self._request.format)
+
+    async def _put_audio(self, data: bytes) -> None:
+        for start in range(0, len(data), self._delta_bytes):
+            await self._events.put(AudioDelta(data[start : start + self._delta_bytes]))
+
+    def _mark(self, part: str) -> None:
+        """Seconds from the beginning of the answer to the first time that this is reached."""
+        self._parts.setdefault(part, time.perf_counter() - self._began)
+
+
+@dataclass
+class _Clause:
+    """A clause on its way from rung to rung."""
+
+    text: str
+    rest: str
+    told: bool = False
+    failure: Exception = field(
+        default_factory=lambda: EngineFailed(Cause.UNAVAILABLE, "no speech engine is left for this answer")
+    )
+
+
+def _left(clause: _Clause, seconds: float, speed: float) -> str:
+    """What is still to be said after a failure: as the engine knows it, else by its likely pace."""
+    known = clause.failure.rest if isinstance(clause.failure, EngineFailed) else None
+    return unsaid(clause.rest, seconds, speed) if known is None else known
