@@ -1,0 +1,169 @@
+"""What the HTTP API takes and gives: the bodies that /openapi.json describes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ErrorDetail(BaseModel):
+    type: Literal[
+        "invalid_request_error", "authentication_error", "permission_error", "not_found_error", "server_error"
+    ]
+    message: str = Field(description="What was expected, what came, and what to do.")
+    code: str | None = Field(None, description="A short id that stays the same.")
+    param: str | None = Field(None, description="The part of the request that is wrong.")
+
+
+class ErrorBody(BaseModel):
+    error: ErrorDetail
+
+
+class Body(BaseModel):
+    """Request bodies refuse what they do not know, so that a misspelt field is not silently left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class ReadyPart(BaseModel):
+    name: str
+    ready: bool
+    required: bool = Field(description="Whether /readyz waits for it.")
+    detail: str
+
+
+class Readiness(BaseModel):
+    ready: bool
+    parts: list[ReadyPart]
+
+
+class RouteBody(Body):
+    """A call that somebody is about to place."""
+
+    call_id: str = ""
+    user: str = ""
+    purpose: str = Field("conversation", description="What the call is for; some purposes are always Tier C.")
+    transport: Literal["websocket", "http"] = "websocket"
+    bucket: str | None = Field(None, description="The budget it is charged to; none: the default one.")
+    allowed_tools: list[str] = Field([], description="Tools the call may use.")
+
+
+class CandidateBody(BaseModel):
+    """A rung that was not chosen, and why."""
+
+    tier: Literal["A", "B", "C"]
+    rung: str
+    passed_over: str
+    detail: str
+
+
+class DecisionBody(BaseModel):
+    tier: Literal["A", "B", "C"]
+    rung: str
+    reason: str
+    decided_by: Literal["hard_cap", "policy", "override", "health", "default"]
+    override_id: str | None
+    usd_per_minute: float = Field(description="A rough price of one minute of conversation on this rung.")
+    allowed_tools: list[str]
+    candidates: list[CandidateBody]
+
+
+class Connect(BaseModel):
+    """Where to go with the call."""
+
+    kind: Literal["realtime", "prompt"]
+    method: Literal["GET", "POST"]
+    url: str = Field(description="realtime: open a WebSocket here. prompt: POST the prompt's variables here.")
+
+
+class RouteAnswer(DecisionBody):
+    connect: Connect
+
+
+class PromptBody(Body):
+    variables: dict[str, Any] = Field({}, description="The prompt's variables by name.")
+    voice: str = ""
+    language: str = "en"
+
+
+class OverrideBody(Body):
+    tier: str = Field(description="A, B or C.")
+    scope: str = Field("all", description="all, call:ID, user:ID, purpose:NAME or bucket:NAME.")
+    duration: str = Field("15m", alias="for", description="90s, 15m, 2h, at most 30d.")
+    reason: str
+    who: str = ""
+
+
+class OverrideView(BaseModel):
+    id: str
+    tier: Literal["A", "B", "C"]
+    scope: str
+    until: float = Field(description="Unix seconds.")
+    reason: str
+    who: str
+    created: float = Field(description="Unix seconds.")
+
+
+class Overrides(BaseModel):
+    overrides: list[OverrideView]
+
+
+class RungStatus(BaseModel):
+    """`_at` times are Unix seconds."""
+
+    tier: str | None = Field(description="None for a part of a tier, like one of its speech engines.")
+    rung: str
+    missing: str | None = Field(description="Why it cannot be used at all.")
+    breaker: Literal["closed", "open", "half_open"]
+    cause: str | None
+    last_success_at: float | None
+    last_failure_at: float | None
+    next_probe_at: float | None
+    paid: bool
+    usd_per_minute: float
+
+
+class BucketStatus(BaseModel):
+    """Since midnight UTC."""
+
+    bucket: str
+    spent_usd: float
+    cap_usd: float | None
+
+
+class StoreStatus(BaseModel):
+    kind: Literal["embedded", "redis"]
+    connected: bool
+    away_since: float | None
+    unsent: int = Field(description="Writes that wait for the store.")
+
+
+class CallStatus(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    call_id: str
+    tier: str
+    rung: str
+    reason: str
+    state: str
+    user: str
+    purpose: str
+    bucket: str
+    started_at: float
+    spent_usd: float
+
+
+class Status(BaseModel):
+    replica: str
+    now: float = Field(description="Unix seconds on this replica.")
+    store: StoreStatus
+    next_call: DecisionBody = Field(description="What a plain new call would get now.")
+    rungs: list[RungStatus]
+    overrides: list[OverrideView]
+    buckets: list[BucketStatus]
+    calls: list[CallStatus]

@@ -1,0 +1,465 @@
+"""The HTTP API: health, routing, spoken prompts, status and overrides. `build_api` makes the FastAPI application.
+
+Every error has one shape, ``{"error": {"type", "message", "code", "param"}}``, and its message ends with what to
+do. Everything but /healthz and /readyz asks `auth.Auth` first.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, Protocol
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+
+from orchestrator.config import Settings
+from orchestrator.core.overrides import Override, OverrideError
+from orchestrator.core.prices import NANO
+from orchestrator.core.routing import Decision, RouteRequest
+from orchestrator.server.api_models import (
+    BucketStatus,
+    CallStatus,
+    CandidateBody,
+    Connect,
+    DecisionBody,
+    ErrorBody,
+    Health,
+    OverrideBody,
+    Overrides,
+    OverrideView,
+    PromptBody,
+    Readiness,
+    ReadyPart,
+    RouteAnswer,
+    RouteBody,
+    RungStatus,
+    Status,
+    StoreStatus,
+)
+from orchestrator.server.auth import Auth, Refusal
+from orchestrator.server.fleet import Fleet
+from tiers.prompts.catalogue import PromptError, UnknownPrompt, VariablesInvalid
+
+log = logging.getLogger(__name__)
+
+PromptFormat = Literal["wav", "pcm", "pcmu", "pcma"]
+
+MEDIA_TYPES: Mapping[PromptFormat, str] = {
+    "wav": "audio/wav",
+    "pcm": "audio/pcm;rate=24000",
+    "pcmu": "audio/pcmu",
+    "pcma": "audio/pcma",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the service, and whether it is ready. One that is not `required` may be missing for ever."""
+
+    name: str
+    ready: bool
+    detail: str = ""
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenFile:
+    """A prompt as bytes in the format asked for; `cached`: nothing had to be rendered for it."""
+
+    text: str
+    audio: bytes
+    cached: bool
+    seconds: float
+    cost_nanodollars: int = 0
+
+
+class PromptVoice(Protocol):
+    """Tier C as the API uses it."""
+
+    async def speak_file(
+        self, name: str, variables: Mapping[str, object], *, form: PromptFormat, voice: str, language: str
+    ) -> SpokenFile:
+        """Raises a `PromptError`; anything else means that no engine could say it."""
+        ...
+
+
+class Service(Protocol):
+    """What the API needs of the process. `prompts` is None until its catalogue is there."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def fleet(self) -> Fleet: ...
+
+    @property
+    def prompts(self) -> PromptVoice | None: ...
+
+    def calls(self) -> Sequence[Mapping[str, Any]]:
+        """Calls in progress, each as `CallStatus` wants it."""
+        ...
+
+    def readiness(self) -> Sequence[Part]: ...
+
+
+class ApiError(Exception):
+    """An answer other than success, in the API's one shape."""
+
+    def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+
+    def response(self) -> JSONResponse:
+        kinds = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
+        kind = kinds.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
+        error = {"type": kind, "message": str(self), "code": self.code, "param": self.param}
+        return JSONResponse({"error": error}, self.status)
+
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": text}
+    for status, text in {
+        401: "No API key, or not the right one.",
+        403: "Not from this machine or page.",
+        422: "The request is not as it should be; the message says what was expected.",
+        500: "A fault of ours.",
+    }.items()
+}
+
+
+def _error(status: int, text: str) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": ErrorBody, "description": text}}
+
+
+def build_api(service: Service) -> FastAPI:
+    """The application; `service` is asked anew for everything, so it may still be starting."""
+    settings = service.settings
+    auth = Auth(settings.server.api_key, settings.server.allowed_origins)
+
+    async def authorised(request: Request) -> None:
+        peer = request.client.host if request.client else None
+        refusal = auth.check(dict(request.headers), peer)
+        if refusal is not None:
+            raise _Refused(refusal)
+
+    bearer = HTTPBearer(
+        auto_error=False, description="server.api_key; not needed on this machine without one"
+    )
+    api = FastAPI(
+        title="Voice orchestrator",
+        summary="Keeps a live voice call alive when its provider is not.",
+        description="The calls themselves are WebSockets in the OpenAI Realtime protocol at /v1/realtime.",
+    )
+    guarded: list[Any] = [Depends(authorised), Depends(bearer)]
+    if settings.server.allowed_origins:
+        api.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.server.allowed_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["X-Cost-USD", "X-Cache", "X-Audio-Seconds"],
+        )
+    _add_error_handlers(api)
+    _add_health(api, service)
+    _add_routing(api, service, guarded)
+    _add_prompts(api, service, guarded)
+    _add_overrides(api, service, guarded)
+    return api
+
+
+class _Refused(Exception):
+    def __init__(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+
+
+def _add_error_handlers(api: FastAPI) -> None:
+    @api.exception_handler(_Refused)
+    async def refused(request: Request, error: _Refused) -> JSONResponse:
+        headers = {"WWW-Authenticate": "Bearer"} if error.refusal.status == 401 else None
+        return JSONResponse(error.refusal.body(), error.refusal.status, headers)
+
+    @api.exception_handler(ApiError)
+    async def api_error(request: Request, error: ApiError) -> JSONResponse:
+        return error.response()
+
+    @api.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _invalid_request(error.errors()).response()
+
+    @api.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        path = request.url.path
+        if error.status_code == 404:
+            message = f"there is nothing at {path}; /openapi.json lists what there is"
+            return ApiError(404, "not_found", message).response()
+        if error.status_code == 405:
+            allowed = (error.headers or {}).get("Allow", "another method")
+            message = f"{path} does not take {request.method}; use {allowed}"
+            return ApiError(405, "method_not_allowed", message).response()
+        return ApiError(error.status_code, "http_error", str(error.detail)).response()
+
+    @api.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> JSONResponse:
+        # Starlette logs the traceback itself.
+        message = "the server failed to carry out this request; its log says why. It may be tried again."
+        return ApiError(500, "internal_error", message).response()
+
+
+def _invalid_request(errors: Sequence[Any]) -> ApiError:
+    """All that is wrong with a request, by the names its author used."""
+    problems = []
+    for error in errors:
+        where = ".".join(str(part) for part in error["loc"][1:])
+        message = str(error["msg"]).replace("Input should be", "expected", 1)
+        if error["type"] == "extra_forbidden":
+            message = "there is no such field"
+        elif error["type"] == "model_attributes_type" and not where:
+            message = "expected a JSON object, sent with `Content-Type: application/json`"
+        elif error["type"] == "json_invalid":
+            where, message = "body", f"not valid JSON: {error.get('ctx', {}).get('error', message)}"
+        problems.append((where or "body", message))
+    text = "; ".join(f"{where}: {message}" for where, message in problems)
+    remedy = "correct that; /openapi.json describes the request"
+    return ApiError(422, "invalid_request", f"{text}. {remedy}", problems[0][0])
+
+
+def _add_health(api: FastAPI, service: Service) -> None:
+    @api.get("/healthz", tags=["health"])
+    async def healthz() -> Health:
+        """The process runs and its event loop turns."""
+        return Health()
+
+    @api.get(
+        "/readyz",
+        tags=["health"],
+        responses={503: {"model": Readiness, "description": "Something required is not ready."}},
+    )
+    async def readyz(response: Response) -> Readiness:
+        """Whether calls can be taken, and which part is not ready."""
+        parts = [ReadyPart(**asdict(part)) for part in service.readiness()]
+        ready = all(part.ready for part in parts if part.required)
+        response.status_code = 200 if ready else 503
+        return Readiness(ready=ready, parts=parts)
+
+
+def _add_routing(api: FastAPI, service: Service, guarded: list[Any]) -> None:
+    @api.post(
+        "/v1/route",
+        tags=["routing"],
+        dependencies=guarded,
+        responses={**_ERRORS, **_error(503, "No tier is ready to take a call.")},
+    )
+    async def route(body: RouteBody, request: Request) -> RouteAnswer:
+        """Which tier and rung a call would get at this moment, why, and where to connect for it.
+
+        Nothing is reserved: the call is decided anew when it connects.
+        """
+        bucket = body.bucket or service.settings.budget.default_bucket
+        wanted = RouteRequest(
+            body.call_id, body.user, body.purpose, body.transport, bucket, tuple(body.allowed_tools)
+        )
+        decision = service.fleet.decide(wanted)
+        if not decision.usable:
+            raise ApiError(
+                503, "nothing_ready", "no tier is ready to take a call; /readyz says what is missing"
+            )
+        return RouteAnswer(
+            **_decision(decision).model_dump(), connect=_connect(request, service.settings, wanted)
+        )
+
+    @api.get("/v1/status", tags=["operations"], dependencies=guarded, responses=_ERRORS)
+    async def status() -> Status:
+        """Tiers, breakers, overrides, budgets and calls as this replica sees them."""
+        return _status(service)
+
+
+def _connect(request: Request, settings: Settings, wanted: RouteRequest) -> Connect:
+    """One-way purposes are a POST of a prompt; every conversation is a WebSocket, whatever its tier."""
+    base = str(request.base_url).rstrip("/")
+    if wanted.purpose in settings.tier_c.one_way_purposes or wanted.transport == "http":
+        return Connect(kind="prompt", method="POST", url=f"{base}/v1/prompts/{{name}}")
+    model = settings.tier_a.rungs[0]
+    return Connect(
+        kind="realtime",
+        method="GET",
+        url=f"{base.replace('http', 'ws', 1)}/v1/realtime?model={model}",
+    )
+
+
+def _decision(decision: Decision) -> DecisionBody:
+    return DecisionBody(
+        tier=decision.tier.value,
+        rung=decision.rung,
+        reason=decision.reason,
+        decided_by=decision.decided_by.value,
+        override_id=decision.override_id,
+        usd_per_minute=decision.usd_per_minute,
+        allowed_tools=list(decision.allowed_tools),
+        candidates=[
+            CandidateBody(tier=c.tier.value, rung=c.rung, passed_over=c.passed_over, detail=c.detail)
+            for c in decision.candidates
+        ],
+    )
+
+
+def _status(service: Service) -> Status:
+    fleet = service.fleet
+    known = fleet.status()
+    return Status(
+        replica=known.replica,
+        now=time.time(),
+        store=StoreStatus(
+            kind="redis" if known.store == "redis" else "embedded",
+            connected=known.connected,
+            away_since=known.away_since,
+            unsent=known.unsent,
+        ),
+        next_call=_decision(fleet.decide(RouteRequest(bucket=service.settings.budget.default_bucket))),
+        rungs=_rungs(fleet),
+        overrides=[_override(override) for override in fleet.overrides],
+        buckets=[
+            BucketStatus(bucket=name, spent_usd=spent / NANO, cap_usd=None if cap is None else cap / NANO)
+            for name, (spent, cap) in fleet.balances.overview().items()
+        ],
+        calls=[CallStatus.model_validate(call) for call in service.calls()],
+    )
+
+
+def _rungs(fleet: Fleet) -> list[RungStatus]:
+    # Breakers live on the monotonic clock; people and other machines do not.
+    offset = time.time() - time.monotonic()
+    specs = {spec.name: spec for spec in fleet.rungs}
+    found = []
+    for name, breaker in fleet.breakers.items():
+        spec = specs.get(name)
+        times = (breaker.last_success_at, breaker.last_failure_at, breaker.next_probe_at)
+        success_at, failure_at, probe_at = (None if at is None else at + offset for at in times)
+        found.append(
+            RungStatus(
+                tier=spec.tier if spec else None,
+                rung=name,
+                missing=fleet.missing(spec.tier) if spec else None,
+                breaker=breaker.state.value,
+                cause=breaker.cause.id if breaker.cause else None,
+                last_success_at=success_at,
+                last_failure_at=failure_at,
+                next_probe_at=probe_at,
+                paid=spec.paid if spec else False,
+                usd_per_minute=spec.usd_per_minute if spec else 0.0,
+            )
+        )
+    return found
+
+
+def _add_prompts(api: FastAPI, service: Service, guarded: list[Any]) -> None:
+    audio = {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()}
+    headers = {
+        "X-Cost-USD": {"description": "What saying it cost.", "schema": {"type": "string"}},
+        "X-Cache": {"description": "hit: nothing had to be rendered.", "schema": {"enum": ["hit", "miss"]}},
+        "X-Audio-Seconds": {"description": "Its length.", "schema": {"type": "string"}},
+    }
+
+    @api.post(
+        "/v1/prompts/{name}",
+        tags=["prompts"],
+        dependencies=guarded,
+        response_class=Response,
+        responses={
+            200: {"content": audio, "headers": headers, "description": "The prompt, spoken."},
+            **_ERRORS,
+            **_error(404, "There is no such prompt."),
+            **_error(503, "No engine could say it."),
+        },
+    )
+    async def prompt(
+        name: str,
+        body: PromptBody,
+        format: Annotated[
+            PromptFormat, Query(description="pcm is 24 kHz, 16 bit; pcmu, pcma 8 kHz.")
+        ] = "wav",
+    ) -> Response:
+        """A prompt of the catalogue with its variables filled in, as audio."""
+        if service.prompts is None:
+            raise ApiError(503, "prompts_not_ready", "the prompts are still being loaded; try again shortly")
+        say = service.prompts.speak_file
+        spoken = await _or_api_error(
+            name, lambda: say(name, body.variables, form=format, voice=body.voice, language=body.language)
+        )
+        return Response(
+            spoken.audio,
+            media_type=MEDIA_TYPES[format],
+            headers={
+                "X-Cost-USD": f"{spoken.cost_nanodollars / NANO:.9f}",
+                "X-Cache": "hit" if spoken.cached else "miss",
+                "X-Audio-Seconds": f"{spoken.seconds:.3f}",
+            },
+        )
+
+
+async def _or_api_error(name: str, speak: Callable[[], Awaitable[SpokenFile]]) -> SpokenFile:
+    try:
+        return await speak()
+    except UnknownPrompt as error:
+        raise ApiError(404, "unknown_prompt", f"{error}; use one of those names", "name") from None
+    except VariablesInvalid as error:
+        named = [f"variables.{wrong.variable}" for wrong in error.errors]
+        remedy = f"correct {'it' if len(named) == 1 else 'them'} under `variables`"
+        raise ApiError(422, "invalid_variables", f"{error}; {remedy}", ", ".join(named)) from None
+    except PromptError as error:
+        raise ApiError(422, "prompt_not_sayable", str(error)) from None
+    except Exception as error:
+        log.exception("prompt %s could not be said", name)
+        raise ApiError(
+            503,
+            "speech_unavailable",
+            f"no speech engine could say prompt {name} ({type(error).__name__}); /readyz says what is missing",
+        ) from error
+
+
+def _add_overrides(api: FastAPI, service: Service, guarded: list[Any]) -> None:
+    @api.get("/v1/overrides", tags=["operations"], dependencies=guarded, responses=_ERRORS)
+    async def list_overrides() -> Overrides:
+        """The overrides in force, the newest first."""
+        return Overrides(overrides=[_override(override) for override in service.fleet.overrides])
+
+    @api.post("/v1/overrides", tags=["operations"], dependencies=guarded, status_code=201, responses=_ERRORS)
+    async def force(body: OverrideBody) -> OverrideView:
+        """Forces a tier on the calls of a scope, new ones and those in progress, for a time."""
+        try:
+            override = service.fleet.force(
+                tier=body.tier, scope=body.scope, duration=body.duration, reason=body.reason, who=body.who
+            )
+        except OverrideError as error:
+            raise ApiError(422, "invalid_override", str(error), error.param) from None
+        log.warning(
+            "%s forced tier %s on %s: %s", override.who, override.tier, override.scope, override.reason
+        )
+        return _override(override)
+
+    @api.delete(
+        "/v1/overrides/{id}",
+        tags=["operations"],
+        dependencies=guarded,
+        status_code=204,
+        responses={**_ERRORS, **_error(404, "There is no such override.")},
+    )
+    async def clear(id: str) -> None:
+        """Ends an override before its time."""
+        if not service.fleet.clear(id):
+            known = ", ".join(override.id for override in service.fleet.overrides) or "none"
+            raise ApiError(
+                404, "unknown_override", f"there is no override {id!r} in force; there are: {known}", "id"
+            )
+
+
+def _override(override: Override) -> OverrideView:
+    return OverrideView.model_validate(override.to_dict())

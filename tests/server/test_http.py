@@ -1,0 +1,386 @@
+"""The HTTP API, over ASGI, with a real fleet and a real catalogue."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from orchestrator.config import Settings
+from orchestrator.core.health import Cause, ProbeKind
+from orchestrator.core.overrides import Tier
+from orchestrator.server.fleet import Fleet
+from orchestrator.server.http import Part, PromptFormat, SpokenFile, build_api
+from orchestrator.server.store import EmbeddedStore
+from tiers.prompts.catalogue import Catalogue
+
+
+class CatalogueVoice:
+    """The real catalogue with its real errors; instead of a voice, the words themselves as bytes."""
+
+    def __init__(self) -> None:
+        self.catalogue = Catalogue.load()
+        self.said: set[tuple[str, str]] = set()
+        self.broken = False
+
+    async def speak_file(
+        self, name: str, variables: Mapping[str, object], *, form: PromptFormat, voice: str, language: str
+    ) -> SpokenFile:
+        line = self.catalogue.fill(name, variables, language)
+        if self.broken:
+            raise RuntimeError("secret engine detail")
+        cached = (line.text, voice) in self.said
+        self.said.add((line.text, voice))
+        return SpokenFile(line.text, f"{form}:{line.text}".encode(), cached, 1.25, 0 if cached else 1500)
+
+
+@dataclass
+class Server:
+    settings: Settings
+    fleet: Fleet
+    prompts: CatalogueVoice | None = field(default_factory=CatalogueVoice)
+    parts: list[Part] = field(default_factory=lambda: [Part("store", True)])
+    in_progress: list[dict[str, Any]] = field(default_factory=list)
+
+    def calls(self) -> Sequence[Mapping[str, Any]]:
+        return self.in_progress
+
+    def readiness(self) -> Sequence[Part]:
+        return self.parts
+
+
+def make_server(**sections: Any) -> Server:
+    sections.setdefault("openai", {"api_key": "sk-test"})
+    settings = Settings(**sections)
+    fleet = Fleet.from_settings(EmbeddedStore(), settings)
+    for tier in (Tier.B, Tier.C):
+        fleet.set_ready(tier)
+    return Server(settings, fleet)
+
+
+def client_of(server: Server, peer: str = "127.0.0.1", **options: Any) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(build_api(server), raise_app_exceptions=False, client=(peer, 5000))
+    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", **options)
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "CARTESIA_API_KEY", "REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = make_server(budget={"buckets": {"acme": {"usd_per_day": 5}}})
+    await server.fleet.start()
+    yield server
+    await server.fleet.close()
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(server) as client:
+        yield client
+
+
+def error_of(response: httpx.Response, status: int) -> dict[str, Any]:
+    """The error, checked to be in the API's one shape."""
+    assert response.status_code == status, response.text
+    assert response.json().keys() == {"error"}
+    error: dict[str, Any] = response.json()["error"]
+    assert error.keys() == {"type", "message", "code", "param"}
+    return error
+
+
+async def test_healthz(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/healthz")).json() == {"status": "ok"}
+
+
+async def test_readyz_says_what_is_missing(server: Server, client: httpx.AsyncClient) -> None:
+    assert (await client.get("/readyz")).status_code == 200
+    server.parts.append(Part("redis", False, "away since 12:00", required=False))
+    assert (await client.get("/readyz")).status_code == 200
+    server.parts.append(Part("speech", False, "loading kokoro"))
+    response = await client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["ready"] is False
+    assert {
+        "name": "speech",
+        "ready": False,
+        "required": True,
+        "detail": "loading kokoro",
+    } in response.json()["parts"]
+
+
+async def test_route_names_the_tier_the_reason_and_where_to_connect(client: httpx.AsyncClient) -> None:
+    answer = (await client.post("/v1/route", json={"user": "42", "allowed_tools": ["refund"]})).json()
+    assert (answer["tier"], answer["rung"]) == ("A", "gpt-realtime-2.1")
+    assert (answer["reason"], answer["decided_by"]) == ("default", "default")
+    assert answer["allowed_tools"] == ["refund"]
+    assert answer["usd_per_minute"] == pytest.approx(0.04800 + 0.0045 / 2)
+    assert answer["connect"] == {
+        "kind": "realtime",
+        "method": "GET",
+        "url": "ws://127.0.0.1:8080/v1/realtime?model=gpt-realtime-2.1",
+    }
+    assert [c["passed_over"] for c in answer["candidates"]] == ["not_preferred", "not_preferred"]
+
+
+async def test_route_sends_a_notification_to_the_prompts(client: httpx.AsyncClient) -> None:
+    answer = (await client.post("/v1/route", json={"purpose": "queue_update"})).json()
+    assert (answer["tier"], answer["reason"], answer["decided_by"]) == ("C", "one_way_purpose", "policy")
+    assert answer["connect"] == {
+        "kind": "prompt",
+        "method": "POST",
+        "url": "http://127.0.0.1:8080/v1/prompts/{name}",
+    }
+
+
+async def test_route_follows_health_and_money(server: Server, client: httpx.AsyncClient) -> None:
+    server.fleet.failed("gpt-realtime-2.1", Cause.REFUSED)
+    answer = (await client.post("/v1/route", json={})).json()
+    assert (answer["tier"], answer["reason"], answer["decided_by"]) == ("B", "breaker_open", "health")
+    assert answer["candidates"][0]["detail"] == "refused"
+    # A call in Tier B is still a WebSocket to us.
+    assert answer["connect"]["kind"] == "realtime"
+
+    server.fleet.succeeded("gpt-realtime-2.1", ProbeKind.RESPONSE)
+    server.fleet.spend("acme", 5_000_000_000)
+    answer = (await client.post("/v1/route", json={"bucket": "acme"})).json()
+    assert (answer["tier"], answer["reason"], answer["decided_by"]) == ("B", "budget_spent", "hard_cap")
+    assert (await client.post("/v1/route", json={})).json()["tier"] == "A"
+
+
+async def test_route_without_any_tier_is_an_error(server: Server, client: httpx.AsyncClient) -> None:
+    for tier in Tier:
+        server.fleet.set_missing(tier)
+    error = error_of(await client.post("/v1/route", json={}), 503)
+    assert error["code"] == "nothing_ready"
+    assert "/readyz" in error["message"]
+
+
+async def test_a_prompt_is_audio_with_its_cost(client: httpx.AsyncClient) -> None:
+    body = {"variables": {"position": 2, "minutes": 5}}
+    first = await client.post("/v1/prompts/queue_update", json=body)
+    assert first.status_code == 200, first.text
+    assert first.headers["content-type"] == "audio/wav"
+    assert first.content.startswith(b"wav:")
+    assert (first.headers["x-cache"], first.headers["x-cost-usd"]) == ("miss", "0.000001500")
+    assert first.headers["x-audio-seconds"] == "1.250"
+    again = await client.post("/v1/prompts/queue_update", json=body)
+    assert (again.headers["x-cache"], again.headers["x-cost-usd"]) == ("hit", "0.000000000")
+
+
+@pytest.mark.parametrize(
+    ("form", "media"),
+    [("pcm", "audio/pcm;rate=24000"), ("pcmu", "audio/pcmu"), ("pcma", "audio/pcma"), ("wav", "audio/wav")],
+)
+async def test_a_prompt_comes_in_the_format_asked_for(
+    client: httpx.AsyncClient, form: str, media: str
+) -> None:
+    response = await client.post(f"/v1/prompts/goodbye?format={form}", json={})
+    assert response.headers["content-type"] == media
+    assert response.content.startswith(form.encode() + b":")
+
+
+async def test_every_bad_variable_is_named(client: httpx.AsyncClient) -> None:
+    body = {"variables": {"position": "second", "colour": "red"}}
+    error = error_of(await client.post("/v1/prompts/queue_update", json=body), 422)
+    assert error["code"] == "invalid_variables"
+    assert error["type"] == "invalid_request_error"
+    for name in ("position", "minutes", "colour"):
+        assert name in error["message"]
+        assert f"variables.{name}" in error["param"]
+    assert error["message"].endswith("correct them under `variables`")
+
+
+async def test_prompt_errors(server: Server, client: httpx.AsyncClient) -> None:
+    error = error_of(await client.post("/v1/prompts/nonsense", json={}), 404)
+    assert error["code"] == "unknown_prompt"
+    assert "goodbye" in error["message"]
+
+    error = error_of(await client.post("/v1/prompts/goodbye?format=mp3", json={}), 422)
+    assert error["param"] == "format"
+    assert "wav" in error["message"]
+
+    error = error_of(await client.post("/v1/prompts/goodbye", json={"variable": {}}), 422)
+    assert error["param"] == "variable"
+    assert "no such field" in error["message"]
+
+    assert server.prompts is not None
+    server.prompts.broken = True
+    error = error_of(await client.post("/v1/prompts/goodbye", json={}), 503)
+    assert error["code"] == "speech_unavailable"
+    assert "secret engine detail" not in error["message"]
+
+    server.prompts = None
+    error = error_of(await client.post("/v1/prompts/goodbye", json={}), 503)
+    assert error["code"] == "prompts_not_ready"
+
+
+async def test_overrides_are_made_listed_and_cleared(client: httpx.AsyncClient) -> None:
+    began = time.time()
+    made = await client.post(
+        "/v1/overrides",
+        json={"tier": "c", "scope": "user:42", "for": "15m", "reason": "complaint", "who": "ann"},
+    )
+    assert made.status_code == 201, made.text
+    override = made.json()
+    assert (override["tier"], override["scope"], override["who"]) == ("C", "user:42", "ann")
+    assert 899 <= override["until"] - began <= 901
+    assert (await client.get("/v1/overrides")).json() == {"overrides": [override]}
+
+    answer = (await client.post("/v1/route", json={"user": "42"})).json()
+    assert (answer["tier"], answer["reason"], answer["decided_by"]) == ("C", "override", "override")
+    assert answer["override_id"] == override["id"]
+    assert (await client.post("/v1/route", json={"user": "43"})).json()["tier"] == "A"
+
+    assert (await client.delete(f"/v1/overrides/{override['id']}")).status_code == 204
+    assert (await client.post("/v1/route", json={"user": "42"})).json()["tier"] == "A"
+    error = error_of(await client.delete(f"/v1/overrides/{override['id']}"), 404)
+    assert error["code"] == "unknown_override"
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "teaches"),
+    [
+        ({"tier": "D"}, "tier", "A, B or C"),
+        ({"scope": "usr:42"}, "scope", "user:ID"),
+        ({"for": "soon"}, "for", "15m"),
+        ({"for": "31d"}, "for", "30d"),
+        ({"reason": " "}, "reason", "needs a reason"),
+    ],
+)
+async def test_a_wrong_override_teaches(
+    client: httpx.AsyncClient, change: dict[str, str], param: str, teaches: str
+) -> None:
+    body = {"tier": "C", "scope": "all", "for": "15m", "reason": "drill"} | change
+    error = error_of(await client.post("/v1/overrides", json=body), 422)
+    assert (error["code"], error["param"]) == ("invalid_override", param)
+    assert teaches in error["message"]
+
+
+async def test_status_tells_the_whole_view(server: Server, client: httpx.AsyncClient) -> None:
+    server.fleet.failed("gpt-realtime-2.1", Cause.NO_CREDIT)
+    server.fleet.failed("cartesia", Cause.REFUSED)
+    server.fleet.spend("acme", 1_250_000_000)
+    call = {
+        "call_id": "call_1",
+        "tier": "B",
+        "rung": "kokoro",
+        "reason": "breaker_open",
+        "state": "local",
+        "user": "42",
+        "purpose": "conversation",
+        "bucket": "acme",
+        "started_at": 1.0,
+        "spent_usd": 0.01,
+    }
+    server.in_progress.append(call)
+    before = time.time()
+    status = (await client.get("/v1/status")).json()
+    rungs = {rung["rung"]: rung for rung in status["rungs"]}
+    broken = rungs["gpt-realtime-2.1"]
+    assert (broken["tier"], broken["breaker"], broken["cause"]) == ("A", "open", "no_credit")
+    assert before - 5 < broken["last_failure_at"] < time.time() + 1
+    assert broken["next_probe_at"] > broken["last_failure_at"]
+    assert rungs["cartesia"]["tier"] is None
+    assert (rungs["kokoro"]["breaker"], rungs["kokoro"]["paid"]) == ("closed", False)
+    assert status["next_call"]["tier"] == "B"
+    assert status["buckets"] == [{"bucket": "acme", "spent_usd": 1.25, "cap_usd": 5.0}]
+    assert status["calls"] == [call]
+    assert (status["store"]["kind"], status["store"]["connected"]) == ("embedded", True)
+
+
+async def test_a_key_guards_everything_but_health() -> None:
+    server = make_server(server={"api_key": SecretStr("right")})
+    async with client_of(server, peer="203.0.113.9") as client:
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/readyz")).status_code == 200
+        for method, path in (
+            ("POST", "/v1/route"),
+            ("GET", "/v1/status"),
+            ("GET", "/v1/overrides"),
+            ("POST", "/v1/overrides"),
+            ("DELETE", "/v1/overrides/x"),
+            ("POST", "/v1/prompts/goodbye"),
+        ):
+            response = await client.request(method, path)
+            assert error_of(response, 401)["code"] == "missing_api_key"
+            assert response.headers["www-authenticate"] == "Bearer"
+        bearer = {"Authorization": "Bearer right"}
+        assert (await client.get("/v1/status", headers=bearer)).status_code == 200
+
+
+async def test_without_a_key_only_this_machine_is_served() -> None:
+    server = make_server()
+    async with client_of(server, peer="192.168.1.4") as client:
+        assert error_of(await client.get("/v1/status"), 403)["code"] == "not_local"
+    async with client_of(server) as client:
+        response = await client.get("/v1/status", headers={"Origin": "https://evil.example"})
+        assert error_of(response, 403)["code"] == "origin_not_allowed"
+
+
+async def test_wrong_requests_say_what_to_do(client: httpx.AsyncClient) -> None:
+    assert "/openapi.json" in error_of(await client.get("/v2/route"), 404)["message"]
+    assert "use POST" in error_of(await client.get("/v1/route"), 405)["message"]
+    as_json = {"Content-Type": "application/json"}
+    error = error_of(await client.post("/v1/route", content=b"{nope", headers=as_json), 422)
+    assert "not valid JSON" in error["message"]
+    error = error_of(await client.post("/v1/route", content=b"{}"), 422)
+    assert "Content-Type: application/json" in error["message"]
+    error = error_of(await client.post("/v1/route", json={"transport": "pigeon", "purpse": "x"}), 422)
+    assert "transport: expected 'websocket' or 'http'" in error["message"]
+    assert "purpse: there is no such field" in error["message"]
+    assert "/openapi.json" in error["message"]
+
+
+async def test_a_fault_of_ours_keeps_its_details(server: Server, client: httpx.AsyncClient) -> None:
+    server.in_progress.append({"call_id": "incomplete"})
+    error = error_of(await client.get("/v1/status"), 500)
+    assert (error["type"], error["code"]) == ("server_error", "internal_error")
+    assert "incomplete" not in error["message"]
+
+
+async def test_pages_of_allowed_origins_may_ask() -> None:
+    server = make_server(
+        server={"api_key": SecretStr("right"), "allowed_origins": ("https://app.example.com",)}
+    )
+    preflight = {
+        "Origin": "https://app.example.com",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    async with client_of(server) as client:
+        response = await client.options("/v1/route", headers=preflight)
+        assert response.headers["access-control-allow-origin"] == "https://app.example.com"
+        refused = await client.options("/v1/route", headers=preflight | {"Origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in refused.headers
+
+
+async def test_openapi_is_true(client: httpx.AsyncClient) -> None:
+    """Every path with its methods, and for each the error shape that it really answers with."""
+    document = (await client.get("/openapi.json")).json()
+    assert set(document["paths"]) == {
+        "/healthz",
+        "/readyz",
+        "/v1/route",
+        "/v1/status",
+        "/v1/prompts/{name}",
+        "/v1/overrides",
+        "/v1/overrides/{id}",
+    }
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                if status.startswith(("4", "5")) and path != "/readyz":
+                    schema = response["content"]["application/json"]["schema"]
+                    assert schema == {"$ref": "#/components/schemas/ErrorBody"}
+    spoken = document["paths"]["/v1/prompts/{name}"]["post"]["responses"]["200"]
+    assert set(spoken["content"]) == {"audio/wav", "audio/pcm;rate=24000", "audio/pcmu", "audio/pcma"}
+    assert set(spoken["headers"]) == {"X-Cost-USD", "X-Cache", "X-Audio-Seconds"}
