@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.protocol.answers import AnswerRequest, Message
+from orchestrator.protocol.answers import AnswerRequest, HistoryItem, Message
 from tiers import flow
 from tiers.flow import CallTool, Say
 from tiers.prompts.catalogue import Catalogue
@@ -40,18 +40,19 @@ _NOTES = re.compile(r"\[[^\]]*\]|\([^)]*\)")
 
 
 def next_step(request: AnswerRequest, catalogue: Catalogue) -> Say | CallTool:
-    """The prompt to say, or the order tool to call; a tool that the session does not offer is never called."""
-    last = request.history[-1] if request.history else None
+    """The prompt to say, or the order tool to call; no other tool is ever called from here."""
+    history = _unanswered(request.history)
+    last = history[-1] if history else None
     heard = last.text if isinstance(last, Message) and last.role == "user" else None
     if heard is not None and not intelligible(heard):
-        return Say("did_not_catch", {})
+        return Say("did_not_catch")
     wish = _match(_WISHES, heard, request.language)
     if wish is not None:
-        return Say(wish, {})
+        return Say(wish)
     step = flow.reply(request)
-    if isinstance(step, Say) or (isinstance(step, CallTool) and _is_offered(step, request)):
+    if isinstance(step, Say) or (isinstance(step, CallTool) and _reads_orders(step, request)):
         return step
-    return _offer(request, heard, catalogue)
+    return _offer(history, heard, request.language, catalogue)
 
 
 def intelligible(heard: str) -> bool:
@@ -59,15 +60,28 @@ def intelligible(heard: str) -> bool:
     return any(char.isalnum() for char in _NOTES.sub("", heard))
 
 
-def _offer(request: AnswerRequest, heard: str | None, catalogue: Catalogue) -> Say:
+def _unanswered(history: tuple[HistoryItem, ...]) -> tuple[HistoryItem, ...]:
+    """The history up to what is to be answered: an answer that was cut off at its end leaves that open."""
+    end = len(history)
+    while end and isinstance(item := history[end - 1], Message) and item.role == "assistant" and item.cut_off:
+        end -= 1
+    return history[:end]
+
+
+def _reads_orders(step: CallTool, request: AnswerRequest) -> bool:
+    tool = flow.order_tool(request.tools)
+    return tool is not None and tool[0] == step.name
+
+
+def _offer(history: tuple[HistoryItem, ...], heard: str | None, language: str, catalogue: Catalogue) -> Say:
     """The choice that the caller made, else the offer, which is made in full only once."""
-    said = [item for item in request.history if isinstance(item, Message) and item.role == "assistant"]
+    said = [item for item in history if isinstance(item, Message) and item.role == "assistant"]
     offered = [_is_offer(item, catalogue) for item in said]
     if offered and offered[-1]:
-        choice = _match(_CHOICES, heard, request.language)
+        choice = _match(_CHOICES, heard, language)
         if choice is not None:
-            return Say(choice, {})
-    return Say("offer_again" if any(offered) else "offer_choice", {})
+            return Say(choice)
+    return Say("offer_again" if any(offered) else "offer_choice")
 
 
 def _is_offer(item: Message, catalogue: Catalogue) -> bool:
@@ -75,10 +89,6 @@ def _is_offer(item: Message, catalogue: Catalogue) -> bool:
     heard = _bare(item.text)
     offers = [_bare(text) for name in OFFERS for text in catalogue[name].text.values()]
     return heard in offers or (item.cut_off and heard != "" and any(o.startswith(heard) for o in offers))
-
-
-def _is_offered(step: CallTool, request: AnswerRequest) -> bool:
-    return any(tool.get("name") == step.name for tool in request.tools)
 
 
 def _bare(text: str) -> str:

@@ -88,8 +88,19 @@ class Prompts:
         speed: float = 1.0,
     ) -> Clip:
         """The prompt as a clip. Raises a `PromptError` (variables, language, voice) or `SpeechFailed`."""
+        return (await self.find(name, variables, language, voice, speed))[1].clip
+
+    async def find(
+        self,
+        name: str,
+        variables: Mapping[str, object] | None = None,
+        language: str = DEFAULT_LANGUAGE,
+        voice: str | None = None,
+        speed: float = 1.0,
+    ) -> tuple[Line, Found]:
+        """The prompt's words, its clip and where that came from; raises as `render` does."""
         line = self.catalogue.fill(name, variables, language)
-        return (await self._say(line, voice or self.voice, speed)).clip
+        return line, await self._say(line, voice or self.voice, speed)
 
     async def audio(
         self,

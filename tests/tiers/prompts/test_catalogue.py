@@ -34,8 +34,8 @@ def test_the_prompts_that_calls_use_are_there_and_the_bridge_is_one():
 
 def test_the_transcript_keeps_the_order_number_and_the_voice_spells_it():
     line = CATALOGUE.fill("order_status", {"order_id": "4172", "status": "out_for_delivery"})
-    assert line.text == "Your order 4172 is out for delivery."
-    assert line.spoken == "Your order four one seven two is out for delivery."
+    assert line.text == "Your order number 4172 is out for delivery."
+    assert line.spoken == "Your order number four one seven two is out for delivery."
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,8 @@ def test_the_transcript_keeps_the_order_number_and_the_voice_spells_it():
 )
 def test_statuses_have_their_own_words_and_others_are_said_as_they_are(status, words):
     assert (
-        CATALOGUE.fill("order_status", {"order_id": "7", "status": status}).text == f"Your order 7 {words}."
+        CATALOGUE.fill("order_status", {"order_id": "7", "status": status}).text
+        == f"Your order number 7 {words}."
     )
 
 

@@ -16,7 +16,7 @@ from tiers.prompts.tone import tone
 from tiers.speech import SpeechFailed
 
 ORDER = {"order_id": "4172", "status": "out_for_delivery"}
-SPOKEN = "Your order four one seven two is out for delivery."
+SPOKEN = "Your order number four one seven two is out for delivery."
 
 
 def same_sound(one: bytes | None, other: bytes, fmt: AudioFormat) -> bool:
@@ -59,7 +59,7 @@ async def test_as_a_source_of_prompts_it_gives_words_and_samples(prompts, hum):
     source: PromptSource = prompts
     first = await source.prompt("order_status", ORDER)
     again = await source.prompt("order_status", ORDER)
-    assert first.text == "Your order 4172 is out for delivery."
+    assert first.text == "Your order number 4172 is out for delivery."
     assert np.array_equal(first.pcm, hum.samples(SPOKEN, "marin"))
     assert (first.cached, again.cached) == (False, True)
 
@@ -97,7 +97,7 @@ async def test_warming_makes_every_prompt_without_variables_ready_at_once(prompt
     for name in names:
         samples = hum.samples(prompts.catalogue.fill(name).spoken, "marin")
         for fmt in formats:
-            assert prompts.clip(name, fmt) == transcode(samples, fmt)
+            assert same_sound(prompts.clip(name, fmt), transcode(samples, fmt), fmt)
         assert prompts.clip(name, AudioFormat.PCMA) is None
     said = len(hum.spoken)
     await prompts.warm(formats)
