@@ -1,0 +1,331 @@
+"""`orchestrator`: serve calls, see how things stand, force a tier; and the commands that other modules bring."""
+
+from __future__ import annotations
+
+import getpass
+import importlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from orchestrator.config import CONFIG_VARIABLE, Settings, SettingsError, load_settings
+from orchestrator.core.overrides import OverrideError, Tier
+
+URL_VARIABLE = "ORCHESTRATOR_URL"
+_TIMEOUT_S = 10.0
+
+# Imported when called: a simulator or a demo brings models and servers that `status` does not need.
+_ELSEWHERE = {
+    "demo": ("orchestrator.demo.cli", "demo", "Make a call here, and take its provider away."),
+    "models": ("orchestrator.models_cli", "models", "Fetch, list and check the local models."),
+    "simulate": ("orchestrator.simulate.cli", "simulate", "Run a simulated provider to test against."),
+}
+
+
+class _Group(click.Group):
+    """A group some of whose commands are imported only when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_ELSEWHERE})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _ELSEWHERE:
+            module, name, _ = _ELSEWHERE[cmd_name]
+            command = getattr(importlib.import_module(module), name)
+            assert isinstance(command, click.Command)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = []
+        for name in self.list_commands(ctx):
+            here = super().get_command(ctx, name)
+            rows.append((name, here.get_short_help_str(limit=70) if here else _ELSEWHERE[name][2]))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _tier(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    try:
+        return Tier.parse(value)
+    except OverrideError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+_config_option = click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar=CONFIG_VARIABLE,
+    help=f"A TOML file of settings; also {CONFIG_VARIABLE}.",
+)
+_url_option = click.option(
+    "--url",
+    envvar=URL_VARIABLE,
+    help=f"The server, like http://127.0.0.1:8080; also {URL_VARIABLE}. By default the one of the settings.",
+)
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Examples:
+  orchestrator models fetch                       the local models, once
+  OPENAI_API_KEY=... orchestrator serve           then connect to ws://127.0.0.1:8080/v1/realtime
+  orchestrator status                             tiers, breakers, overrides, budgets, calls
+  orchestrator force C --for 15m --reason drill   everybody to Tier C for a quarter of an hour
+""",
+)
+@click.version_option(package_name="voice-orchestrator")
+def main() -> None:
+    """Keep live voice calls alive when their OpenAI Realtime provider is not.
+
+    Tier A relays to OpenAI, Tier B answers with local models, Tier C says fixed prompts. Clients speak the
+    OpenAI Realtime protocol to one address, whatever the tier.
+    """
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  orchestrator serve --port 9000
+  orchestrator serve --config /etc/orchestrator.toml
+  ORCHESTRATOR_API_KEY=... orchestrator serve --host 0.0.0.0
+"""
+)
+@click.option("--host", help="Address to listen on; others than this machine's own need an API key.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on; 0 takes a free one.")
+@_config_option
+def serve(host: str | None, port: int | None, config: Path | None) -> None:
+    """Take calls until interrupted.
+
+    Every setting can stand in the configuration file or in the environment; docs/configuration.md lists them.
+    """
+    settings = _settings(config, server__host=host, server__port=port)
+    app = importlib.import_module("orchestrator.server.app")
+    app.run(settings)
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  orchestrator status
+  orchestrator status --json | jq .next_call
+"""
+)
+@click.option("--json", "as_json", is_flag=True, help="The answer of GET /v1/status as it is.")
+@_url_option
+@_config_option
+def status(as_json: bool, url: str | None, config: Path | None) -> None:
+    """Show tiers, breakers, overrides, budgets and calls."""
+    found = _ask(url, config, "GET", "/v1/status")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _show(found)
+
+
+@main.command(
+    short_help="Force a tier on calls, for a time.",
+    epilog="""\b
+Examples:
+  orchestrator force C --for 15m --reason "provider incident"
+  orchestrator force B --scope user:42 --for 2h --reason "asked for it"
+  orchestrator force A --scope call:call_1f2e3d --for 90s --reason "test"
+
+\b
+Scopes: all, call:ID, user:ID, purpose:NAME, bucket:NAME. The most specific wins.
+""",
+)
+@click.argument("tier", callback=_tier)
+@click.option("--scope", default="all", show_default=True, help="Whom it is for.")
+@click.option("--for", "duration", default="15m", show_default=True, help="How long: 90s, 15m, 2h.")
+@click.option("--reason", required=True, help="Why; other operators read it in the status.")
+@click.option("--who", help="Who you are; by default your login name.")
+@_url_option
+@_config_option
+def force(
+    tier: str, scope: str, duration: str, reason: str, who: str | None, url: str | None, config: Path | None
+) -> None:
+    """Force TIER on the calls of a scope, new ones and those in progress.
+
+    A hard cap on money and the policy for one-way calls stand above it.
+    """
+    body = {"tier": tier, "scope": scope, "for": duration, "reason": reason, "who": who or _login()}
+    made = _ask(url, config, "POST", "/v1/overrides", body)
+    click.echo(
+        f"Tier {made['tier']} is forced on {made['scope']} for {duration}. "
+        f"End it sooner with: orchestrator clear {made['id']}"
+    )
+
+
+@main.command(short_help="End an override before its time.")
+@click.argument("id")
+@_url_option
+@_config_option
+def clear(id: str, url: str | None, config: Path | None) -> None:
+    """End the override ID before its time (`orchestrator status` lists them)."""
+    _ask(url, config, "DELETE", f"/v1/overrides/{id}")
+    click.echo(f"Override {id} is cleared.")
+
+
+def _settings(config: Path | None, **overrides: Any) -> Settings:
+    try:
+        return load_settings(config, **overrides)
+    except SettingsError as error:
+        raise click.ClickException(f"the settings cannot be used:\n{error}") from None
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def _ask(
+    url: str | None, config: Path | None, method: str, path: str, body: Mapping[str, Any] | None = None
+) -> Any:
+    """A request to the server's API; whatever goes wrong ends the command with a remedy."""
+    settings = _settings(config)
+    base = (url or _default_url(settings)).rstrip("/")
+    key = settings.server.api_key
+    headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+    try:
+        # Not through a proxy of the environment: the server is usually this machine.
+        with httpx.Client(timeout=_TIMEOUT_S, trust_env=False) as client:
+            response = client.request(method, base + path, json=body, headers=headers)
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+        raise click.ClickException(
+            f"{base} is no address; give --url one like http://127.0.0.1:8080"
+        ) from None
+    except httpx.ConnectError:
+        raise click.ClickException(
+            f"nothing answers at {base}; start the server with `orchestrator serve`, "
+            f"or say with --url (or {URL_VARIABLE}) where it runs"
+        ) from None
+    except httpx.HTTPError as error:
+        raise click.ClickException(
+            f"{base} did not answer as it should ({type(error).__name__}); try again, and look at its log"
+        ) from None
+    return _answer(response, base)
+
+
+def _default_url(settings: Settings) -> str:
+    host = settings.server.host
+    # What listens on every address listens on this machine's own.
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{host}:{settings.server.port}"
+
+
+def _answer(response: httpx.Response, base: str) -> Any:
+    if response.status_code == 204:
+        return None
+    try:
+        answer = response.json()
+        if response.is_success:
+            return answer
+        message = answer["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        raise click.ClickException(
+            f"what answers at {base} is no orchestrator (status {response.status_code}); check --url"
+        ) from None
+    raise click.ClickException(message)
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    console = Console(width=None if os.isatty(1) else 120)
+    following = found["next_call"]
+    console.print(
+        f"A new call gets tier [bold]{following['tier']}[/] {following['rung']} "
+        f"({following['reason']}, decided by {following['decided_by']})"
+    )
+    store = found["store"]
+    if not store["connected"]:
+        console.print(
+            f"[red]Redis is away for {_ago(store['away_since'], found['now'])}[/]: "
+            f"carrying on with the last view, {store['unsent']} writes wait"
+        )
+    for table in (_rungs(found), _overrides(found), _buckets(found), _calls(found)):
+        if table.row_count:
+            console.print(table)
+
+
+def _rungs(found: Mapping[str, Any]) -> Table:
+    table = _table("Rungs", "tier", "rung", "breaker", "cause", "last success", "last failure", "$/min")
+    for rung in found["rungs"]:
+        state = rung["missing"] or rung["breaker"]
+        colour = "green" if state == "closed" else "red"
+        table.add_row(
+            rung["tier"] or "",
+            rung["rung"],
+            f"[{colour}]{state}[/]",
+            rung["cause"] or "",
+            _ago(rung["last_success_at"], found["now"], " ago"),
+            _ago(rung["last_failure_at"], found["now"], " ago"),
+            f"{rung['usd_per_minute']:.4f}",
+        )
+    return table
+
+
+def _overrides(found: Mapping[str, Any]) -> Table:
+    table = _table("Overrides", "id", "tier", "scope", "left", "reason", "who")
+    for override in found["overrides"]:
+        left = _ago(found["now"], override["until"])
+        cells = (
+            override["id"],
+            override["tier"],
+            override["scope"],
+            left,
+            override["reason"],
+            override["who"],
+        )
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def _buckets(found: Mapping[str, Any]) -> Table:
+    table = _table("Buckets today", "bucket", "spent $", "cap $")
+    for bucket in found["buckets"]:
+        cap = "none" if bucket["cap_usd"] is None else f"{bucket['cap_usd']:.2f}"
+        table.add_row(escape(bucket["bucket"]), f"{bucket['spent_usd']:.4f}", cap)
+    return table
+
+
+def _calls(found: Mapping[str, Any]) -> Table:
+    table = _table("Calls", "call", "tier", "rung", "reason", "user", "purpose", "bucket", "for", "$")
+    for call in found["calls"]:
+        names = (call[key] for key in ("call_id", "tier", "rung", "reason", "user", "purpose", "bucket"))
+        since = _ago(call["started_at"], found["now"])
+        table.add_row(*map(escape, names), since, f"{call['spent_usd']:.4f}")
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+_UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
+
+
+def _ago(then: float | None, now: float, suffix: str = "") -> str:
+    if then is None:
+        return "never" if suffix else ""
+    seconds = max(0, round(now - then))
+    text = f"{seconds}s"
+    for size, unit, smaller, smaller_unit in _UNITS:
+        if seconds >= size:
+            text = f"{seconds // size}{unit} {seconds % size // smaller}{smaller_unit}"
+            break
+    return text + suffix
