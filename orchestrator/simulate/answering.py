@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.protocol.audio import AudioFormat
@@ -171,19 +172,19 @@ class Response:
         loop = asyncio.get_running_loop()
         start, paced_from = loop.time(), 0.0
         voice = self._session.options.voice
-        async for piece in voice.speak(
-            say.sentences, self._format, self.settings["output"].get("speed") or 1.0
-        ):
-            pace = self._pace
-            if not await self._unharmed():
-                return None
-            if pace != self._pace:
-                start, paced_from = loop.time(), self.sent_ms
-            due = start + (self.sent_ms - paced_from) / 1000 / self._pace
-            await asyncio.sleep(max(0.0, due - loop.time()))
-            if not self._affordable(piece.text, piece.ms):
-                return False
-            self._send_piece(item, piece)
+        speed = self.settings["output"].get("speed") or 1.0
+        async with aclosing(voice.speak(say.sentences, self._format, speed)) as pieces:
+            async for piece in pieces:
+                pace = self._pace
+                if not await self._unharmed():
+                    return None
+                if pace != self._pace:
+                    start, paced_from = loop.time(), self.sent_ms
+                due = start + (self.sent_ms - paced_from) / 1000 / self._pace
+                await asyncio.sleep(max(0.0, due - loop.time()))
+                if not self._affordable(piece.text, piece.ms):
+                    return False
+                self._send_piece(item, piece)
         return True
 
     async def _unharmed(self) -> bool:
@@ -309,16 +310,3 @@ class Response:
             "usage": self._usage,
             "metadata": settings["metadata"],
         }
-
-
-def context_items(reference: list[dict[str, Any]], items: list[Item]) -> list[Item]:
-    """The items of an out-of-band response's own input, references resolved against the conversation."""
-    known = {item.id: item for item in items}
-    found = []
-    for wire in reference:
-        if wire.get("type") == "item_reference":
-            if wire.get("id") in known:
-                found.append(known[wire["id"]])
-        else:
-            found.append(Item(wire))
-    return found

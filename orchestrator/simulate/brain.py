@@ -47,6 +47,8 @@ LONG_ANSWER = [
     "Is there anything else that I can do for you?",
 ]
 HEARD_WELL = "Thank you, I can hear you well."
+FOUND = "I have found it."
+ANYTHING_ELSE = "Can I do anything else for you?"
 ECHO = ["You said: {heard}", "That is good to know.", "Please go on, or ask me about an order."]
 
 
@@ -122,6 +124,13 @@ class Brain:
         self._rules = rules or []
         self._spoken_orders = spoken_orders
 
+    def known_lines(self) -> list[str]:
+        """Every sentence that does not depend on what is said: those worth rendering ahead."""
+        lines = [HEARD_WELL, *GREETING, *ECHO, *ASK_NUMBER, *NOT_HEARD, *WELCOME, *GOODBYE, *LONG_ANSWER]
+        lines += [FOUND, ANYTHING_ELSE]
+        lines += [line for rule in self._rules for line in rule.say]
+        return [line for line in dict.fromkeys(lines) if "{" not in line]
+
     def reply(self, question: Question) -> Say | Call:
         if question.tool_output is not None:
             return Say(_tell_result(question.tool_output))
@@ -189,9 +198,9 @@ def _tell_result(output: str) -> list[str]:
     except ValueError:
         result = output
     if not isinstance(result, dict):
-        return ["I have found it.", _quoted(str(result)), "Can I do anything else for you?"]
+        return [FOUND, _quoted(str(result)), ANYTHING_ELSE]
     order, status = result.get("order_id"), result.get("status")
     if order is not None and status is not None:
-        return [f"Order {spell(str(order))} is {status}.", "Can I do anything else for you?"]
+        return [f"Order {spell(str(order))} is {status}.", ANYTHING_ELSE]
     facts = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in result.items())
-    return ["I have found it.", _quoted(facts), "Can I do anything else for you?"]
+    return [FOUND, _quoted(facts), ANYTHING_ELSE]

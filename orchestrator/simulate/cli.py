@@ -30,6 +30,9 @@ def simulate() -> None:
     help="kokoro: hears with Whisper and speaks with Kokoro. tone: needs no models.",
 )
 @click.option(
+    "--voice", default="am_michael", show_default=True, help="kokoro: the Kokoro voice to speak in."
+)
+@click.option(
     "--pace", default=4.0, show_default=True, help="Audio is sent this many times faster than it plays."
 )
 @click.option(

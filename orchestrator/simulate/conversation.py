@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.simulate.outbox import new_id
 from orchestrator.simulate.session_config import Invalid
 
 MAX_ID = 32
@@ -154,6 +155,24 @@ def client_item(wire: dict[str, Any], new_id: str, known_calls: set[str], bytes_
     if wire["type"] == "function_call" and not wire.get("call_id"):
         result["call_id"] = new_id.replace("item_", "call_")
     return Item(result)
+
+
+def response_input(
+    wires: list[dict[str, Any]], conversation: Conversation, calls: set[str], bytes_per_ms: int
+) -> list[Item]:
+    """The items of a response's own `input`; an `item_reference` stands for an item of the conversation."""
+    calls = calls | {wire.get("call_id") or "" for wire in wires if wire.get("type") == "function_call"}
+    items = []
+    for wire in wires:
+        if wire.get("type") != "item_reference":
+            items.append(client_item(wire, new_id("item"), calls, bytes_per_ms))
+            continue
+        item = conversation.find(str(wire.get("id")))
+        if item is None:
+            message = f"Item with id '{wire.get('id')}' not found in conversation."
+            raise Invalid("invalid_value", message, "response.input")
+        items.append(item)
+    return items
 
 
 def _message(wire: dict[str, Any], bytes_per_ms: int) -> Item:

@@ -1,17 +1,15 @@
 """How a simulator hears: speech probabilities for turn detection, and words.
 
-`ToneEars` needs no models: speech is what is loud, and the words are a script. `ModelEars` uses Silero VAD and
-Whisper, the same models as Tier B.
+`ToneEars` needs no models: speech is what is loud, and the words are a script. `real_speech.ModelEars` really hears.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from orchestrator.protocol.audio import AudioFormat, Decoder, hear, to_pcm16
+from orchestrator.protocol.audio import AudioFormat, to_pcm16
 
 ENERGY_WINDOW_MS = 20
 LOUD = 0.02
@@ -32,6 +30,10 @@ class Ears(Protocol):
 
     async def transcribe(self, audio: bytes, fmt: AudioFormat, turn: int) -> str:
         """The words of a session's turn number `turn` (from 0); empty where there are none."""
+        ...
+
+    async def warm(self) -> None:
+        """Load what hearing needs."""
         ...
 
 
@@ -68,33 +70,5 @@ class ToneEars:
     async def transcribe(self, audio: bytes, fmt: AudioFormat, turn: int) -> str:
         return self._script[turn % len(self._script)]
 
-
-class SileroEar:
-    """Silero VAD on the stream, resampled to 16 kHz."""
-
-    window_ms: float = 32.0
-
-    def __init__(self, fmt: AudioFormat) -> None:
-        from tiers.pipeline.vad import Vad
-
-        self._decoder = Decoder(fmt)
-        self._vad = Vad()
-
-    def feed(self, data: bytes) -> list[float]:
-        return list(self._vad.feed(self._decoder.decode(data)))
-
-
-class ModelEars:
-    """Hears with Silero VAD and Whisper."""
-
-    def __init__(self, whisper: Path) -> None:
-        from tiers.pipeline.stt import WhisperTranscriber
-
-        self._transcriber: Any = WhisperTranscriber(whisper, threads=1)
-
-    def ear(self, fmt: AudioFormat) -> Ear:
-        return SileroEar(fmt)
-
-    async def transcribe(self, audio: bytes, fmt: AudioFormat, turn: int) -> str:
-        transcript = await self._transcriber.transcribe(hear(audio, fmt), "en")
-        return str(transcript.text).strip()
+    async def warm(self) -> None:
+        return None

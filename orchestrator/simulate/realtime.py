@@ -6,6 +6,7 @@ that it is a second opinion on it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import ipaddress
@@ -78,7 +79,8 @@ class RealtimeSimulator:
                 Route("/control/state", _loopback_only(self._state)),
                 Route("/control/faults", _loopback_only(self._arm), methods=["POST"]),
                 Route("/control/faults", _loopback_only(self._clear), methods=["DELETE"]),
-            ]
+            ],
+            lifespan=self._lifespan,
         )
 
     @contextlib.asynccontextmanager
@@ -86,6 +88,15 @@ class RealtimeSimulator:
         """Serve on loopback in this event loop; gives the origin, such as ``http://127.0.0.1:8123``."""
         async with running(self.app, decide=self.decide, port=port) as origin:
             yield origin
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Models are loaded before the server is ready; lines known ahead are rendered after that."""
+        await self.options.ears.warm()
+        await self.options.voice.warm()
+        preparing = asyncio.create_task(self.options.voice.prepare(self.options.brain.known_lines()))
+        yield
+        preparing.cancel()
 
     # -- connections -----------------------------------------------------------------------------
 

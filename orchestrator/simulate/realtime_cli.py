@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from orchestrator.simulate.brain import Brain, load_rules
-from orchestrator.simulate.ears import ToneEars
+from orchestrator.simulate.ears import Ears, ToneEars
 from orchestrator.simulate.faults import FaultBoard, parse_fault_option
 from orchestrator.simulate.realtime import RealtimeSimulator
 from orchestrator.simulate.serving import serve
 from orchestrator.simulate.session import Options
-from orchestrator.simulate.voices import ToneVoice
+from orchestrator.simulate.voices import ToneVoice, Voice
 
 
 def run(*, host: str, port: int, faults: tuple[str, ...], rules: str | None, **options: Any) -> None:
@@ -27,9 +27,10 @@ def run(*, host: str, port: int, faults: tuple[str, ...], rules: str | None, **o
         )
     except ValueError as error:
         raise click.ClickException(str(error)) from error
+    ears, voice = _speech(options)
     settings = Options(
-        ToneEars(options["heard"]),
-        ToneVoice(options["answer_seconds"]),
+        ears,
+        voice,
         brain,
         first_audio_ms=options["first_audio_ms"],
         pace=options["pace"],
@@ -39,3 +40,15 @@ def run(*, host: str, port: int, faults: tuple[str, ...], rules: str | None, **o
     )
     simulator = RealtimeSimulator(settings, board)
     serve(simulator.app, "realtime", host, port, decide=simulator.decide)
+
+
+def _speech(options: dict[str, Any]) -> tuple[Ears, Voice]:
+    if options["speech"] == "tone":
+        return ToneEars(options["heard"]), ToneVoice(options["answer_seconds"])
+    from orchestrator.models import ModelMissing
+    from orchestrator.simulate.real_speech import KokoroVoice, ModelEars
+
+    try:
+        return ModelEars(), KokoroVoice(options["voice"])
+    except ModelMissing as error:
+        raise click.ClickException(str(error)) from error

@@ -21,10 +21,10 @@ from openai.types.realtime import (
 from pydantic import BaseModel
 
 from orchestrator.simulate import usage
-from orchestrator.simulate.answering import Response, context_items
+from orchestrator.simulate.answering import Response
 from orchestrator.simulate.brain import Brain
 from orchestrator.simulate.caller import Caller, Recogniser
-from orchestrator.simulate.conversation import Conversation, Item, client_item
+from orchestrator.simulate.conversation import Conversation, Item, client_item, response_input
 from orchestrator.simulate.ears import Ears
 from orchestrator.simulate.faults import FaultBoard, FaultId, Moment
 from orchestrator.simulate.journal import Journal
@@ -262,7 +262,8 @@ class Session:
             raise Invalid("conversation_already_has_active_response", message)
         items = list(self.conversation)
         if settings["input"] is not None:
-            items = context_items(settings["input"], items)
+            bytes_per_ms = self._caller.format.bytes_per_ms
+            items = response_input(settings["input"], self.conversation, self._calls, bytes_per_ms)
         self._caller.keep_waiting()
         response = Response(self, settings, items)
         self.responses.append(response)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from math import ceil
 from typing import Protocol
 
 import numpy as np
@@ -32,8 +33,16 @@ class Piece:
 
 
 class Voice(Protocol):
-    def speak(self, sentences: list[str], fmt: AudioFormat, speed: float) -> AsyncIterator[Piece]:
+    def speak(self, sentences: list[str], fmt: AudioFormat, speed: float) -> AsyncGenerator[Piece, None]:
         """Speak the sentences one after the other, in the wire format."""
+        ...
+
+    async def warm(self) -> None:
+        """Load what speaking needs."""
+        ...
+
+    async def prepare(self, sentences: list[str]) -> None:
+        """Have these sentences ready for later."""
         ...
 
 
@@ -63,11 +72,11 @@ def _tone_piece(fmt: AudioFormat, start_ms: int, ms: int) -> bytes:
 def tone(seconds: float, fmt: AudioFormat) -> bytes:
     """A tone of that length as wire audio."""
     return b"".join(
-        _tone_piece(fmt, start % (TONE_SECONDS * 1000), ms) for start, ms in _cut(round(seconds * 1000))
+        _tone_piece(fmt, start % (TONE_SECONDS * 1000), ms) for start, ms in cut(round(seconds * 1000))
     )
 
 
-def _cut(total_ms: int) -> Iterator[tuple[int, int]]:
+def cut(total_ms: int) -> Iterator[tuple[int, int]]:
     """Start and length in milliseconds of the pieces that an answer is sent in."""
     start, size = 0, FIRST_PIECE_MS
     while start < total_ms:
@@ -76,15 +85,16 @@ def _cut(total_ms: int) -> Iterator[tuple[int, int]]:
 
 
 def spread(text: str, pieces: int) -> list[str]:
-    """The words of `text` over so many pieces, in order; some pieces may get none."""
+    """The words of `text` over so many pieces, in order, never behind the audio; some pieces may get none."""
     words = text.split()
-    edges = [round(index * len(words) / pieces) for index in range(pieces + 1)]
+    edges = [ceil(index * len(words) / pieces) for index in range(pieces + 1)]
     parts = [" ".join(words[a:b]) for a, b in pairwise(edges)]
-    seen = False
+    # A delta begins with the space before its first word, unless the text itself begins without one.
+    begun = text.startswith(" ")
     for index, part in enumerate(parts):
         if part:
-            parts[index] = " " + part if seen else part
-            seen = True
+            parts[index] = f" {part}" if begun else part
+            begun = True
     return parts
 
 
@@ -94,9 +104,17 @@ class ToneVoice:
     def __init__(self, seconds: float | None = None) -> None:
         self._seconds = seconds
 
-    async def speak(self, sentences: list[str], fmt: AudioFormat, speed: float) -> AsyncIterator[Piece]:
+    async def speak(
+        self, sentences: list[str], fmt: AudioFormat, speed: float
+    ) -> AsyncGenerator[Piece, None]:
         text = " ".join(sentences)
         seconds = self._seconds if self._seconds is not None else len(text) * SECONDS_PER_CHARACTER / speed
-        cuts = list(_cut(round(seconds * 1000)))
+        cuts = list(cut(round(seconds * 1000)))
         for words, (start, ms) in zip(spread(text, len(cuts)) if cuts else [], cuts, strict=True):
             yield Piece(words, _tone_piece(fmt, start % (TONE_SECONDS * 1000), ms), ms)
+
+    async def warm(self) -> None:
+        _tone_bytes(AudioFormat.PCM)
+
+    async def prepare(self, sentences: list[str]) -> None:
+        return None
