@@ -24,7 +24,7 @@ from orchestrator.listening import (
 )
 from orchestrator.protocol.audio import AudioFormat, Pcm16, from_pcm16, to_pcm16
 
-SPEECH = Path(__file__).parent / "clients" / "speech" / "austen-0880.wav"
+SPEECH = Path(__file__).parent / "fixtures" / "audio" / "austen-0880.wav"
 PCM = AudioFormat.PCM
 
 
