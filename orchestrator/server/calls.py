@@ -36,7 +36,7 @@ from orchestrator.core.actions import (
 )
 from orchestrator.core.budget import CallBudget
 from orchestrator.core.call import Audio, Call
-from orchestrator.core.context import CallContext, Clips, Policy
+from orchestrator.core.context import CallContext, Policy
 from orchestrator.core.health import Cause
 from orchestrator.core.input_audio import InputAudio
 from orchestrator.core.overrides import Tier
@@ -65,10 +65,11 @@ class Services(Protocol):
 
     policy: Policy
     events: EventLog
-    clips: Clips
     transcriber: Transcriber
     answerers: Mapping[str, Answerer]
     """By tier: B and C."""
+
+    def clips(self, name: str, fmt: AudioFormat, voice: str, language: str) -> tuple[str, bytes]: ...
 
     def route(self, request: RouteRequest, budget: CallBudget, excluded: frozenset[str]) -> Decision: ...
 

@@ -27,6 +27,7 @@ from picows import (
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 log = logging.getLogger(__name__)
+wire_log = logging.getLogger("picows.server")
 
 HANDSHAKE_S = 5.0
 PING_INTERVAL_S = 20.0
@@ -120,7 +121,7 @@ def websocket_protocol(on_upgrade: Accept, max_message_bytes: int) -> type[async
                 None,
                 False,
                 self._upgrade,
-                log,
+                wire_log,
                 True,
                 HANDSHAKE_S,
                 True,

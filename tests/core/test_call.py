@@ -10,7 +10,7 @@ from orchestrator.core.actions import CheckSpeech, OpenUpstream, StartAnswer, St
 from orchestrator.core.call import TRANSITIONS, Audio, State
 from orchestrator.core.health import Cause
 from orchestrator.core.routing import DecidedBy
-from orchestrator.protocol.answers import Failed, Message, ToolCall, ToolResult
+from orchestrator.protocol.answers import Failed, Finished, Message, TextDelta, ToolCall, ToolResult
 from tests.core.bench import Bench, append
 
 TOOL = {
@@ -603,12 +603,12 @@ def test_an_out_of_band_answer_runs_beside_the_conversation(bench: Bench) -> Non
     assert second.speak is False
     bench.call.answer_event(
         second.answer_id,
-        __import__("orchestrator.protocol.answers", fromlist=["TextDelta"]).TextDelta("Nothing yet."),
+        TextDelta("Nothing yet."),
         bench.now,
     )
     bench.call.answer_event(
         second.answer_id,
-        __import__("orchestrator.protocol.answers", fromlist=["Finished"]).Finished(),
+        Finished(),
         bench.now,
     )
     bench.settle()

@@ -1,0 +1,307 @@
+"""One process of the service: engines, fleet, calls, the HTTP API and the Realtime WebSocket on one port."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import orjson
+import uvicorn
+from fastapi import FastAPI
+from picows import WSUpgradeRequest, WSUpgradeResponseWithListener
+
+from orchestrator.config import Settings
+from orchestrator.core.budget import CallBudget
+from orchestrator.core.context import Policy
+from orchestrator.core.health import Cause, ProbeKind
+from orchestrator.core.overrides import Tier
+from orchestrator.core.prices import UnknownPrice
+from orchestrator.core.relay import TERMINAL_CODES
+from orchestrator.core.routing import Decision, RouteRequest
+from orchestrator.protocol.answers import Answerer
+from orchestrator.protocol.audio import AudioFormat
+from orchestrator.protocol.wire import Event
+from orchestrator.server.auth import Auth, subprotocol
+from orchestrator.server.calls import CallDriver, CallInfo, cause_of, new_call_id
+from orchestrator.server.engines import Engines, TierB
+from orchestrator.server.events import EventLog
+from orchestrator.server.fleet import Change, Fleet
+from orchestrator.server.http import Part, PromptVoice, build_api
+from orchestrator.server.sockets import ClientSocket, accept, refuse, websocket_protocol
+from orchestrator.server.store import EmbeddedStore, RedisStore, Store
+from tiers.pipeline.vad import Vad
+from tiers.realtime.link import Link, Loss
+from tiers.realtime.probe import Probed, probe
+
+log = logging.getLogger(__name__)
+
+PATH = "/v1/realtime"
+DEAREST_TRANSCRIPTION = "gpt-live-transcribe"
+"""What a client's own choice of transcription model is priced as when it has no price of its own."""
+
+
+class Orchestrator:
+    """Everything that calls and the API share; `Services` of `calls.py` and `Service` of `http.py`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = _store(settings)
+        self.fleet = Fleet.from_settings(self.store, settings)
+        self.engines = Engines(settings)
+        self.events = EventLog(settings.server.events_path)
+        self.policy = _policy(settings)
+        self.transcriber = self.engines.transcriber
+        self.answerers: Mapping[str, Answerer] = {
+            "B": TierB(self.engines.pipeline, settings.tier_b.instructions),
+            "C": self.engines.prompts,
+        }
+        self._prices = settings.price_table()
+        self._auth = Auth(settings.server.api_key, settings.server.allowed_origins)
+        self._drivers: dict[str, CallDriver] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # --- life ---
+
+    async def start(self) -> None:
+        await self.fleet.start()
+        self.fleet.on_change(self._reconsider)
+        self._tasks = [
+            asyncio.create_task(self.engines.warm(self.fleet.set_ready), name="warm"),
+            asyncio.create_task(self._probe(), name="probe"),
+        ]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.fleet.close()
+        await self.store.close()
+        await asyncio.to_thread(self.events.close)
+
+    # --- what calls need ---
+
+    def clips(self, name: str, fmt: AudioFormat, voice: str, language: str) -> tuple[str, bytes]:
+        return self.engines.prompts.bridge(name, fmt, voice=voice, language=language)
+
+    def route(self, request: RouteRequest, budget: CallBudget, excluded: frozenset[str]) -> Decision:
+        return self.fleet.decide(request, budget, frozenset(Tier(tier) for tier in excluded))
+
+    def trusted(self, rung: str, since: float) -> bool:
+        breaker = self.fleet.breakers.get(rung)
+        if breaker is None or breaker.is_open:
+            return False
+        return breaker.last_success_at is not None and breaker.last_success_at > since
+
+    def report(self, rung: str, cause: str) -> None:
+        if cause:
+            self.fleet.failed(rung, Cause.parse(cause))
+        else:
+            self.fleet.succeeded(rung, ProbeKind.RESPONSE)
+
+    def spend(self, bucket: str, nanodollars: int) -> None:
+        self.fleet.balances.spend(bucket, nanodollars)
+
+    def price(self, model: str, usage: Event) -> int:
+        """A response's or a transcription's price. A model without one was chosen by a client: the dearest counts."""
+        if "output_token_details" in usage:
+            return self._prices.response(model, usage)
+        try:
+            return self._prices.transcription(model, usage)
+        except UnknownPrice:
+            return self._prices.transcription(DEAREST_TRANSCRIPTION, usage)
+
+    def new_ear(self) -> Vad:
+        return Vad()
+
+    def open_link(
+        self, rung: str, on_frame: Callable[[bytes], None], on_lost: Callable[[Loss], None]
+    ) -> Link:
+        link = Link(on_frame, on_lost)
+        tier_a = self.settings.tier_a
+        link.open(
+            self.settings.realtime_url(rung),
+            self._provider_headers(),
+            handshake_s=10.0,  # the call's own deadline strikes earlier
+            ping_interval_s=tier_a.ping_interval_s,
+            ping_timeout_s=tier_a.ping_timeout_s,
+        )
+        return link
+
+    def _provider_headers(self) -> dict[str, str]:
+        key = self.settings.openai.api_key
+        return {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+
+    # --- what the API needs ---
+
+    @property
+    def prompts(self) -> PromptVoice:
+        return self.engines
+
+    def calls(self) -> Sequence[Mapping[str, Any]]:
+        return [driver.describe() for driver in self._drivers.values()]
+
+    def readiness(self) -> Sequence[Part]:
+        warm, problems = self.engines.warm_parts, self.engines.problems
+        local = [
+            Part(name, name in warm, problems.get(name, "" if name in warm else "loading"))
+            for name in ("vad", "bridges", "transcription", "speech", "agent")
+        ]
+        missing = self.fleet.missing(Tier.A)
+        tier_a = Part("tier_a", missing is None, "" if missing is None else missing.value, required=False)
+        known = self.fleet.status()
+        store = Part(
+            "store", known.connected, "" if known.connected else "away; going on with the last view", False
+        )
+        return [*local, tier_a, store]
+
+    # --- calls ---
+
+    def on_upgrade(
+        self, request: WSUpgradeRequest, peer: tuple[str, int] | None
+    ) -> WSUpgradeResponseWithListener:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        refusal = self._auth.check(headers, peer[0] if peer else None)
+        if refusal is not None:
+            return refuse(refusal.status, orjson.dumps(refusal.body()))
+        url = urlsplit(request.path.decode())
+        if url.path.rstrip("/") != PATH:
+            return refuse(404, _error(f"There is no WebSocket at {url.path}; connect to {PATH}?model=…."))
+        query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+        socket = ClientSocket(self.settings.server.max_message_bytes)
+        self._start_call(query, socket)
+        return accept(socket, subprotocol(headers))
+
+    def _start_call(self, query: Mapping[str, str], socket: ClientSocket) -> None:
+        info = CallInfo(
+            call_id=new_call_id(),
+            model=query.get("model") or self.settings.tier_a.rungs[0],
+            user=query.get("user", ""),
+            purpose=query.get("purpose", "conversation"),
+            bucket=query.get("bucket") or self.settings.budget.default_bucket,
+            started_at=time.time(),
+        )
+        driver = CallDriver(info, socket, self, CallBudget(self.settings.budget.call_nanodollars))
+        self._drivers[info.call_id] = driver
+        driver.on_ended(lambda: self._forget(info.call_id))
+
+    def _forget(self, call_id: str) -> None:
+        self._drivers.pop(call_id, None)
+
+    def _reconsider(self, change: Change) -> None:
+        for driver in list(self._drivers.values()):
+            driver.reconsider()
+
+    # --- probing ---
+
+    async def _probe(self) -> None:
+        async for rung, kind in self.fleet.probes():
+            if rung not in self.settings.tier_a.rungs:
+                self.fleet.succeeded(rung, kind)  # our own engines are proved by the calls that use them
+                continue
+            found = await probe(
+                self.settings.realtime_url(rung),
+                self._provider_headers(),
+                response=kind is ProbeKind.RESPONSE,
+                timeout_s=self.settings.breaker.probe_timeout_s,
+            )
+            self._note_probe(rung, kind, found)
+
+    def _note_probe(self, rung: str, kind: ProbeKind, found: Probed) -> None:
+        cost = self.price(rung, found.usage) if found.usage else 0
+        if cost:
+            self.spend(self.settings.budget.default_bucket, cost)
+        self.events.add(
+            "probe", tier="A", call_id="", rung=rung, kind=kind.value, ok=found.ok, cost_usd=cost / 1e9
+        )
+        if found.ok:
+            self.fleet.succeeded(rung, kind)
+        elif found.loss is not None:
+            self.fleet.failed(rung, cause_of(found.loss))
+        elif found.code == "timeout":
+            self.fleet.failed(rung, Cause.CONNECT_TIMEOUT)
+        else:
+            self.fleet.failed(rung, TERMINAL_CODES.get(found.code, Cause.RESPONSE_FAILED))
+
+
+def _store(settings: Settings) -> Store:
+    if settings.redis.url is None:
+        return EmbeddedStore()
+    return RedisStore(settings.redis.url.get_secret_value(), settings.redis.timeout_s)
+
+
+def _policy(settings: Settings) -> Policy:
+    deadlines, promotion, tier_a = settings.deadlines, settings.promotion, settings.tier_a
+    return Policy(
+        session_s=deadlines.session_s,
+        response_s=deadlines.response_s,
+        first_audio_s=deadlines.first_audio_s,
+        next_audio_s=deadlines.next_audio_s,
+        answer_s=settings.tier_b.agent_timeout_s,
+        promote=promotion.mode != "never",
+        quiet_s=promotion.quiet_s,
+        promotion_interval_s=promotion.min_interval_s,
+        transcription_model=tier_a.transcription_model or None,
+        max_output_tokens=tier_a.max_output_tokens,
+        bridge=settings.tier_c.bridge,
+    )
+
+
+def _error(message: str) -> bytes:
+    return orjson.dumps(
+        {"error": {"type": "not_found_error", "message": message, "code": "not_found", "param": None}}
+    )
+
+
+def build(settings: Settings) -> tuple[Orchestrator, FastAPI]:
+    """The service and its HTTP application; the application's lifespan starts and stops the service."""
+    service = Orchestrator(settings)
+    api = build_api(service)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        yield
+        await service.stop()
+
+    api.router.lifespan_context = lifespan
+    return service, api
+
+
+def run(settings: Settings) -> None:
+    """Serve until a signal ends it. Prints the address once it is bound."""
+    logging.basicConfig(
+        level=settings.server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for chatty, level in {
+        "httpx": "WARNING",
+        "picows": "WARNING",
+        "LiteLLM": "ERROR",
+        "phonemizer": "ERROR",
+    }.items():
+        logging.getLogger(chatty).setLevel(level)
+    service, api = build(settings)
+    listener = socket.create_server(
+        (settings.server.host, settings.server.port), family=_family(settings.server.host), backlog=2048
+    )
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    print(f"orchestrator serving on http://{shown}:{port} (WebSocket ws://{shown}:{port}{PATH})", flush=True)
+    config = uvicorn.Config(
+        api,
+        loop="uvloop",
+        ws=websocket_protocol(service.on_upgrade, settings.server.max_message_bytes),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -1,0 +1,197 @@
+"""The engines of Tiers B and C, made from the settings and warmed up off the event loop.
+
+Nothing is loaded when this is built; `warm` loads one part after the other and tells as each tier becomes usable,
+so that a server answers its port at once and Tier A calls need not wait for local models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from cache import ClipCache, Container, DiskStore, RedisStore, Source
+from orchestrator import models
+from orchestrator.config import Settings
+from orchestrator.core.overrides import Tier
+from orchestrator.core.prices import nanodollars
+from orchestrator.protocol.answers import AnswerEvent, AnswerRequest, Transcriber
+from orchestrator.protocol.audio import SPEAK_RATE, AudioFormat
+from orchestrator.server.http import PromptFormat, SpokenFile
+from tiers.pipeline import vad
+from tiers.pipeline.agent import Agent, ChatModel, TokenPrice
+from tiers.pipeline.cartesia import CartesiaSpeech
+from tiers.pipeline.embedded import EmbeddedModel
+from tiers.pipeline.kokoro import KokoroSpeech, KokoroTorchSpeech
+from tiers.pipeline.pipeline import Pipeline
+from tiers.pipeline.stt import EndpointTranscriber, WhisperTranscriber
+from tiers.pipeline.tts import EndpointSpeech
+from tiers.prompts.catalogue import Catalogue
+from tiers.prompts.prompts import Prompts
+from tiers.speech import Speech
+
+log = logging.getLogger(__name__)
+
+_FORMS: Mapping[PromptFormat, AudioFormat | Container] = {
+    "wav": Container.WAV,
+    "pcm": AudioFormat.PCM,
+    "pcmu": AudioFormat.PCMU,
+    "pcma": AudioFormat.PCMA,
+}
+
+
+class Engines:
+    """All engines of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.directory = settings.models.dir or models.model_dir()
+        kokoro = KokoroSpeech(
+            self.directory / models.KOKORO_MODEL,
+            self.directory / models.KOKORO_VOICES,
+            threads=settings.tier_b.threads,
+        )
+        engine = settings.speech_engine()
+        speech = _paid_speech(settings) if engine in ("cartesia", "endpoint") else []
+        if engine == "kokoro-torch":
+            speech = [KokoroTorchSpeech()]
+        # A server that stands in for all speech work leaves no local model to load.
+        self._local_speech = engine != "endpoint"
+        self.speech: list[Speech] = [*speech, kokoro] if self._local_speech else speech
+        self.prompts = Prompts(
+            _catalogue(settings),
+            ClipCache(_clip_store(settings), memory_bytes=settings.cache.memory_mb << 20),
+            kokoro if self._local_speech else speech[0],
+        )
+        self.transcriber = _transcriber(settings, self.directory)
+        self.agent = _agent(settings, self.directory)
+        self.pipeline = Pipeline(self.transcriber, self.agent, self.speech, self.prompts)
+        self.problems: dict[str, str] = {}
+        """Parts that could not be warmed, and why."""
+        self.warm_parts: set[str] = set()
+
+    async def warm(self, ready: Callable[[Tier], None]) -> None:
+        """Load everything; `ready` is called for each tier that can take calls."""
+        hears, speaks, thinks = await asyncio.gather(
+            self._warm_hearing(), self._warm_speech(ready), self._part("agent", self.agent.warm())
+        )
+        if hears and speaks and thinks:
+            ready(Tier.B)
+
+    async def _warm_hearing(self) -> bool:
+        await self._part("vad", asyncio.to_thread(vad.warm))
+        return await self._part("transcription", _warm(self.transcriber))
+
+    async def _warm_speech(self, ready: Callable[[Tier], None]) -> bool:
+        """Tier C needs no more than its prompts; live speech may come from any rung."""
+        if await self._part("bridges", self._warm_prompts()):
+            ready(Tier.C)
+        for engine in self.speech:
+            if await self._part("speech", _warm(engine)):
+                return True
+        return False
+
+    async def _part(self, name: str, work: Awaitable[object]) -> bool:
+        try:
+            await work
+        except Exception as error:
+            self.problems[name] = str(error)
+            log.error("%s is not available: %s", name, error)
+            return False
+        self.problems.pop(name, None)
+        self.warm_parts.add(name)
+        return True
+
+    async def _warm_prompts(self) -> None:
+        warmed = await self.prompts.warm(AudioFormat)
+        if not warmed.ready:
+            raise models.ModelError("; ".join(warmed.failed.values()) or "the catalogue has no fixed prompt")
+
+    async def speak_file(
+        self, name: str, variables: Mapping[str, object], *, form: PromptFormat, voice: str, language: str
+    ) -> SpokenFile:
+        """A catalogue prompt in a file's form, as the API gives it out."""
+        line, found = await self.prompts.find(name, variables, language or "en", voice or None)
+        audio = await self.prompts.cache.form(found.clip, _FORMS[form])
+        cached = found.source is not Source.RENDER
+        return SpokenFile(line.text, audio, cached, len(found.clip.pcm) / SPEAK_RATE)
+
+
+class TierB:
+    """The pipeline with the operator's own line added to every session's instructions."""
+
+    def __init__(self, pipeline: Pipeline, instructions: str) -> None:
+        self._pipeline = pipeline
+        self._instructions = instructions
+
+    def answer(self, request: AnswerRequest) -> AsyncIterator[AnswerEvent]:
+        words = "\n\n".join(filter(None, (request.instructions, self._instructions)))
+        return self._pipeline.answer(replace(request, instructions=words))
+
+
+async def _warm(engine: object) -> None:
+    warm = getattr(engine, "warm", None)
+    if warm is not None:
+        await warm()
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    extra = settings.tier_c.catalogue
+    return Catalogue.load(extra) if extra else Catalogue.load()
+
+
+def _clip_store(settings: Settings) -> DiskStore | RedisStore:
+    if settings.redis.url is not None:
+        return RedisStore.from_url(settings.redis.url.get_secret_value())
+    return DiskStore(settings.cache.dir or models.cache_dir() / "clips")
+
+
+def _transcriber(settings: Settings, directory: Path) -> Transcriber:
+    tier_b = settings.tier_b
+    if tier_b.stt_base_url:
+        key = tier_b.stt_api_key.get_secret_value() if tier_b.stt_api_key else ""
+        return EndpointTranscriber(tier_b.stt_base_url, key, tier_b.stt_model or "whisper-1")
+    return WhisperTranscriber(directory / models.WHISPER, threads=tier_b.threads)
+
+
+def _agent(settings: Settings, directory: Path) -> Agent:
+    tier_b = settings.tier_b
+    if tier_b.agent_model is None:
+        return Agent(embedded=EmbeddedModel(directory / models.SMOLLM2, threads=tier_b.threads))
+    price = settings.agent_price()
+    per_token = TokenPrice(price.text_in * 1e3, price.text_out * 1e3) if price else None
+    key = tier_b.agent_api_key or settings.openai.api_key
+    model = ChatModel(
+        tier_b.agent_model,
+        api_key=key.get_secret_value() if key else None,
+        base_url=tier_b.agent_base_url,
+        price=per_token,
+    )
+    return Agent([model], first_token_timeout=tier_b.agent_timeout_s / 2)
+
+
+def _paid_speech(settings: Settings) -> list[Speech]:
+    tier_b, cartesia = settings.tier_b, settings.cartesia
+    if settings.speech_engine() == "cartesia":
+        assert cartesia.api_key is not None
+        return [
+            CartesiaSpeech(
+                cartesia.api_key.get_secret_value(),
+                cartesia.base_url,
+                model=cartesia.model,
+                voices={"": cartesia.voice},
+                nanodollars_per_character=nanodollars(cartesia.usd_per_character),
+            )
+        ]
+    assert tier_b.tts_base_url is not None
+    key = tier_b.tts_api_key.get_secret_value() if tier_b.tts_api_key else ""
+    return [
+        EndpointSpeech(
+            tier_b.tts_base_url,
+            key,
+            tier_b.tts_model or "tts-1",
+            nanodollars_per_character=nanodollars(tier_b.tts_usd_per_character or 0.0),
+        )
+    ]
