@@ -18,7 +18,7 @@ _PEOPLE = "(person|human|agent|representative|operator)"
 _WISHES: _Table = {
     "en": {
         "chose_call_back": re.compile(
-            r"\b((call|ring|phone) me back|called back|call ?back (please|later)|a call ?back)\b"
+            r"\b((call|ring|phone) me back|(be|get) called back|call ?back (please|later)|a call ?back)\b"
         ),
         "chose_person": re.compile(
             rf"\b(speak|talk|connect|transfer|put|reach)\w*\b.{{0,30}}\b({_PEOPLE}|someone|somebody)\b"
@@ -35,6 +35,11 @@ _CHOICES: _Table = {
     }
 }
 """A choice only right after the offer."""
+_REFUSALS = re.compile(
+    r"\b(not|cannot|never|(don|can|won|wouldn|couldn) t)( \w+){0,3}? "
+    rf"(wait|waiting|hold|stay|call|called|{_PEOPLE})\b"
+)
+"""What the caller does not choose, as in "I don't want to wait"."""
 _NOTES = re.compile(r"\[[^\]]*\]|\([^)]*\)")
 """What a recogniser writes for sounds: [BLANK_AUDIO], (music)."""
 
@@ -97,5 +102,5 @@ def _bare(text: str) -> str:
 
 def _match(table: _Table, heard: str | None, language: str) -> str | None:
     patterns = table.get(language.partition("-")[0].lower(), {})
-    words = _bare(heard or "")
+    words = _REFUSALS.sub("", _bare(heard or ""))
     return next((name for name, pattern in patterns.items() if pattern.search(words)), None)

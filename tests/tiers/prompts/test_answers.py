@@ -153,6 +153,9 @@ async def test_the_offer_is_made_in_full_only_once(prompts):
         ("The last one.", "chose_person"),
         ("When are you open?", "opening_hours"),
         ("Hmm, I don't know.", "offer_again"),
+        ("I don\u2019t want to wait.", "offer_again"),
+        ("I can't wait that long, get me a person.", "chose_person"),
+        ("No, not a person, I'd rather wait.", "chose_wait"),
         ("", "did_not_catch"),
     ],
 )

@@ -59,7 +59,6 @@ def digits(text: str) -> str:
     ("order_id", "status", "words"),
     [
         ("4172", "out_for_delivery", "out for delivery"),
-        ("90318", "shipped", "shipped"),
         ("275604", "cancelled", "cancel"),
     ],
 )
