@@ -149,35 +149,44 @@ def decide(request: RouteRequest, view: View, now: float) -> Decision:
         else:
             candidates.append(Candidate(rung.tier, rung.name, reason, detail))
 
-    forced = [rung for rung in usable if override is not None and rung.tier is override.tier]
-    if forced and override is not None:
-        candidates += [
-            Candidate(rung.tier, rung.name, Reason.OVERRIDE, override.reason)
-            for rung in usable
-            if rung.tier is not override.tier
-        ]
-        # An operator's word is above a breaker's, but among the rungs of the tier a healthy one is better.
-        usable = sorted(forced, key=lambda rung: rung.breaker_open)
-        return _decision(usable[0], Reason.OVERRIDE, request, candidates, usable[1:], override.id)
+    if override is not None and any(rung.tier is override.tier for rung in usable):
+        return _by_override(override, usable, request, candidates)
+    return _by_health(usable, request, view, candidates)
 
+
+def _by_override(
+    override: Override, usable: list[Rung], request: RouteRequest, candidates: list[Candidate]
+) -> Decision:
+    """An operator's word is above a breaker's, but among the rungs of the tier a healthy one is better."""
+    forced = sorted(
+        (rung for rung in usable if rung.tier is override.tier), key=lambda rung: rung.breaker_open
+    )
+    candidates += [
+        Candidate(rung.tier, rung.name, Reason.OVERRIDE, override.reason)
+        for rung in usable
+        if rung.tier is not override.tier
+    ]
+    return _decision(forced[0], Reason.OVERRIDE, request, candidates, forced[1:], override.id)
+
+
+def _by_health(
+    usable: list[Rung], request: RouteRequest, view: View, candidates: list[Candidate]
+) -> Decision:
     if not view.promote and request.current is not None:
-        usable, above = _split_above(usable, request.current)
+        above = [rung for rung in usable if rung.tier < request.current]
+        usable = [rung for rung in usable if rung.tier >= request.current]
         candidates += [Candidate(rung.tier, rung.name, Reason.NO_PROMOTION) for rung in above]
     healthy = [rung for rung in usable if not rung.breaker_open]
-    candidates += [
-        Candidate(rung.tier, rung.name, Reason.BREAKER_OPEN, rung.cause)
-        for rung in usable
-        if rung.breaker_open
-    ]
+    doubtful = [rung for rung in usable if rung.breaker_open]
+    # Where every rung left is in doubt, a try is better than a dead line.
+    last_resort = doubtful.pop() if doubtful and not healthy else None
+    candidates += [Candidate(rung.tier, rung.name, Reason.BREAKER_OPEN, rung.cause) for rung in doubtful]
     if healthy:
-        chosen = healthy[0]
-        return _decision(chosen, _why(chosen, view.rungs, candidates), request, candidates, healthy[1:])
-    if usable:
-        # Every rung left is in doubt. A try is better than a dead line.
-        return _decision(usable[-1], Reason.LAST_RESORT, request, candidates, ())
-    return Decision(
-        Tier.C, "", Reason.NOTHING_READY, DecidedBy.HEALTH, candidates=tuple(candidates), allowed_tools=()
-    )
+        reason = _why(healthy[0], view.rungs, candidates)
+        return _decision(healthy[0], reason, request, candidates, healthy[1:])
+    if last_resort is not None:
+        return _decision(last_resort, Reason.LAST_RESORT, request, candidates, ())
+    return Decision(Tier.C, "", Reason.NOTHING_READY, DecidedBy.HEALTH, candidates=tuple(candidates))
 
 
 def _barred(rung: Rung, request: RouteRequest, view: View) -> tuple[Reason | None, str]:
@@ -191,11 +200,6 @@ def _barred(rung: Rung, request: RouteRequest, view: View) -> tuple[Reason | Non
     if rung.missing is None and rung.tier in view.excluded:
         return Reason.FAILED_IN_CALL, ""
     return rung.missing, ""
-
-
-def _split_above(rungs: Sequence[Rung], current: Tier) -> tuple[list[Rung], list[Rung]]:
-    """The rungs of `current` and below, and those above it ("A" sorts before "B")."""
-    return [r for r in rungs if r.tier >= current], [r for r in rungs if r.tier < current]
 
 
 def _why(chosen: Rung, rungs: Sequence[Rung], candidates: Sequence[Candidate]) -> Reason:
