@@ -11,6 +11,7 @@ from typing import Any
 from openai.types.realtime import RealtimeSessionCreateRequest, RealtimeTranscriptionSessionCreateRequest
 from openai.types.realtime.realtime_response_create_params import RealtimeResponseCreateParams
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 VOICES = ("alloy", "ash", "ballad", "cedar", "coral", "echo", "marin", "sage", "shimmer", "verse")
 DEFAULT_INSTRUCTIONS = "You are a helpful, friendly assistant on a voice call. Keep your answers short."
@@ -80,14 +81,27 @@ def check_shape(model: type[BaseModel], value: Any, where: str) -> None:
     try:
         parsed = model.model_validate(value)
     except ValidationError as error:
-        # Where several types are possible, the one that was meant is the one that fits furthest down.
-        first = max(error.errors(), key=lambda found: len(found["loc"]))
+        first = _meant(error.errors())
         path = ".".join(str(part) for part in (where, *first["loc"]) if part != "" and _is_field(part))
         code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
         raise Invalid(code, f"Invalid '{path}': {first['msg']}.", path) from None
     for name in parsed.model_extra or {}:
         path = f"{where}.{name}" if where else name
         raise Invalid("unknown_parameter", f"Unknown parameter: '{path}'.", path)
+
+
+def _meant(errors: list[ErrorDetails]) -> ErrorDetails:
+    """The error worth telling: where several types were possible, one of the type that was meant."""
+
+    def member(error: ErrorDetails) -> tuple[Any, ...]:
+        return tuple(part for part in error["loc"] if not _is_field(part))
+
+    misfits = [
+        error for error in errors if error["type"] == "literal_error" and error["loc"][-1] in ("type", "role")
+    ]
+    not_meant = {member(error) for error in misfits}
+    meant = [error for error in errors if member(error) not in not_meant]
+    return max(meant or misfits, key=lambda error: len(error["loc"]))
 
 
 def _is_field(part: Any) -> bool:
