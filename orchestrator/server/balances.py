@@ -18,12 +18,16 @@ _TTL_S = 2 * 86_400.0
 
 @dataclass(slots=True)
 class _Balance:
-    """One bucket's day: what the store counted, what is being sent, and what is still to be sent."""
+    """One bucket's day: what the store counted, what is being sent, and what is still to be sent.
+
+    `once` names what is being sent, and `expected` is the least that the store can count after it.
+    """
 
     total: int = 0
     sending: int = 0
     unsent: int = 0
     once: str = ""
+    expected: int = 0
 
     @property
     def spent(self) -> int:
@@ -77,15 +81,9 @@ class Balances:
     async def refresh(self) -> None:
         day = self.today()
         for bucket in self.overview():
-            if (total := await self._store.get(_key(day, bucket))) is not None:
-                self._learn_total(day, bucket, int(total))
-
-    async def restore(self) -> None:
-        """Gives an emptied store its totals back; of several replicas only the first one's is taken."""
-        today = self.today()
-        for (day, bucket), balance in list(self._balances.items()):
-            if balance.total and day == today:
-                await self._store.add(_key(day, bucket), balance.total, _TTL_S, once="restore")
+            known = self._balance(day, bucket).total
+            stored = int(await self._store.get(_key(day, bucket)) or 0)
+            self._learn_total(day, bucket, await self._give_back(_key(day, bucket), stored, known))
 
     def forget_other_days(self) -> None:
         today = self.today()
@@ -105,6 +103,15 @@ class Balances:
         balance.total = max(balance.total, total)
         self._tell_if_spent_up(bucket, before)
 
+    async def _give_back(self, key: str, stored: int, expected: int) -> int:
+        """The store's count, with what is missing from it: a count that shrank was lost with the store's memory.
+
+        Every replica notices; what the first one gives back is taken.
+        """
+        if stored >= expected:
+            return stored
+        return await self._store.add(key, expected - stored, _TTL_S, once="restore")
+
     def _tell_if_spent_up(self, bucket: str, before: int) -> None:
         cap = self.caps.get(bucket)
         if cap is not None and before < cap <= self.spent(bucket):
@@ -114,14 +121,17 @@ class Balances:
         balance = self._balance(day, bucket)
         if not balance.sending:
             balance.sending, balance.unsent, balance.once = balance.unsent, 0, uuid.uuid4().hex
+            balance.expected = balance.total + balance.sending
         # The same name for the same amount until it is known to have arrived, so that it counts once.
         key = _key(day, bucket)
-        total = await self._store.add(key, balance.sending, _TTL_S, once=balance.once)
-        balance.sending = 0
-        self._learn_total(day, bucket, total)
+        stored = await self._store.add(key, balance.sending, _TTL_S, once=balance.once)
+        stored = await self._give_back(key, stored, balance.expected)
+        before = self.spent(bucket)
+        balance.total, balance.sending = max(balance.total, stored), 0
+        self._tell_if_spent_up(bucket, before)
         if balance.unsent:
             self._link.send(key, partial(self._write, day, bucket))
-        await self._link.publish("bucket", {"day": day, "bucket": bucket, "total": total})
+        await self._link.publish("bucket", {"day": day, "bucket": bucket, "total": stored})
 
 
 def _key(day: str, bucket: str) -> str:

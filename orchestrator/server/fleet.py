@@ -174,7 +174,11 @@ class Fleet:
         )
 
     def on_change(self, callback: Callable[[Change], None]) -> Callable[[], None]:
-        """Calls `callback` for every change, on the event loop; what is returned ends that."""
+        """Calls `callback` for every change; what is returned ends that.
+
+        It is called soon, not at once: a call that reports a fault is done reporting before it is asked
+        to think again.
+        """
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback) if callback in self._listeners else None
 
@@ -400,11 +404,15 @@ class Fleet:
         self._set_alarm()
 
     def _notify(self, kind: ChangeKind, key: str) -> None:
+        if self._listeners:
+            asyncio.get_running_loop().call_soon(self._tell, Change(kind, key))
+
+    def _tell(self, change: Change) -> None:
         for callback in list(self._listeners):
             try:
-                callback(Change(kind, key))
+                callback(change)
             except Exception:
-                log.exception("a listener failed on a change of %s %s", kind.value, key)
+                log.exception("a listener failed on a change of %s %s", change.kind.value, change.key)
 
     # From the store
 
@@ -444,10 +452,9 @@ class Fleet:
         """Reads everything. What changed meanwhile, or still waits to be written, is newer and stays."""
         self._touched.clear()
         if await self._was_wiped():
-            log.warning("the store lost its memory; putting back overrides and balances")
+            log.warning("the store lost its memory; putting back the overrides")
             for override in self._overrides.values():
                 self._link.send(f"override:{override.id}", partial(self._write_override, override))
-            await self.balances.restore()
         overrides = await self._read_all("override:", Override.from_dict)
         open_breakers = await self._read_all("breaker:", _OpenBreaker.from_dict)
         await self.balances.refresh()

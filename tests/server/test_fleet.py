@@ -1,0 +1,498 @@
+"""The fleet: what one replica learns, all of them know; and nothing stops when the store does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.config import Settings
+from orchestrator.core.budget import CallBudget
+from orchestrator.core.health import BreakerPolicy, BreakerState, Cause, ProbeKind
+from orchestrator.core.overrides import OverrideError, Tier
+from orchestrator.core.routing import Reason, RouteRequest
+from orchestrator.server.fleet import Change, ChangeKind, Fleet
+from orchestrator.server.rungs import RungSpec, configured_rungs
+from orchestrator.server.store import EmbeddedStore, RedisStore, Store
+from tests.server.test_store import RedisServer
+
+RUNGS = (
+    RungSpec(Tier.A, "realtime", paid=True, usd_per_minute=0.05),
+    RungSpec(Tier.B, "kokoro"),
+    RungSpec(Tier.C, "prompts"),
+)
+ACME = RouteRequest(bucket="acme")
+NOON = 1_700_000_000.0 - 1_700_000_000.0 % 86_400 + 43_200
+
+
+class Wall:
+    """Unix seconds that a test moves."""
+
+    def __init__(self, now: float = NOON) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make_fleet(store: Store, wall: Callable[[], float] | None = None, **options: Any) -> Fleet:
+    options = {"bucket_caps": {"acme": 100}, "rng": lambda: 0.0, "wall": wall or Wall()} | options
+    return Fleet(store, RUNGS, **options)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Waits for what other tasks are about to do."""
+    async with asyncio.timeout(15):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+def changes_of(fleet: Fleet) -> list[Change]:
+    changes: list[Change] = []
+    fleet.on_change(changes.append)
+    return changes
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("fleet"))
+    yield server
+    server.stop()
+
+
+_namespaces = iter(range(1000))
+
+
+@pytest.fixture(params=["embedded", "redis"])
+async def pair(request: pytest.FixtureRequest, redis: RedisServer) -> AsyncIterator[tuple[Fleet, Fleet]]:
+    """Two replicas on one store."""
+    stores: list[Store]
+    if request.param == "embedded":
+        stores = [EmbeddedStore()] * 2
+    else:
+        namespace = f"fleet{next(_namespaces)}:"
+        stores = [RedisStore(redis.url, 2.0, namespace) for _ in range(2)]
+    wall = Wall()
+    fleets = make_fleet(stores[0], wall), make_fleet(stores[1], wall)
+    for fleet in fleets:
+        await fleet.start()
+    yield fleets
+    for fleet, store in zip(fleets, stores, strict=True):
+        await fleet.close()
+        await store.close()
+
+
+async def test_an_override_reaches_every_replica_and_leaves_it(pair: tuple[Fleet, Fleet]) -> None:
+    one, two = pair
+    changes = changes_of(two)
+    made = one.force(tier="C", scope="bucket:acme", duration="15m", reason="drill", who="ann")
+    # Here it holds at once.
+    assert one.decide(ACME).reason is Reason.OVERRIDE
+    await until(lambda: two.decide(ACME).override_id == made.id)
+    assert two.overrides == [made]
+    assert two.clear(made.id)
+    assert two.decide(ACME).tier == "A"
+    await until(lambda: one.decide(ACME).tier == "A")
+    assert not one.clear(made.id)
+    assert [change.kind for change in changes] == [ChangeKind.OVERRIDE] * 2
+
+
+async def test_an_open_breaker_moves_every_replicas_new_calls(pair: tuple[Fleet, Fleet]) -> None:
+    one, two = pair
+    changes = changes_of(two)
+    one.failed("realtime", Cause.NO_CREDIT)
+    assert one.decide(ACME).tier == "B"
+    await until(lambda: two.decide(ACME).tier == "B")
+    assert two.breakers["realtime"].cause is Cause.NO_CREDIT
+    # A session proves nothing to a breaker that response faults opened, on no replica.
+    two.succeeded("realtime", ProbeKind.SESSION)
+    assert two.decide(ACME).tier == "B"
+    two.succeeded("realtime", ProbeKind.RESPONSE)
+    await until(lambda: one.decide(ACME).tier == "A")
+    assert changes == [Change(ChangeKind.BREAKER, "realtime")] * 2
+
+
+async def test_a_bucket_is_one_balance(pair: tuple[Fleet, Fleet]) -> None:
+    one, two = pair
+    changes = changes_of(two)
+    one.spend("acme", 60)
+    assert one.balances.spent("acme") == 60
+    await until(lambda: two.balances.spent("acme") == 60)
+    assert two.decide(ACME).tier == "A"
+    two.spend("acme", 40)
+    assert two.decide(ACME).reason is Reason.BUDGET_SPENT
+    await until(lambda: one.decide(ACME).reason is Reason.BUDGET_SPENT)
+    assert one.balances.overview() == {"acme": (100, 100)}
+    assert changes == [Change(ChangeKind.BUCKET, "acme")]
+
+
+async def test_money_of_many_responses_is_counted_exactly(pair: tuple[Fleet, Fleet]) -> None:
+    for _ in range(200):
+        for fleet in pair:
+            fleet.spend("free", 3)
+            await asyncio.sleep(0)
+    for fleet in pair:
+        await until(lambda fleet=fleet: fleet.balances.spent("free") == 1200 and not fleet.status().unsent)
+
+
+async def test_a_new_replica_knows_what_the_others_know() -> None:
+    store = EmbeddedStore()
+    one = make_fleet(store)
+    await one.start()
+    override = one.force(tier="B", scope="user:u1", duration="1h", reason="drill", who="ann")
+    one.failed("realtime", Cause.REFUSED)
+    one.spend("acme", 30)
+    await until(lambda: not one.status().unsent)
+    two = make_fleet(store)
+    await two.start()
+    assert two.overrides == [override]
+    assert two.breakers["realtime"].state is BreakerState.OPEN
+    assert two.balances.spent("acme") == 30
+    await one.close()
+    await two.close()
+
+
+async def test_an_override_ends_by_itself_and_says_so() -> None:
+    wall = Wall()
+    fleet = make_fleet(EmbeddedStore(), wall)
+    await fleet.start()
+    changes = changes_of(fleet)
+    override = fleet.force(tier="C", scope="all", duration="1s", reason="drill", who="ann")
+    began = asyncio.get_running_loop().time()
+    wall.now = override.until - 0.01
+    await until(lambda: changes)
+    assert fleet.decide(ACME).tier == "C"
+    fleet._set_alarm()
+    wall.now = override.until
+    await until(lambda: len(changes) == 2)
+    assert fleet.decide(ACME).tier == "A"
+    assert fleet.overrides == []
+    assert asyncio.get_running_loop().time() - began < 1
+    await fleet.close()
+
+
+async def test_at_midnight_a_bucket_is_full_again() -> None:
+    wall = Wall(NOON + 43_200 - 0.01)
+    fleet = make_fleet(EmbeddedStore(), wall)
+    await fleet.start()
+    changes = changes_of(fleet)
+    fleet.spend("acme", 100)
+    assert fleet.decide(ACME).reason is Reason.BUDGET_SPENT
+    await until(lambda: len(changes) == 1)
+    wall.now = NOON + 43_200
+    await until(lambda: len(changes) == 2)
+    assert fleet.decide(ACME).tier == "A"
+    assert fleet.balances.overview() == {"acme": (0, 100)}
+    await fleet.close()
+
+
+async def test_the_calls_own_budget_counts_too() -> None:
+    fleet = make_fleet(EmbeddedStore())
+    assert fleet.decide(ACME, CallBudget(cap=10, spent=9)).tier == "A"
+    assert fleet.decide(ACME, CallBudget(cap=10, spent=10)).reason is Reason.BUDGET_SPENT
+
+
+async def test_a_tier_that_failed_the_call_is_left_out() -> None:
+    fleet = make_fleet(EmbeddedStore())
+    decision = fleet.decide(ACME, excluded=frozenset({"A"}))
+    assert (decision.tier, decision.reason) == ("B", Reason.FAILED_IN_CALL)
+
+
+async def test_readiness_changes_decisions() -> None:
+    fleet = make_fleet(EmbeddedStore())
+    changes = changes_of(fleet)
+    fleet.set_missing(Tier.A)
+    fleet.set_missing(Tier.A)
+    assert fleet.decide(ACME).reason is Reason.NOT_READY
+    fleet.set_ready(Tier.A)
+    fleet.set_ready(Tier.A)
+    assert fleet.decide(ACME).tier == "A"
+    await until(lambda: changes == [Change(ChangeKind.RUNG, "A")] * 2)
+
+
+async def test_listeners_are_told_later_and_fail_alone() -> None:
+    fleet = make_fleet(EmbeddedStore())
+
+    def fail(change: Change) -> None:
+        raise RuntimeError("a broken listener")
+
+    fleet.on_change(fail)
+    changes: list[Change] = []
+    stop = fleet.on_change(changes.append)
+    fleet.failed("realtime", Cause.REFUSED)
+    assert changes == []
+    await until(lambda: changes == [Change(ChangeKind.BREAKER, "realtime")])
+    stop()
+    stop()
+    fleet.succeeded("realtime", ProbeKind.SESSION)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert len(changes) == 1
+
+
+async def test_a_rung_is_trusted_after_it_proved_itself() -> None:
+    now = 10.0
+    fleet = make_fleet(EmbeddedStore(), clock=lambda: now)
+    assert not fleet.trusted("realtime", 5.0)
+    fleet.succeeded("realtime", ProbeKind.RESPONSE)
+    assert fleet.trusted("realtime", 5.0)
+    assert not fleet.trusted("realtime", 10.0)
+    now = 11.0
+    fleet.failed("realtime", Cause.RESPONSE_FAILED)
+    assert not fleet.trusted("realtime", 5.0)
+
+
+async def test_a_wrong_order_is_refused_and_changes_nothing() -> None:
+    fleet = make_fleet(EmbeddedStore())
+    with pytest.raises(OverrideError, match="expected tier A, B or C"):
+        fleet.force(tier="X", scope="all", duration="15m", reason="drill", who="ann")
+    assert fleet.overrides == []
+
+
+# Probes
+
+
+def fast_policy() -> BreakerPolicy:
+    return BreakerPolicy(probe_after_s=0.02, probe_max_s=0.08)
+
+
+async def test_probes_are_made_when_due_until_one_succeeds() -> None:
+    fleet = make_fleet(EmbeddedStore(), breaker_policy=fast_policy())
+    probes = fleet.probes()
+    waiting = asyncio.ensure_future(anext(probes))
+    done, _ = await asyncio.wait([waiting], timeout=0.05)
+    assert not done
+    fleet.failed("realtime", Cause.REFUSED)
+    async with asyncio.timeout(15):
+        assert await waiting == ("realtime", ProbeKind.SESSION)
+        assert fleet.breakers["realtime"].state is BreakerState.HALF_OPEN
+        fleet.failed("realtime", Cause.RESPONSE_FAILED)
+        assert await anext(probes) == ("realtime", ProbeKind.RESPONSE)
+    fleet.succeeded("realtime", ProbeKind.RESPONSE)
+    assert fleet.breakers["realtime"].state is BreakerState.CLOSED
+    waiting = asyncio.ensure_future(anext(probes))
+    done, _ = await asyncio.wait([waiting], timeout=0.05)
+    assert not done
+    waiting.cancel()
+
+
+async def test_of_two_replicas_one_makes_the_probe() -> None:
+    store = EmbeddedStore()
+    policy = BreakerPolicy(probe_after_s=0.2, probe_max_s=0.2)
+    fleets = [make_fleet(store, breaker_policy=policy) for _ in range(2)]
+    for fleet in fleets:
+        await fleet.start()
+    fleets[0].failed("realtime", Cause.REFUSED)
+    await until(lambda: fleets[1].breakers["realtime"].is_open)
+    waiting = [asyncio.ensure_future(anext(fleet.probes())) for fleet in fleets]
+    async with asyncio.timeout(15):
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    # The other waits for its outcome: within this probe's time it makes none itself.
+    done, pending = await asyncio.wait(waiting, timeout=0.05)
+    assert (len(done), len(pending)) == (1, 1)
+    prober = fleets[waiting.index(done.pop())]
+    prober.succeeded("realtime", ProbeKind.SESSION)
+    await until(lambda: not any(fleet.breakers["realtime"].is_open for fleet in fleets))
+    pending.pop().cancel()
+    for fleet in fleets:
+        await fleet.close()
+
+
+# The store's absence
+
+
+@pytest.fixture
+async def fragile(tmp_path: Path) -> AsyncIterator[tuple[RedisServer, Fleet, Fleet]]:
+    server = RedisServer(tmp_path)
+    stores = [RedisStore(server.url, 0.5) for _ in range(2)]
+    fleets = [make_fleet(store) for store in stores]
+    for fleet in fleets:
+        await fleet.start()
+    yield server, fleets[0], fleets[1]
+    for fleet, store in zip(fleets, stores, strict=True):
+        await fleet.close()
+        await store.close()
+    server.stop()
+
+
+async def test_without_redis_a_replica_carries_on_and_says_so(
+    fragile: tuple[RedisServer, Fleet, Fleet],
+) -> None:
+    server, one, two = fragile
+    one.force(tier="C", scope="user:u1", duration="1h", reason="before", who="ann")
+    one.spend("acme", 30)
+    await until(lambda: two.overrides and two.balances.spent("acme") == 30)
+    server.stop()
+    await until(lambda: not one.status().connected and not two.status().connected)
+    assert two.status().away_since == NOON
+    # The last view stands, and what happens here counts here.
+    assert two.decide(RouteRequest(user="u1")).reason is Reason.OVERRIDE
+    two.failed("realtime", Cause.REFUSED)
+    assert two.decide(ACME).tier == "B"
+    two.spend("acme", 50)
+    assert two.balances.spent("acme") == 80
+    assert two.status().unsent == 2
+
+    # It comes back empty, and is given back what the replicas know.
+    server.start()
+    await until(lambda: one.status().connected and two.status().connected)
+    await until(lambda: one.decide(ACME).tier == "B" and one.balances.spent("acme") == 80)
+    assert [o.reason for o in one.overrides] == ["before"]
+    await until(lambda: not one.status().unsent and not two.status().unsent)
+    late = RedisStore(server.url, 0.5)
+    three = make_fleet(late)
+    await three.start()
+    assert [o.reason for o in three.overrides] == ["before"]
+    assert three.balances.spent("acme") == 80
+    await three.close()
+    await late.close()
+
+
+async def test_an_override_cleared_while_redis_was_away_stays_cleared(
+    fragile: tuple[RedisServer, Fleet, Fleet],
+) -> None:
+    server, one, two = fragile
+    override = one.force(tier="C", scope="all", duration="1h", reason="drill", who="ann")
+    await until(lambda: two.overrides)
+    server.freeze()
+    one.clear(override.id)
+    await until(lambda: not one.status().connected)
+    assert one.decide(ACME).tier == "A"
+    server.thaw()
+    await until(lambda: not two.overrides and two.status().connected)
+    assert one.overrides == []
+
+
+async def test_starting_without_redis_works(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    server.stop()
+    store = RedisStore(server.url, 0.5)
+    fleet = make_fleet(store)
+    await fleet.start()
+    assert not fleet.status().connected
+    assert fleet.decide(ACME).tier == "A"
+    server.start()
+    await until(lambda: fleet.status().connected)
+    await fleet.close()
+    await store.close()
+    server.stop()
+
+
+async def test_a_refresh_finds_what_was_missed() -> None:
+    """Messages are only sent to those who listen; the store itself is the truth."""
+    store = EmbeddedStore()
+    one, two = make_fleet(store), make_fleet(store)
+    await one.start()
+    await two.start()
+    kept = two.force(tier="B", scope="user:u1", duration="1h", reason="kept", who="ann")
+    await until(lambda: one.overrides and not two.status().unsent)
+    gone = kept.to_dict() | {"id": "ovr_silent", "reason": "silent"}
+    await store.put("override:ovr_silent", json.dumps(gone))
+    await store.delete(f"override:{kept.id}")
+    await one._refresh()
+    assert [o.reason for o in one.overrides] == ["silent"]
+    await one.close()
+    await two.close()
+
+
+async def test_rubbish_in_the_store_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    store = EmbeddedStore()
+    fleet = make_fleet(store)
+    await fleet.start()
+    await until(lambda: store._subscribers["fleet"])
+    for rubbish in ("not json", "[]", '{"id": "x"}'):
+        await store.put("override:rubbish", rubbish)
+        await store.put("breaker:rubbish", rubbish)
+        await fleet._refresh()
+        await store.publish("fleet", rubbish)
+        await store.publish("fleet", json.dumps({"from": "x", "kind": "override", "id": rubbish}))
+    override = fleet.force(tier="C", scope="all", duration="1h", reason="still works", who="ann")
+    other = make_fleet(store)
+    await other.start()
+    await until(lambda: other.overrides == [override])
+    assert "ignored override:rubbish" in caplog.text
+    await fleet.close()
+    await other.close()
+
+
+async def test_what_a_store_forgot_of_a_balance_is_given_back_once() -> None:
+    """A Redis that failed over may lack the last amounts."""
+    store = EmbeddedStore()
+    fleets = [make_fleet(store) for _ in range(2)]
+    for fleet in fleets:
+        await fleet.start()
+    fleets[0].spend("acme", 80)
+    await until(lambda: fleets[1].balances.spent("acme") == 80 and not fleets[0].status().unsent)
+    (key,) = await store.keys("bucket:")
+    await store.put(key, "70")
+    fleets[1].spend("acme", 5)
+    await until(lambda: not fleets[1].status().unsent)
+    await asyncio.gather(*(fleet._refresh() for fleet in fleets))
+    assert await store.get(key) == "85"
+    assert [fleet.balances.spent("acme") for fleet in fleets] == [85, 85]
+    for fleet in fleets:
+        await fleet.close()
+
+
+# From the settings
+
+
+@pytest.fixture
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "CARTESIA_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("clean")
+async def test_a_fleet_as_configured() -> None:
+    settings = Settings(
+        openai={"api_key": "k"},
+        budget={"buckets": {"acme": {"usd_per_day": 1.5}}},
+        promotion={"mode": "never"},
+        tier_c={"one_way_purposes": ("reminder",)},
+        breaker={"failures": 1},
+    )
+    fleet = Fleet.from_settings(EmbeddedStore(), settings)
+    assert fleet.balances.caps == {"acme": 1_500_000_000}
+    assert [fleet.missing(tier) for tier in Tier] == [None, Reason.NOT_READY, Reason.NOT_READY]
+    fleet.set_ready(Tier.B)
+    fleet.set_ready(Tier.C)
+    assert fleet.decide(RouteRequest(purpose="reminder")).tier == "C"
+    assert fleet.decide(RouteRequest(purpose="notification")).tier == "A"
+    assert fleet.decide(RouteRequest(current=Tier.B)).reason is Reason.NO_PROMOTION
+    fleet.failed("gpt-realtime-2.1", Cause.CLOSED)
+    assert fleet.decide(ACME).tier == "B"
+
+
+@pytest.mark.usefixtures("clean")
+@pytest.mark.parametrize(
+    ("sections", "missing"),
+    [
+        ({}, Reason.NO_PROVIDER_KEY),
+        ({"openai": {"base_url": "http://127.0.0.1:9/v1"}}, None),
+        ({"openai": {"api_key": "k"}, "tier_a": {"enabled": False}}, Reason.TIER_DISABLED),
+    ],
+)
+async def test_when_tier_a_is_there(sections: dict[str, Any], missing: Reason | None) -> None:
+    fleet = Fleet.from_settings(EmbeddedStore(), Settings(**sections))
+    assert fleet.missing(Tier.A) is missing
+
+
+@pytest.mark.usefixtures("clean")
+def test_rungs_know_what_they_cost() -> None:
+    rungs = configured_rungs(Settings())
+    assert [(r.tier, r.name, r.paid) for r in rungs] == [
+        ("A", "gpt-realtime-2.1", True),
+        ("B", "kokoro", False),
+        ("C", "prompts", False),
+    ]
+    paid = configured_rungs(
+        Settings(cartesia={"api_key": "k"}, tier_b={"agent_model": "openai/gpt-4.1-mini"})
+    )
+    # 450 characters at $50 per million, and 6000 tokens in, 240 out at $0.40 and $1.60 per million.
+    assert (paid[1].name, paid[1].paid) == ("cartesia", True)
+    assert paid[1].usd_per_minute == pytest.approx(0.0225 + 0.0024 + 0.000384)
