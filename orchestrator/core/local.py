@@ -251,7 +251,8 @@ class Local:
         self._awaited.discard(item_id)
         item = ctx.conversation.get(item_id)
         if item is not None:
-            item.transcript = transcript.text if transcript else ""
+            if transcript is not None or item.transcript is None:
+                item.transcript = transcript.text if transcript else ""
             item.audio = None
             ctx.record("caller_said", item_id=item_id, text=item.transcript)
             if ctx.session.wants_transcripts:
@@ -343,6 +344,7 @@ class Local:
     def _ask_when_known(self, answering: Answering, now: float) -> None:
         ctx = self.ctx
         if any(item.needs_transcript for item in ctx.conversation):
+            answering.due = now + ctx.policy.answer_s
             return
         history = self._history(answering.owed)
         if not answering.owed.client_asked and answering.response is None and _nothing_said(history):
@@ -353,6 +355,14 @@ class Local:
         answering.due = now + ctx.policy.answer_s
         self._open(answering)
         ctx.do(StartAnswer(answering.tier, self._request(answering, history)))
+
+    def _go_without_words(self, answering: Answering, now: float) -> None:
+        """Transcription does not come: the tier is asked with what is known."""
+        for item in self.ctx.conversation:
+            if item.needs_transcript:
+                item.transcript = ""
+                self.ctx.record("transcription_late", item_id=item.id)
+        self._ask_when_known(answering, now)
 
     def _history(self, owed: Owed) -> tuple[HistoryItem, ...]:
         if "input" not in owed.request or owed.request["input"] is None:
@@ -434,7 +444,8 @@ class Local:
         tags = answering.by or {"tier": answering.tier, "rung": done.rung or ctx.rung}
         ctx.writer.finish(response, "completed", usage=usage, extra_metadata=tags)
         ctx.spend(done.cost_nanodollars, done.rung or ctx.rung)
-        ctx.do(Report(ctx.rung))
+        if answering.tier == ctx.tier:
+            ctx.do(Report(ctx.rung))
         self._record(answering, "completed", done.cost_nanodollars, done.parts)
         self._drop(answering, now)
 
@@ -447,7 +458,7 @@ class Local:
             if answering.response is not None and answering.item is not None:
                 ctx.writer.close_item(answering.response, answering.item, "incomplete")
                 answering.item = None
-            answering.id, answering.tier = ctx.ids.new("answer"), "C"
+            answering.id, answering.tier, answering.stage = ctx.ids.new("answer"), "C", Stage.WORDS
             answering.by = {"tier": "C", "rung": "prompts"}
             if answering is not self._active:
                 self._beside = {a.id: a for a in self._beside.values()}
@@ -513,7 +524,11 @@ class Local:
     def tick(self, now: float) -> None:
         late = [a for a in [self._active, *self._beside.values()] if a is not None and a.due is not None]
         for answering in late:
-            if answering.due is not None and now >= answering.due:
+            if answering.due is None or now < answering.due:
+                continue
+            if answering.stage is Stage.WORDS:
+                self._go_without_words(answering, now)
+            else:
                 self._on_failed(answering, "silent", f"no word for {self.ctx.policy.answer_s:g} s", now)
         if self._idle_due is not None and now >= self._idle_due:
             self._on_idle(now)

@@ -55,10 +55,12 @@ class _Stream:
 
 @dataclass(slots=True)
 class _Update:
-    """A ``session.update`` on its way; `before` is what to go back to if the provider refuses it."""
+    """A ``session.update`` on its way, and the session's fields before and after it; `before` None: it was ours."""
 
     event_id: str | None
+    changes: Event
     before: Event | None
+    after: Event
 
 
 class Relay:
@@ -121,12 +123,14 @@ class Relay:
 
     def open_session(self, changes: Event) -> None:
         """The first ``session.update`` of a provider session; its answer is not for the client."""
-        self._send_update({"type": "session.update"}, changes, _Update(None, None))
+        fields = self.ctx.session.fields
+        self._send_update({"type": "session.update"}, changes, _Update(None, changes, None, fields))
 
     def _update_session(self, event: Event) -> None:
-        before = self.ctx.session.fields
-        self.ctx.session.update(event["session"])
-        self._send_update(event, event["session"], _Update(event.get("event_id"), before))
+        session, changes = self.ctx.session, event["session"]
+        before = session.fields
+        session.update(changes)
+        self._send_update(event, changes, _Update(event.get("event_id"), changes, before, session.fields))
 
     def _send_update(self, event: Event, changes: Event, update: _Update) -> None:
         policy = self.ctx.policy
@@ -209,7 +213,10 @@ class Relay:
     def _on_session_updated(self) -> None:
         update = self._updates.popleft() if self._updates else None
         if update is None or update.before is not None:
-            self.ctx.send({"type": "session.updated", "session": self.ctx.describe_session()})
+            session = self.ctx.describe_session()
+            self.ctx.send(
+                {"type": "session.updated", "session": {**session, **(update.after if update else {})}}
+            )
 
     def _on_error(self, event: Event) -> Cause | None:
         error = event["error"]
@@ -231,14 +238,26 @@ class Relay:
         refused, param = error.get("event_id"), str(error.get("param") or "")
         for update in list(self._updates):
             if (refused and update.event_id == refused) or (not refused and param.startswith("session")):
-                self._updates.remove(update)
-                if update.before is not None:
-                    self.ctx.session.fields = update.before
+                self._undo(update)
                 return
         if param.startswith("item") or (error.get("code") or "").startswith("item_create"):
             pending = [item for item in self.ctx.conversation if not item.announced]
             if pending:
                 self.ctx.conversation.remove(pending[0].id)
+
+    def _undo(self, refused: _Update) -> None:
+        """Go back to before a refused update, and put those that followed it on top again."""
+        position = self._updates.index(refused)
+        self._updates.remove(refused)
+        session = self.ctx.session
+        if refused.before is None:
+            return
+        session.fields = refused.before
+        for update in list(self._updates)[position:]:
+            if update.before is not None:
+                update.before = session.fields
+                session.update(update.changes)
+                update.after = session.fields
 
     def _on_turn_event(self, kind: str, event: Event, now: float) -> None:
         ctx = self.ctx
