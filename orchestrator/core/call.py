@@ -371,7 +371,7 @@ class Call:
         quiet = now - max(local.quiet_since, ctx.playback.dry_at)
         fault_at = self._fault_at.get(decision.rung)
         proved = fault_at is None or self._trusted(decision.rung, fault_at)
-        waiting_for_tool = bool(ctx.conversation.tool_calls_without_result())
+        waiting_for_tool = ctx.conversation.last_id in ctx.conversation.pending_calls()
         if quiet < ctx.policy.quiet_s or now < self._next_promotion or waiting_for_tool:
             return
         if not forced and (not ctx.policy.promote or not proved):

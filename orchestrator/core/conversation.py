@@ -112,10 +112,16 @@ class Conversation:
                 return item_id
         return "root"
 
-    def tool_calls_without_result(self) -> list[Item]:
-        """Calls that were handed to the client and whose output has not come back."""
+    def pending_calls(self) -> set[str]:
+        """Ids of function calls that the client was given and whose output has not come back."""
         done = {i.wire.get("call_id") for i in self if i.kind == "function_call_output"}
-        return [i for i in self if i.kind == "function_call" and i.wire.get("call_id") not in done]
+        return {
+            i.id
+            for i in self
+            if i.kind == "function_call"
+            and i.wire.get("status") != "incomplete"
+            and i.wire.get("call_id") not in done
+        }
 
     def history(self) -> tuple[HistoryItem, ...]:
         """The snapshot for a tier: words only, as heard, bridges left out."""

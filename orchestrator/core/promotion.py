@@ -56,12 +56,17 @@ class Promotion:
         }
         held = {**everything, "audio": {**audio, "input": {**audio["input"], "turn_detection": None}}}
         self._update(held)
-        for item in ctx.conversation:
-            wire = replay_form(item)
-            if wire is not None:
-                self._items.add(item.id)
-                ctx.do(ToUpstream({"type": "conversation.item.create", "item": wire}))
+        for wire in self._replayed():
+            self._items.add(wire["id"])
+            ctx.do(ToUpstream({"type": "conversation.item.create", "item": wire}))
         self._update({"audio": {"input": {"turn_detection": ctx.session.turn_detection}}})
+
+    def _replayed(self) -> list[Event]:
+        """The items in order; a function call whose output never came is left out."""
+        talk = self.ctx.conversation
+        pending = talk.pending_calls()
+        forms = (replay_form(item) for item in talk if item.id not in pending)
+        return [wire for wire in forms if wire is not None]
 
     def _update(self, changes: Event) -> None:
         ctx = self.ctx
@@ -76,8 +81,9 @@ class Promotion:
 
     def mark_replayed(self) -> None:
         """The provider knows these items from now on, as text."""
-        for item in self.ctx.conversation:
-            if replay_form(item) is not None:
+        for wire in self._replayed():
+            item = self.ctx.conversation.get(wire["id"])
+            if item is not None:
                 item.upstream = item.replayed = True
 
 
