@@ -1,4 +1,4 @@
-"""Every setting of the orchestrator: its name, default and meaning, and how it is read and checked.
+"""The settings as a whole: where they are read from, what has to fit together, how what is wrong is explained.
 
 Settings come from one TOML file (``--config`` or ``ORCHESTRATOR_CONFIG``), then from environment variables,
 which win. Every setting ``section.field`` is ``ORCHESTRATOR_SECTION__FIELD`` in the environment; `WELL_KNOWN`
@@ -17,19 +17,12 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import quote, urlsplit
+from typing import Any, Literal
+from urllib.parse import quote
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    SecretStr,
     ValidationError,
     model_validator,
 )
@@ -37,16 +30,29 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 from pydantic_settings import SettingsError as _UndecodableVariable
 
-from orchestrator.core.health import BreakerPolicy
-from orchestrator.core.prices import ModelPrice, PriceTable, nanodollars, price_remedy
-from orchestrator.core.routing import ONE_WAY_PURPOSES
+from orchestrator.config_sections import (
+    Breaker,
+    Budget,
+    Cache,
+    Cartesia,
+    Deadlines,
+    Models,
+    OpenAI,
+    Price,
+    Promotion,
+    Redis,
+    Server,
+    TierA,
+    TierB,
+    TierC,
+)
+from orchestrator.core.prices import ModelPrice, PriceTable, price_remedy
 
 PREFIX = "ORCHESTRATOR_"
 CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
@@ -62,226 +68,9 @@ WELL_KNOWN = {
 }
 """Environment variables that stand for a setting beside its ``ORCHESTRATOR_SECTION__FIELD``, which wins."""
 
-OPENAI_BASE_URL = "https://api.openai.com/v1"
-
 
 class SettingsError(ValueError):
     """The settings cannot be used. One line per problem: the setting, where it came from, what to do."""
-
-
-def _base_url(value: str) -> str:
-    """An http(s) base that ends in /v1, without the trailing slash."""
-    url = urlsplit(value.rstrip("/"))
-    if url.scheme in ("ws", "wss"):
-        raise PydanticCustomError(
-            "base_url",
-            "expected an http:// or https:// address; write {scheme}:// (the WebSocket one is derived)",
-            {"scheme": url.scheme.replace("ws", "http")},
-        )
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise PydanticCustomError("base_url", "expected an address like " + OPENAI_BASE_URL)
-    if url.username or url.password:
-        raise PydanticCustomError(
-            "base_url_secret", "an address carries no user or password; use the api_key setting"
-        )
-    if not url.path.endswith("/v1") or url.query or url.fragment:
-        raise PydanticCustomError("base_url", "expected an address that ends in /v1, like " + OPENAI_BASE_URL)
-    return url.geturl()
-
-
-def _http_url(value: str) -> str:
-    url = urlsplit(value.rstrip("/"))
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise PydanticCustomError("http_url", "expected an http:// or https:// address")
-    return url.geturl()
-
-
-def _redis_url(value: SecretStr) -> SecretStr:
-    if urlsplit(value.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
-        raise PydanticCustomError(
-            "redis_url",
-            "expected redis://host:6379/0, rediss://… (TLS) or unix:///path; remove it to run without Redis",
-        )
-    return value
-
-
-def _comma_separated(value: Any) -> Any:
-    """Lists may be written ``a,b`` in the environment, or as JSON."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        return json.loads(value)
-    return [part.strip() for part in value.split(",") if part.strip()]
-
-
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Server(Section):
-    host: str = "127.0.0.1"
-    port: int = Field(default=8080, ge=0, le=65_535)
-    """0 takes a free port."""
-    api_key: SecretStr | None = None
-    """What clients and operators have to present. Without it only this machine is served."""
-    max_message_bytes: PositiveInt = 16 * 1024 * 1024
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    events_path: Path | None = None
-    """A file that gets one JSON line for every event of every call."""
-    allowed_origins: Names = ()
-    """Web origins (https://app.example.com) whose pages may connect."""
-
-
-class OpenAI(Section):
-    api_key: SecretStr | None = None
-    base_url: BaseUrl = OPENAI_BASE_URL
-
-
-class TierA(Section):
-    enabled: bool = True
-    rungs: Names = Field(default=("gpt-realtime-2.1",), min_length=1)
-    """Realtime models in order of preference; the first is used."""
-    transcription_model: str | None = "gpt-transcribe"
-    """What writes down the caller's words in Tier A; "" asks for none."""
-    max_output_tokens: int = Field(default=4096, ge=1, le=4096)
-    ping_interval_s: PositiveFloat = 5.0
-    ping_timeout_s: PositiveFloat = 5.0
-
-
-SIMPLER_SERVICE = (
-    "You are the stand-in of a voice service that is having trouble. You can do less than usual: "
-    "if you are not sure, say so plainly and offer a call back or a person."
-)
-
-
-class TierB(Section):
-    agent_model: str | None = None
-    """A LiteLLM model name, like openai/gpt-5.4-mini. None is the embedded model."""
-    agent_base_url: HttpUrl | None = None
-    agent_api_key: SecretStr | None = None
-    agent_timeout_s: PositiveFloat = 8.0
-    stt_base_url: HttpUrl | None = None
-    """An OpenAI-compatible transcription server. None is the local Whisper."""
-    stt_model: str | None = None
-    stt_api_key: SecretStr | None = None
-    stt_usd_per_minute: NonNegativeFloat | None = None
-    """US dollars per minute that `stt_base_url` costs; 0 for your own."""
-    tts_base_url: HttpUrl | None = None
-    """An OpenAI-compatible speech server, used with `speech = "endpoint"`."""
-    tts_model: str | None = None
-    tts_api_key: SecretStr | None = None
-    tts_usd_per_character: NonNegativeFloat | None = None
-    """US dollars per character that `tts_base_url` costs; 0 for your own."""
-    speech: Literal["auto", "kokoro", "kokoro-torch", "cartesia", "endpoint"] = "auto"
-    """auto: cartesia where its key is set, else kokoro."""
-    voice: str = ""
-    """The engine's own voice name; "" takes the one nearest to the session's."""
-    instructions: str = SIMPLER_SERVICE
-    """Added to the session's instructions, so that the stand-in does not promise what it cannot do."""
-    threads: PositiveInt = 1
-    """Threads of each local model."""
-
-
-class TierC(Section):
-    catalogue: Path | None = None
-    """A TOML file with more prompts, or other words for the built-in ones."""
-    bridge: str = "one_moment"
-    bridge_after_ms: int = Field(default=0, ge=0)
-    one_way_purposes: Names = tuple(sorted(ONE_WAY_PURPOSES))
-    """Purposes of calls that only say something; they are always Tier C."""
-
-
-class Cartesia(Section):
-    api_key: SecretStr | None = None
-    base_url: HttpUrl = "https://api.cartesia.ai"
-    model: str = "sonic-3.5"
-    voice: str = "6ccbfb76-1fc6-48f7-b71d-91ac6298247b"
-    """A voice id of your Cartesia account or library."""
-    usd_per_character: NonNegativeFloat = 0.00005
-    """One credit per character at $50 per million, the dearest of the usual plans."""
-
-
-class Models(Section):
-    dir: Path | None = None
-    """Where the weights of the local models are. None is the user's cache folder."""
-    source: Literal["registry", "hub"] = "registry"
-
-
-class Redis(Section):
-    url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
-    """None keeps shared state in this process: right for one machine."""
-    timeout_s: PositiveFloat = 0.1
-    """How long one command may take before Redis counts as away."""
-
-
-class Cache(Section):
-    dir: Path | None = None
-    memory_mb: PositiveInt = 64
-
-
-class Deadlines(Section):
-    """Seconds without which a provider counts as failing."""
-
-    session_s: PositiveFloat = 1.0
-    response_s: PositiveFloat = 1.0
-    first_audio_s: PositiveFloat = 1.0
-    next_audio_s: PositiveFloat = 0.25
-
-
-class Breaker(Section):
-    failures: PositiveInt = 2
-    window_s: PositiveFloat = 30.0
-    probe_after_s: PositiveFloat = 1.0
-    probe_max_s: PositiveFloat = 30.0
-    probe_timeout_s: PositiveFloat = 2.0
-
-    def policy(self) -> BreakerPolicy:
-        return BreakerPolicy(self.failures, self.window_s, self.probe_after_s, self.probe_max_s)
-
-
-class Promotion(Section):
-    mode: Literal["never", "next_turn"] = "next_turn"
-    quiet_s: NonNegativeFloat = 1.0
-    min_interval_s: NonNegativeFloat = 5.0
-
-
-class Bucket(Section):
-    usd_per_day: NonNegativeFloat
-
-
-class Budget(Section):
-    call_usd: NonNegativeFloat = 2.00
-    buckets: dict[str, Bucket] = Field(default_factory=dict)
-    """Budgets shared by many calls. A bucket that is not named here has no cap."""
-    default_bucket: str = "default"
-
-    @property
-    def call_nanodollars(self) -> int:
-        return nanodollars(self.call_usd)
-
-    def bucket_nanodollars(self, name: str) -> int | None:
-        """A bucket's cap per day; None where it has none."""
-        bucket = self.buckets.get(name)
-        return None if bucket is None else nanodollars(bucket.usd_per_day)
-
-
-class Price(Section):
-    """US dollars per million tokens, or per minute of audio. What is left out keeps its published value."""
-
-    audio_in: NonNegativeFloat | None = None
-    audio_cached: NonNegativeFloat | None = None
-    audio_out: NonNegativeFloat | None = None
-    text_in: NonNegativeFloat | None = None
-    text_cached: NonNegativeFloat | None = None
-    text_out: NonNegativeFloat | None = None
-    image_in: NonNegativeFloat | None = None
-    image_cached: NonNegativeFloat | None = None
-    per_minute: NonNegativeFloat | None = None
 
 
 _config_file: ContextVar[Path | None] = ContextVar("config_file", default=None)
@@ -570,21 +359,13 @@ def _is_secret(setting: str) -> bool:
 
 
 def _did_you_mean(setting: str) -> str:
-    known = list(_known_settings())
-    close = difflib.get_close_matches(setting, known, n=1, cutoff=0.6)
-    if not close:
-        section = setting.partition(".")[0]
-        siblings = [name for name in known if name.startswith(section + ".")]
-        return (
-            f"; {section} has {', '.join(siblings)}"
-            if siblings
-            else f"; sections are {', '.join(Settings.model_fields)}"
-        )
-    return f"; did you mean {close[0]}?"
-
-
-def _known_settings() -> Iterator[str]:
-    for section, info in Settings.model_fields.items():
-        yield section
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from (f"{section}.{field}" for field in info.annotation.model_fields)
+    section, _, field = setting.partition(".")
+    model = Settings.model_fields[section].annotation if section in Settings.model_fields else None
+    if field and isinstance(model, type) and issubclass(model, BaseModel):
+        known, prefix, wrong = list(model.model_fields), f"{section}.", field
+    else:
+        known, prefix, wrong = list(Settings.model_fields), "", section
+    close = difflib.get_close_matches(wrong, known, n=1)
+    if close:
+        return f"; did you mean {prefix}{close[0]}?"
+    return f"; there are {', '.join(prefix + name for name in known)}"

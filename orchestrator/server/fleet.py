@@ -19,7 +19,8 @@ from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
 
-from orchestrator.config import OPENAI_BASE_URL, Settings
+from orchestrator.config import Settings
+from orchestrator.config_sections import OPENAI_BASE_URL
 from orchestrator.core.budget import BudgetState, CallBudget
 from orchestrator.core.health import Breaker, BreakerPolicy, Cause, ProbeKind
 from orchestrator.core.overrides import Override, Tier, make_override

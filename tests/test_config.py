@@ -1,0 +1,390 @@
+"""Settings: where they come from, what they refuse, and how they say so."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from orchestrator.config import (
+    WELL_KNOWN,
+    Settings,
+    SettingsError,
+    is_loopback,
+    load_settings,
+    variable_for,
+)
+from orchestrator.config_sections import SIMPLER_SERVICE
+from orchestrator.core.prices import UnknownPrice
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("ORCHESTRATOR_") or name in WELL_KNOWN:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "orchestrator.toml"
+
+
+def problem_with(path: Path | None = None, **overrides: Any) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path, **overrides)
+    return str(caught.value)
+
+
+def test_the_defaults_work() -> None:
+    settings = load_settings()
+    assert (settings.server.host, settings.server.port) == ("127.0.0.1", 8080)
+    assert settings.tier_a.rungs == ("gpt-realtime-2.1",)
+    assert settings.speech_engine() == "kokoro"
+    assert settings.budget.call_nanodollars == 2_000_000_000
+    assert settings.breaker.policy().failures == 2
+
+
+def test_later_sources_win(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text('[server]\nhost = "127.0.0.2"\nport = 1\nlog_level = "debug"\n')
+    monkeypatch.setenv("ORCHESTRATOR_SERVER__PORT", "2")
+    monkeypatch.setenv("ORCHESTRATOR_SERVER__LOG_LEVEL", "error")
+    settings = load_settings(file, server__log_level="warning", server__host=None)
+    assert (settings.server.host, settings.server.port, settings.server.log_level) == (
+        "127.0.0.2",
+        2,
+        "warning",
+    )
+
+
+def test_the_file_may_be_named_by_the_environment(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text("[server]\nport = 1\n")
+    monkeypatch.setenv("ORCHESTRATOR_CONFIG", str(file))
+    assert load_settings().server.port == 1
+    other = file.with_name("other.toml")
+    other.write_text("[server]\nport = 2\n")
+    assert load_settings(other).server.port == 2
+
+
+def all_settings() -> list[tuple[str, Any]]:
+    """Every ``section.field`` with its default."""
+    found = []
+    for section, info in Settings.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            for field, detail in info.annotation.model_fields.items():
+                found.append((f"{section}.{field}", detail.get_default(call_default_factory=True)))
+    return found
+
+
+_SPECIAL_VALUES = {
+    "server.log_level": "debug",
+    "server.allowed_origins": "https://a.example,https://b.example",
+    "openai.base_url": "http://127.0.0.1:9/v1",
+    "tier_a.enabled": "false",
+    "tier_a.rungs": "gpt-realtime-2.1-mini, gpt-realtime-2.1",
+    "tier_a.transcription_model": "whisper-1",
+    "tier_b.agent_model": "openai/gpt-4.1-mini",
+    "tier_b.speech": "kokoro-torch",
+    "tier_c.one_way_purposes": '["reminder"]',
+    "models.source": "hub",
+    "redis.url": "redis://127.0.0.1:9/0",
+    "promotion.mode": "never",
+    "budget.buckets": '{"acme": {"usd_per_day": 3}}',
+}
+_NOT_ALONE = {
+    "tier_b.agent_base_url": {"tier_b.agent_model": "openai/gpt-4.1-mini"},
+    "tier_b.stt_base_url": {"tier_b.stt_model": "m", "tier_b.stt_usd_per_minute": "0"},
+    "tier_b.stt_model": {"tier_b.stt_base_url": "http://127.0.0.1:9/v1", "tier_b.stt_usd_per_minute": "0"},
+    "tier_b.tts_base_url": {
+        "tier_b.speech": "endpoint",
+        "tier_b.tts_model": "m",
+        "tier_b.tts_usd_per_character": "0",
+    },
+}
+
+
+@pytest.mark.parametrize(("setting", "default"), all_settings())
+def test_every_setting_can_be_set_by_its_variable(
+    setting: str, default: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = _SPECIAL_VALUES.get(setting)
+    if value is None:
+        value = "http://127.0.0.1:9" if setting.endswith("_url") else "127.0.0.9"
+        if isinstance(default, int | float) or "usd_per" in setting:
+            value = "3"
+    monkeypatch.setenv(variable_for(setting), value)
+    for other, needed in _NOT_ALONE.get(setting, {}).items():
+        monkeypatch.setenv(variable_for(other), needed)
+    section, _, field = setting.partition(".")
+    assert getattr(getattr(load_settings(), section), field) != default
+
+
+@pytest.mark.parametrize("name", sorted(WELL_KNOWN))
+def test_well_known_variables(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = WELL_KNOWN[name]
+    value = {
+        "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
+        "CARTESIA_BASE_URL": "http://127.0.0.1:9",
+        "REDIS_URL": "redis://127.0.0.1:9/0",
+        "ORCHESTRATOR_AGENT_MODEL": "openai/gpt-4.1-mini",
+    }.get(name, "/first")
+
+    def now() -> str:
+        section, _, field = setting.partition(".")
+        found = getattr(getattr(load_settings(), section), field)
+        return str(found.get_secret_value() if hasattr(found, "get_secret_value") else found)
+
+    monkeypatch.setenv(name, value)
+    assert now() == value
+    # The setting's own name is the more deliberate one.
+    own = value.replace("127.0.0.1", "127.0.0.2").replace("first", "second").replace("4.1-mini", "4.1")
+    monkeypatch.setenv(variable_for(setting), own)
+    assert now() == own
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    monkeypatch.setenv("ORCHESTRATOR_SERVER__PORT", "")
+    settings = load_settings()
+    assert settings.openai.api_key is None
+    assert settings.server.port == 8080
+
+
+def test_variables_that_only_look_like_ours_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Kubernetes makes these for a service that is called orchestrator.
+    monkeypatch.setenv("ORCHESTRATOR_PORT", "tcp://10.0.0.1:8080")
+    monkeypatch.setenv("ORCHESTRATOR_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("ORCHESTRATOR_SERVER", "10.0.0.1")
+    assert load_settings() == Settings()
+
+
+def test_nested_names_and_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_BUDGET__BUCKETS__ACME__USD_PER_DAY", "2.5")
+    monkeypatch.setenv("ORCHESTRATOR_PRICES", '{"openai/mine": {"text_in": 1, "text_out": 2}}')
+    monkeypatch.setenv("ORCHESTRATOR_AGENT_MODEL", "openai/mine")
+    settings = load_settings()
+    assert settings.budget.bucket_nanodollars("acme") == 2_500_000_000
+    assert settings.budget.bucket_nanodollars("other") is None
+    price = settings.agent_price()
+    assert price is not None
+    assert (price.text_in, price.text_out) == (1, 2)
+
+
+def test_transcription_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_TIER_A__TRANSCRIPTION_MODEL", "none")
+    assert load_settings().tier_a.transcription_model is None
+
+
+# What is refused, and how
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        (
+            "ORCHESTRATOR_SERVER__PORT",
+            "abc",
+            "server.port (ORCHESTRATOR_SERVER__PORT): expected a valid integer",
+        ),
+        ("ORCHESTRATOR_SERVER__PORT", "70000", "less than or equal to 65535, not '70000'"),
+        ("ORCHESTRATOR_SERVER__PROT", "1", "there is no such setting; did you mean server.port?"),
+        ("ORCHESTRATOR_SERVR__PORT", "1", "servr (ORCHESTRATOR_SERVR__PORT): there is no such setting"),
+        ("ORCHESTRATOR_REDIS__XYZZY", "1", "there is no such setting; there are redis.url, redis.timeout_s"),
+        (
+            "ORCHESTRATOR_SERVER__LOG_LEVEL",
+            "loud",
+            "expected 'debug', 'info', 'warning' or 'error', not 'loud'",
+        ),
+        ("ORCHESTRATOR_BUDGET__BUCKETS__ACME__USD_PER_DAY", "-1", "budget.buckets.acme.usd_per_day"),
+        ("ORCHESTRATOR_BUDGET", "{nope", "ORCHESTRATOR_BUDGET: expected JSON"),
+        ("ORCHESTRATOR_TIER_A__RUNGS", ",", "tier_a.rungs (ORCHESTRATOR_TIER_A__RUNGS)"),
+        ("OPENAI_BASE_URL", "wss://h/v1", "write https:// (the WebSocket one is derived), not 'wss://h/v1'"),
+        ("OPENAI_BASE_URL", "https://h/v2", "ends in /v1"),
+        ("OPENAI_BASE_URL", "h/v1", "openai.base_url (OPENAI_BASE_URL): expected an address like https://"),
+        ("REDIS_URL", "http://h", "expected redis://host:6379/0"),
+        ("CARTESIA_BASE_URL", "h", "expected an http:// or https:// address"),
+    ],
+)
+def test_a_wrong_variable_is_explained(
+    variable: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert says in problem_with()
+
+
+def test_a_wrong_file_is_explained_all_at_once(file: Path) -> None:
+    file.write_text('[server]\nport = "x"\nhots = "h"\n[budgte]\ncall_usd = 1\n')
+    assert problem_with(file).splitlines() == [
+        f"server.port ({file}): expected a valid integer, unable to parse string as an integer, not 'x'",
+        f"server.hots ({file}): there is no such setting; did you mean server.host?",
+        f"budgte ({file}): there is no such setting; did you mean budget?",
+    ]
+
+
+def test_a_file_that_cannot_be_read_is_explained(file: Path) -> None:
+    assert "no such configuration file" in problem_with(file)
+    file.write_text("[server\n")
+    assert f"{file}: not valid TOML: " in problem_with(file)
+    assert "line 1" in problem_with(file)
+    file.write_bytes(b"\xff\xfe")
+    assert "cannot be read" in problem_with(file)
+    assert "cannot be read" in problem_with(file.parent)
+    file.write_text("server = 3\n")
+    assert f"server ({file}): expected a valid dictionary" in problem_with(file)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "orchestrator.example"])
+def test_others_are_served_only_with_a_key(host: str) -> None:
+    text = problem_with(server__host=host)
+    assert text.startswith("server.host (--host): ")
+    assert "ORCHESTRATOR_API_KEY" in text
+    assert load_settings(server__host=host, server__api_key="k").server.host == host
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1", "a.localhost"])
+def test_this_machine_needs_no_key(host: str) -> None:
+    assert load_settings(server__host=host).server.host == host
+
+
+def test_what_is_loopback() -> None:
+    assert is_loopback("[::1]")
+    assert is_loopback("::1%lo")
+    assert not is_loopback("")
+    assert not is_loopback("localhost.example")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "setting", "remedy"),
+    [
+        ({"tier_a__rungs": ["gpt-next"]}, "tier_a.rungs", '[prices."gpt-next"]'),
+        ({"tier_a__transcription_model": "ears"}, "tier_a.transcription_model", '[prices."ears"]'),
+        ({"tier_b__agent_model": "openai/mine"}, "tier_b.agent_model", '[prices."openai/mine"]'),
+        ({"tier_b__agent_base_url": "http://h/v1"}, "tier_b.agent_base_url", "set tier_b.agent_model"),
+        ({"tier_b__speech": "cartesia"}, "tier_b.speech", "CARTESIA_API_KEY"),
+        ({"tier_b__speech": "endpoint"}, "tier_b.speech", "tier_b.tts_base_url"),
+        ({"tier_b__tts_base_url": "http://h/v1"}, "tier_b.tts_base_url", '"endpoint"'),
+        ({"tier_b__stt_base_url": "http://h/v1"}, "tier_b.stt_base_url", "tier_b.stt_model"),
+        ({"tier_b__stt_model": "m"}, "tier_b.stt_model", "set tier_b.stt_base_url"),
+    ],
+)
+def test_settings_that_do_not_work_together_name_the_remedy(
+    overrides: dict[str, Any], setting: str, remedy: str
+) -> None:
+    text = problem_with(**overrides)
+    assert text.startswith(f"{setting} (--")
+    assert remedy in text
+
+
+def test_an_endpoint_without_a_price_is_refused_and_a_free_one_is_not() -> None:
+    endpoint = {"tier_b__speech": "endpoint", "tier_b__tts_base_url": "http://h/v1", "tier_b__tts_model": "m"}
+    assert "tier_b.tts_usd_per_character" in problem_with(**endpoint)
+    assert load_settings(**endpoint, tier_b__tts_usd_per_character=0).speech_engine() == "endpoint"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ORCHESTRATOR_OPENAI__API_KYE", "sk-hunter2"),
+        ("ORCHESTRATOR_CARTESIA__API_KEY__X", "sk-hunter2"),
+        ("REDIS_URL", "http://user:hunter2@h"),
+        ("OPENAI_BASE_URL", "https://user:hunter2@h/v1"),
+        ("OPENAI_BASE_URL", "wss://user:hunter2@h/v1"),
+        ("CARTESIA_BASE_URL", "ftp://user:hunter2@h"),
+    ],
+)
+def test_no_error_shows_a_secret(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, value)
+    assert "hunter2" not in problem_with()
+
+
+def test_no_repr_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "CARTESIA_API_KEY", "ORCHESTRATOR_API_KEY"):
+        monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv("REDIS_URL", "redis://:hunter2@h/0")
+    settings = load_settings()
+    assert "hunter2" not in repr(settings) + str(settings.model_dump())
+
+
+# What is derived
+
+
+@pytest.mark.parametrize(
+    ("base", "url"),
+    [
+        ("https://api.openai.com/v1", "wss://api.openai.com/v1/realtime?model=gpt-realtime-2.1"),
+        ("http://127.0.0.1:9/v1/", "ws://127.0.0.1:9/v1/realtime?model=gpt-realtime-2.1"),
+        ("https://http.example/a/v1", "wss://http.example/a/v1/realtime?model=gpt-realtime-2.1"),
+    ],
+)
+def test_the_realtime_address(base: str, url: str) -> None:
+    settings = load_settings(openai__base_url=base)
+    assert settings.realtime_url("gpt-realtime-2.1") == url
+
+
+def test_the_realtime_address_quotes_its_model() -> None:
+    assert load_settings().realtime_url("a&b/c").endswith("?model=a%26b%2Fc")
+
+
+def test_the_speech_engine() -> None:
+    assert load_settings(cartesia__api_key="k").speech_engine() == "cartesia"
+    assert load_settings(cartesia__api_key="k", tier_b__speech="kokoro").speech_engine() == "kokoro"
+
+
+def test_own_prices_go_over_the_published_ones(file: Path) -> None:
+    file.write_text(
+        '[prices."gpt-realtime-2.1"]\naudio_out = 60\n[prices."mine"]\naudio_in = 1\n[tier_a]\nrungs = ["mine"]\n'
+    )
+    prices = load_settings(file).price_table()
+    assert (prices["gpt-realtime-2.1"].audio_out, prices["gpt-realtime-2.1"].audio_in) == (60, 32)
+    assert (prices["mine"].audio_in, prices["mine"].text_in) == (1, 0)
+    with pytest.raises(UnknownPrice):
+        prices["other"]
+
+
+@pytest.mark.parametrize(
+    ("model", "per_million"),
+    [("openai/gpt-4.1-mini", (0.4, 1.6)), ("gpt-4.1-mini", (0.4, 1.6)), (None, (0, 0))],
+)
+def test_the_text_agents_price(model: str | None, per_million: tuple[float, float]) -> None:
+    price = load_settings(tier_b__agent_model=model).agent_price()
+    assert price is not None
+    assert (price.text_in, price.text_out) == pytest.approx(per_million)
+
+
+# The documentation
+
+
+def shown(default: Any) -> str:
+    if default == SIMPLER_SERVICE:
+        return "a line that says so"
+    if default is None or default in ((), {}):
+        return "none"
+    if isinstance(default, tuple):
+        return f"`{', '.join(default)}`"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    return f"`{default}`" if default != "" else '`""`'
+
+
+def documented() -> dict[str, str]:
+    text = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
+    found, section = {}, ""
+    for line in text.splitlines():
+        if heading := re.match(r"### (\w+)$", line):
+            section = heading[1]
+        elif row := re.match(r"\| `(\w+)` \| (.+?) \|", line):
+            if section:
+                found[f"{section}.{row[1]}"] = row[2]
+            else:
+                found[row[1]] = row[2]
+    return found
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    expected = {setting: shown(default) for setting, default in all_settings()}
+    expected |= {name: f"`{setting}`" for name, setting in WELL_KNOWN.items()}
+    assert documented() == expected
