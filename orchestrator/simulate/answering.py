@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.protocol.audio import AudioFormat
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 SLOW_PACE = 0.4
 WORDS_PER_DELTA = 3
 ARGUMENT_DELTA = 16
-ERRORS = {
+ERRORS: dict[StrEnum, tuple[str, str]] = {
     FaultId.FAILED: ("server_error", "server_error"),
     FaultId.RATE_LIMITED: ("rate_limit_exceeded", "rate_limit_exceeded"),
     FaultId.NO_CREDIT: ("insufficient_quota", "credit_balance_exhausted"),

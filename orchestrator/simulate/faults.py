@@ -1,12 +1,14 @@
-"""Faults on command: which there are, when each may strike, and the board they are armed on."""
+"""The faults of the realtime simulator: which there are, and the moments of a call that they strike at."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from orchestrator.simulate import fault_board
+from orchestrator.simulate.fault_board import Fault, FaultBoard, Kind
+
+__all__ = ["CATALOGUE", "Fault", "FaultBoard", "FaultId", "Moment", "parse_fault"]
 
 
 class Moment(StrEnum):
@@ -18,11 +20,6 @@ class Moment(StrEnum):
     ANSWER_OWED = "answer_owed"
     MID_ANSWER = "mid_answer"
     TOOL_PENDING = "tool_pending"
-
-
-ANY_TIME = tuple(Moment)
-CONNECTED = tuple(moment for moment in Moment if moment is not Moment.CONNECTING)
-ANSWERING = (Moment.ANSWER_OWED, Moment.MID_ANSWER)
 
 
 class FaultId(StrEnum):
@@ -60,27 +57,22 @@ class FaultId(StrEnum):
     DUPLICATE = "duplicate"
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What a fault does, and the moments it can strike at; the first one is its default."""
-
-    help: str
-    moments: tuple[Moment, ...]
-
-
 _CONNECTING = (Moment.CONNECTING,)
 _OWED = (Moment.ANSWER_OWED,)
-_OWED_OR_MID = ANSWERING
+_OWED_OR_MID = (Moment.ANSWER_OWED, Moment.MID_ANSWER)
 _MID = (Moment.MID_ANSWER,)
 
 
-def _any_time_first(first: Moment) -> tuple[Moment, ...]:
-    return (first, *(moment for moment in ANY_TIME if moment is not first))
+def _first(first: Moment, *, connecting: bool = True) -> tuple[Moment, ...]:
+    """Any moment, `first` being the default; without `connecting`, only those of a session that is up."""
+    others = (moment for moment in Moment if moment is not first)
+    return (first, *(moment for moment in others if connecting or moment is not Moment.CONNECTING))
 
 
-def _connected_first(first: Moment) -> tuple[Moment, ...]:
-    return (first, *(moment for moment in CONNECTED if moment is not first))
-
+_ANY = _first(Moment.CONNECTING)
+_ANY_MID = _first(Moment.MID_ANSWER)
+_UP_MID = _first(Moment.MID_ANSWER, connecting=False)
+_UP_IDLE = _first(Moment.IDLE, connecting=False)
 
 CATALOGUE: dict[FaultId, Kind] = {
     FaultId.REFUSED: Kind("the TCP connection is reset before any answer to the upgrade", _CONNECTING),
@@ -94,13 +86,11 @@ CATALOGUE: dict[FaultId, Kind] = {
     FaultId.LATE_REFUSAL_1013: Kind("101, then error credit_balance_exhausted, then close 1013", _CONNECTING),
     FaultId.LATE_REFUSAL_4000: Kind("101, then error invalid_model, then close 4000", _CONNECTING),
     FaultId.LATE_REFUSAL_4004: Kind("101, then error model_not_found, then close 4004", _CONNECTING),
-    FaultId.MUTE: Kind("nothing more is sent; pings are still answered", ANY_TIME),
-    FaultId.ABORT: Kind("the TCP connection is reset", _any_time_first(Moment.MID_ANSWER)),
-    FaultId.CLOSE_1011: Kind("a close frame with 1011", _any_time_first(Moment.MID_ANSWER)),
-    FaultId.CLOSE_1000: Kind("a close frame with 1000", _any_time_first(Moment.MID_ANSWER)),
-    FaultId.HALF_OPEN: Kind(
-        "the socket stays, nothing is sent or read, pings stay unanswered", _any_time_first(Moment.MID_ANSWER)
-    ),
+    FaultId.MUTE: Kind("nothing more is sent; pings are still answered", _ANY),
+    FaultId.ABORT: Kind("the TCP connection is reset", _ANY_MID),
+    FaultId.CLOSE_1011: Kind("a close frame with 1011", _ANY_MID),
+    FaultId.CLOSE_1000: Kind("a close frame with 1000", _ANY_MID),
+    FaultId.HALF_OPEN: Kind("the socket stays, nothing is sent or read, pings stay unanswered", _ANY_MID),
     FaultId.SILENT_TURN: Kind("no event after speech_stopped and committed", _OWED),
     FaultId.SILENT_INPUT: Kind(
         "the caller speaks and no speech event comes at all", (Moment.CALLER_SPEAKING,)
@@ -112,127 +102,14 @@ CATALOGUE: dict[FaultId, Kind] = {
     FaultId.RATE_LIMITED: Kind("response.done with status failed, rate_limit_exceeded", _OWED_OR_MID),
     FaultId.NO_CREDIT: Kind("response.done with status failed, credit_balance_exhausted", _OWED_OR_MID),
     FaultId.EMPTY: Kind("response.done with status completed and no output", _OWED),
-    FaultId.EXPIRED: Kind("error session_expired, then close 1001", _connected_first(Moment.IDLE)),
-    FaultId.GARBAGE: Kind(
-        "a text frame that is not JSON; then things go on", _connected_first(Moment.MID_ANSWER)
-    ),
-    FaultId.UNKNOWN: Kind(
-        "an event of a type nobody knows; then things go on", _connected_first(Moment.MID_ANSWER)
-    ),
-    FaultId.ORPHAN: Kind(
-        "audio of a response that was never announced; then things go on", _connected_first(Moment.MID_ANSWER)
-    ),
-    FaultId.DUPLICATE: Kind("the next event is sent twice", _connected_first(Moment.MID_ANSWER)),
+    FaultId.EXPIRED: Kind("error session_expired, then close 1001", _UP_IDLE),
+    FaultId.GARBAGE: Kind("a text frame that is not JSON; then things go on", _UP_MID),
+    FaultId.UNKNOWN: Kind("an event of a type nobody knows; then things go on", _UP_MID),
+    FaultId.ORPHAN: Kind("audio of a response that was never announced; then things go on", _UP_MID),
+    FaultId.DUPLICATE: Kind("the next event is sent twice", _UP_MID),
 }
-
-FIELDS = ("fault", "moment", "after_ms", "count", "model")
-
-
-@dataclass(slots=True, eq=False)
-class Fault:
-    """One armed fault. `remaining` None means for ever; `model` limits it to sessions of that model."""
-
-    id: FaultId
-    moment: Moment
-    after_ms: int = 0
-    remaining: int | None = 1
-    model: str | None = None
-    fired: int = 0
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "fault": self.id.value,
-            "moment": self.moment.value,
-            "after_ms": self.after_ms,
-            "count": "forever" if self.remaining is None else self.remaining,
-            "model": self.model,
-            "fired": self.fired,
-        }
-
-
-def _integer(body: dict[str, Any], name: str, default: int, least: int) -> int:
-    value = body.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}: expected a whole number of at least {least}, not {value!r}")
-    return value
 
 
 def parse_fault(body: Any) -> Fault:
-    """A fault from the body of ``POST /control/faults``; ValueError says what was expected."""
-    if not isinstance(body, dict):
-        raise ValueError(f'expected a JSON object such as {{"fault": "abort"}}, not {body!r}')
-    if unknown := sorted(set(body) - set(FIELDS)):
-        raise ValueError(f"unknown field {unknown[0]!r}; a fault has {', '.join(FIELDS)}")
-    try:
-        fault_id = FaultId(str(body.get("fault")))
-    except ValueError:
-        known = ", ".join(fault.value for fault in FaultId)
-        raise ValueError(f"fault: expected one of {known}, not {body.get('fault')!r}") from None
-    moments = CATALOGUE[fault_id].moments
-    moment = body.get("moment") or moments[0].value
-    if moment not in moments:
-        raise ValueError(f"moment: {fault_id} strikes at {', '.join(moments)}, not at {moment!r}")
-    remaining = None if body.get("count") == "forever" else _integer(body, "count", 1, 1)
-    return Fault(fault_id, Moment(moment), _integer(body, "after_ms", 0, 0), remaining, body.get("model"))
-
-
-_OPTION = re.compile(r"(?P<fault>\w+)(@(?P<moment>\w+))?(\+(?P<after_ms>\d+))?(\*(?P<count>\d+))?")
-
-
-def parse_fault_option(text: str) -> Fault:
-    """A fault from the command line, ``FAULT[@MOMENT][+AFTER_MS][*COUNT]``; without a count it stays armed."""
-    match = _OPTION.fullmatch(text)
-    if match is None:
-        raise ValueError(
-            f"expected FAULT[@MOMENT][+AFTER_MS][*COUNT], such as abort@mid_answer+800, not {text!r}"
-        )
-    body: dict[str, Any] = {"fault": match["fault"], "moment": match["moment"], "count": "forever"}
-    body |= {name: int(match[name]) for name in ("after_ms", "count") if match[name]}
-    return parse_fault(body)
-
-
-class FaultBoard:
-    """The armed faults, first armed first to strike. Listeners are told when one is armed or all are cleared."""
-
-    def __init__(self) -> None:
-        self._faults: list[Fault] = []
-        self._listeners: set[Callable[[], None]] = set()
-
-    def arm(self, fault: Fault) -> None:
-        self._faults.append(fault)
-        self._tell()
-
-    def clear(self) -> None:
-        self._faults.clear()
-        self._tell()
-
-    def peek(self, moment: Moment, model: str) -> Fault | None:
-        """The fault that would strike a session of `model` at `moment`; it stays armed."""
-        for fault in self._faults:
-            if fault.moment is moment and fault.model in (None, model):
-                return fault
-        return None
-
-    def claim(self, fault: Fault) -> bool:
-        """Use the fault once; False when it was cleared or used up by another session meanwhile."""
-        if fault not in self._faults:
-            return False
-        fault.fired += 1
-        if fault.remaining is not None:
-            fault.remaining -= 1
-            if fault.remaining == 0:
-                self._faults.remove(fault)
-        return True
-
-    def describe(self) -> list[dict[str, Any]]:
-        return [fault.describe() for fault in self._faults]
-
-    def listen(self, listener: Callable[[], None]) -> None:
-        self._listeners.add(listener)
-
-    def unlisten(self, listener: Callable[[], None]) -> None:
-        self._listeners.discard(listener)
-
-    def _tell(self) -> None:
-        for listener in list(self._listeners):
-            listener()
+    """A fault of the realtime simulator, see `fault_board.parse`."""
+    return fault_board.parse(body, CATALOGUE)

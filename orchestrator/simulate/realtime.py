@@ -9,18 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import ipaddress
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from enum import StrEnum
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
-from orchestrator.simulate.faults import Fault, FaultBoard, FaultId, Moment, parse_fault
+from orchestrator.simulate.control import control_routes
+from orchestrator.simulate.faults import CATALOGUE, Fault, FaultBoard, FaultId, Moment
 from orchestrator.simulate.serving import running
 from orchestrator.simulate.session import Options, Session
 from orchestrator.simulate.sockets import Accept, Hang, Refuse, Reset, Socket, Upgrade, Verdict
@@ -30,14 +28,17 @@ KEPT_SESSIONS = 1000
 """How many sessions `GET /control/state` remembers, open and closed."""
 BROWSER_KEY = "openai-insecure-api-key."
 
-HTTP_STATUS = {
+LateRefusal = tuple[int, str, str, str]
+"""Close code, error type, error code, message."""
+
+HTTP_STATUS: dict[StrEnum, int] = {
     FaultId.HTTP_401: 401,
     FaultId.HTTP_403: 403,
     FaultId.HTTP_404: 404,
     FaultId.HTTP_429: 429,
     FaultId.HTTP_5XX: 503,
 }
-LATE_REFUSALS = {
+LATE_REFUSALS: dict[StrEnum, LateRefusal] = {
     FaultId.LATE_REFUSAL_3000: (
         3000,
         "invalid_request_error",
@@ -63,7 +64,6 @@ LATE_REFUSALS = {
         "The model does not exist.",
     ),
 }
-LateRefusal = tuple[int, str, str, str]
 
 
 class RealtimeSimulator:
@@ -74,12 +74,7 @@ class RealtimeSimulator:
         self.faults = board or FaultBoard()
         self.connections: deque[dict[str, Any]] = deque(maxlen=KEPT_SESSIONS)
         self.app = Starlette(
-            routes=[
-                Route("/healthz", self._health),
-                Route("/control/state", _loopback_only(self._state)),
-                Route("/control/faults", _loopback_only(self._arm), methods=["POST"]),
-                Route("/control/faults", _loopback_only(self._clear), methods=["DELETE"]),
-            ],
+            routes=control_routes(self.faults, CATALOGUE, self.state),
             lifespan=self._lifespan,
         )
 
@@ -177,34 +172,9 @@ class RealtimeSimulator:
         socket.on_open, socket.on_text, socket.on_closed = opened, session.receive, session.end
         return Accept(socket, "realtime" if "realtime" in upgrade.subprotocols else None)
 
-    # -- control ---------------------------------------------------------------------------------
-
-    async def _health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
-    async def _arm(self, request: Request) -> Response:
-        try:
-            fault = parse_fault(await request.json())
-        except json.JSONDecodeError as error:
-            return JSONResponse({"error": f"the body is not JSON: {error}"}, 400)
-        except ValueError as error:
-            return JSONResponse({"error": str(error)}, 400)
-        self.faults.arm(fault)
-        return JSONResponse({"faults": self.faults.describe()}, 201)
-
-    async def _clear(self, request: Request) -> Response:
-        self.faults.clear()
-        return JSONResponse({"faults": []})
-
-    async def _state(self, request: Request) -> Response:
-        return JSONResponse(self.state())
-
     def state(self) -> dict[str, Any]:
-        """What `GET /control/state` answers."""
-        return {
-            "faults": self.faults.describe(),
-            "connections": [_describe(connection) for connection in self.connections],
-        }
+        """What `GET /control/state` tells beside the faults."""
+        return {"connections": [_describe(connection) for connection in self.connections]}
 
 
 def _describe(connection: dict[str, Any]) -> dict[str, Any]:
@@ -227,19 +197,3 @@ def _digest(secret: str | None) -> str | None:
 def _http_refusal(status: int, code: str, message: str) -> Refuse:
     error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
     return Refuse(status, json.dumps({"error": error}).encode())
-
-
-def _loopback_only(
-    endpoint: Callable[[Request], Awaitable[Response]],
-) -> Callable[[Request], Awaitable[Response]]:
-    async def guarded(request: Request) -> Response:
-        host = request.client.host if request.client else ""
-        try:
-            near = ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            near = False
-        if not near:
-            return JSONResponse({"error": "the control endpoints answer on loopback only"}, 403)
-        return await endpoint(request)
-
-    return guarded

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 
 from orchestrator.simulate.sockets import Decide, UpgradeProtocol
 
@@ -67,7 +67,7 @@ class _Standalone(uvicorn.Server):
         self.should_exit = True
 
 
-def _config(app: ASGIApp, decide: Decide | None) -> uvicorn.Config:
+def _config(app: Starlette, decide: Decide | None) -> uvicorn.Config:
     websockets: Any = partial(UpgradeProtocol, decide) if decide is not None else "websockets-sansio"
     return uvicorn.Config(
         app,
@@ -100,10 +100,11 @@ def origin(sock: socket.socket) -> str:
 
 
 @contextlib.asynccontextmanager
-async def running(app: ASGIApp, *, decide: Decide | None = None, port: int = 0) -> AsyncIterator[str]:
+async def running(app: Starlette, *, decide: Decide | None = None, port: int = 0) -> AsyncIterator[str]:
     """Serve `app` on loopback inside the running event loop; gives its origin, such as http://127.0.0.1:8123."""
     sock = bind("127.0.0.1", port)
     server = _Embedded(_config(app, decide))
+    app.state.connections = server.server_state.connections
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         await server.up.wait()
@@ -113,8 +114,9 @@ async def running(app: ASGIApp, *, decide: Decide | None = None, port: int = 0) 
         await task
 
 
-def serve(app: ASGIApp, name: str, host: str, port: int, *, decide: Decide | None = None) -> None:
+def serve(app: Starlette, name: str, host: str, port: int, *, decide: Decide | None = None) -> None:
     """Serve `app` until SIGTERM; prints one line with the address once its start-up work is done."""
     sock = bind(host, port)
     server = _Standalone(_config(app, decide), f"simulate {name}: ready on {origin(sock)}")
+    app.state.connections = server.server_state.connections
     server.run(sockets=[sock])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from enum import StrEnum
 
 from orchestrator.simulate.faults import Fault, FaultBoard, FaultId, Moment
 from orchestrator.simulate.outbox import Outbox, Timers, new_id
@@ -88,7 +89,7 @@ class Striker:
             return False
         return True
 
-    def _oddity(self, fault: FaultId) -> None:
+    def _oddity(self, fault: StrEnum) -> None:
         """Send something that no client expects, and go on."""
         if fault is FaultId.DUPLICATE:
             self._out.twice = True
