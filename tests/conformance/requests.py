@@ -102,20 +102,26 @@ class Requests:
                 return
 
     def _confirmed(self, session: JsonObject, news: bool) -> None:
-        """A session.updated shows all settings so far and those of the oldest update that waits.
+        """A session.updated shows all settings so far and those of the oldest update that waits, or of more.
 
         One that brings `news` of the tier may come in between and show the settings so far alone.
         """
-        pending = next((request for request in self._waiting if request.kind == "session.update"), None)
-        wanted = _merged(self._settings, pending.event.get("session") or {}) if pending else self._settings
-        faults = list(shapes.differences(wanted, session))
-        if faults and pending and news and not any(shapes.differences(self._settings, session)):
-            return
+        faults = list(shapes.differences(self._settings, session))
+        pending = [request for request in self._waiting if request.kind == "session.update"]
+        shown = 0
+        for request in pending:
+            wanted = _merged(self._settings, request.event.get("session") or {})
+            differing = list(shapes.differences(wanted, session))
+            if differing:
+                faults = differing if not shown and not news else faults
+                break
+            self._settings, faults = wanted, []
+            self._waiting.remove(request)
+            shown += 1
         for sentence in faults:
             self._report(Rule.SESSION_ECHO, sentence)
-        if pending:
-            self._settings = wanted
-            self._waiting.remove(pending)
+        if faults and pending and not shown:
+            self._waiting.remove(pending[0])
 
     def _begun(self, metadata: JsonObject) -> None:
         creates = [request for request in self._waiting if request.kind == "response.create"]
