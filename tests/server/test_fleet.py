@@ -355,6 +355,20 @@ async def test_an_override_cleared_while_redis_was_away_stays_cleared(
     assert one.overrides == []
 
 
+async def test_money_spent_while_redis_hung_counts_once(fragile: tuple[RedisServer, Fleet, Fleet]) -> None:
+    """A hung Redis has every attempt waiting in its socket, and carries all of them out when it wakes up."""
+    server, one, two = fragile
+    one.balances.spend("acme", 10)
+    await until(lambda: two.balances.spent("acme") == 10)
+    server.freeze()
+    one.balances.spend("acme", 7)
+    await until(lambda: not one.status().connected)
+    server.thaw()
+    await until(lambda: not one.status().unsent and one.status().connected)
+    await until(lambda: two.balances.spent("acme") >= 17)
+    assert [fleet.balances.spent("acme") for fleet in (one, two)] == [17, 17]
+
+
 async def test_starting_without_redis_works(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
     server.stop()
