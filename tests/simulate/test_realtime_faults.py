@@ -11,13 +11,13 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
+from orchestrator.simulate.fault_board import parse_option
 from orchestrator.simulate.faults import (
     CATALOGUE,
     FaultBoard,
     FaultId,
     Moment,
     parse_fault,
-    parse_fault_option,
 )
 from tests.simulate.simulated import MODEL, ORDER_TOOL, PATIENCE, Bench, Client, check_golden, speech
 
@@ -407,7 +407,7 @@ async def test_control_over_http(bench: Bench) -> None:
         body = {"fault": "abort", "moment": "mid_answer", "after_ms": 800, "count": 3}
         armed = await http.post("/control/faults", json=body)
         assert armed.status_code == 201
-        assert armed.json()["faults"] == [{**body, "model": None, "fired": 0}]
+        assert armed.json()["faults"] == [{**body, "after_chunks": 0, "model": None, "fired": 0}]
         assert (await http.get("/control/state")).json()["faults"] == armed.json()["faults"]
         assert (await http.delete("/control/faults")).json() == {"faults": []}
 
@@ -432,11 +432,11 @@ async def test_bad_faults_are_explained(bench: Bench, body: object, told: str) -
 
 
 def test_fault_options() -> None:
-    fault = parse_fault_option("abort@mid_answer+800*2")
+    fault = parse_option("abort@mid_answer+800*2", CATALOGUE)
     assert (fault.id, fault.moment, fault.after_ms, fault.remaining) == ("abort", "mid_answer", 800, 2)
-    assert parse_fault_option("refused").remaining is None
+    assert parse_option("refused", CATALOGUE).remaining is None
     with pytest.raises(ValueError, match=r"FAULT\[@MOMENT\]"):
-        parse_fault_option("abort at noon")
+        parse_option("abort at noon", CATALOGUE)
 
 
 def test_two_calls_cannot_both_use_the_last_of_a_fault() -> None:
