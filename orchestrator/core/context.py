@@ -41,6 +41,8 @@ class Policy:
     transcription_model: str | None = None
     max_output_tokens: int = 4096
     bridge: str = "one_moment"
+    apology: str = "offer_choice"
+    """What a caller hears when no tier could answer: ready in memory, so that it cannot fail."""
     commit_min_ms: float = 100.0
 
 

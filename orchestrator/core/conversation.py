@@ -93,8 +93,9 @@ class Conversation:
         return self.previous(item.id)
 
     def previous(self, item_id: str) -> str | None:
-        position = self._order.index(item_id)
-        return self._order[position - 1] if position else None
+        """The item before it, of those the client was told of."""
+        before = self._order[: self._order.index(item_id)]
+        return next((i for i in reversed(before) if self._items[i].announced), None)
 
     def remove(self, item_id: str) -> Item | None:
         item = self._items.pop(item_id, None)

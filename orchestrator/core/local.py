@@ -53,7 +53,8 @@ class Answering:
     item: OpenItem | None = None
     due: float | None = None
     """When the tier will have been silent for too long."""
-    spoke: bool = False
+    audio_at: float | None = None
+    """When the answer's own first audio went out; a bridge may have been heard before."""
     by: dict[str, str] = field(default_factory=dict)
     """Tier and rung the audio came from, where not the call's own."""
 
@@ -408,7 +409,7 @@ class Local:
             case TextDelta(text):
                 writer.words(response, self._message(answering), text)
             case AudioDelta(data):
-                answering.spoke = True
+                answering.audio_at = answering.audio_at or now
                 self._audio(response, self._message(answering), data, now)
             case ToolCallReady(call_id, name, arguments):
                 self._end_message(answering)
@@ -464,11 +465,23 @@ class Local:
                 self._beside = {a.id: a for a in self._beside.values()}
             self._ask_when_known(answering, now)
             return
-        if answering.response is not None:
-            ctx.writer.finish(answering.response, "incomplete")
+        self._apologise(answering, now)
         self._record(answering, "incomplete", 0, {})
         ctx.record("turn_closed", reason="answer_failed")
         self._drop(answering, now)
+
+    def _apologise(self, answering: Answering, now: float) -> None:
+        """No tier could answer: the caller is told so in a line that is in memory."""
+        ctx, response = self.ctx, self._open(answering)
+        self._end_message(answering)
+        session = ctx.session
+        words, audio = ctx.clips(ctx.policy.apology, session.output_format, session.voice, session.language)
+        item = ctx.writer.open_message(response)
+        if words:
+            ctx.writer.words(response, item, words)
+        if response.speaks:
+            self._audio(response, item, audio, now)
+        ctx.writer.finish(response, "incomplete")
 
     def _stop(self, answering: Answering, reason: str, now: float) -> None:
         ctx = self.ctx
@@ -497,7 +510,7 @@ class Local:
         response = answering.response
         if response is None:
             return
-        first = response.first_audio_at
+        since, first = response.owed_since, answering.audio_at
         self.ctx.record(
             "answer",
             response_id=response.id,
@@ -505,7 +518,7 @@ class Local:
             text=" ".join(
                 filter(None, (text_of(i) for i in response.finished if i.get("type") == "message"))
             ),
-            ttfa_ms=None if first is None else round((first - response.owed_since) * 1000, 1),
+            ttfa_ms=None if first is None else round((first - since) * 1000, 1),
             cost_usd=cost / 1e9,
             parts=parts,
             **(answering.by or {"tier": answering.tier}),

@@ -58,7 +58,7 @@ class Orchestrator:
         self.policy = _policy(settings)
         self.transcriber = self.engines.transcriber
         self.answerers: Mapping[str, Answerer] = {
-            "B": TierB(self.engines.pipeline, settings.tier_b.instructions),
+            "B": TierB(self.engines.pipeline, settings.tier_b.instructions, settings.tier_b.voice),
             "C": self.engines.prompts,
         }
         self._prices = settings.price_table()
@@ -242,7 +242,7 @@ def _policy(settings: Settings) -> Policy:
         response_s=deadlines.response_s,
         first_audio_s=deadlines.first_audio_s,
         next_audio_s=deadlines.next_audio_s,
-        answer_s=settings.tier_b.agent_timeout_s,
+        answer_s=deadlines.answer_s,
         promote=promotion.mode != "never",
         quiet_s=promotion.quiet_s,
         promotion_interval_s=promotion.min_interval_s,

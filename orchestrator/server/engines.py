@@ -120,15 +120,17 @@ class Engines:
 
 
 class TierB:
-    """The pipeline with the operator's own line added to every session's instructions."""
+    """The pipeline under the operator's settings: a line added to all instructions, a voice of its own."""
 
-    def __init__(self, pipeline: Pipeline, instructions: str) -> None:
+    def __init__(self, pipeline: Pipeline, instructions: str, voice: str = "") -> None:
         self._pipeline = pipeline
         self._instructions = instructions
+        self._voice = voice
 
     def answer(self, request: AnswerRequest) -> AsyncIterator[AnswerEvent]:
         words = "\n\n".join(filter(None, (request.instructions, self._instructions)))
-        return self._pipeline.answer(replace(request, instructions=words))
+        voice = self._voice or request.voice
+        return self._pipeline.answer(replace(request, instructions=words, voice=voice))
 
 
 async def _warm(engine: object) -> None:
@@ -162,7 +164,8 @@ def _agent(settings: Settings, directory: Path) -> Agent:
         return Agent(embedded=EmbeddedModel(directory / models.SMOLLM2, threads=tier_b.threads))
     price = settings.agent_price()
     per_token = TokenPrice(price.text_in * 1e3, price.text_out * 1e3) if price else None
-    key = tier_b.agent_api_key or settings.openai.api_key
+    # The OpenAI key goes to OpenAI only.
+    key = tier_b.agent_api_key or (settings.openai.api_key if tier_b.agent_base_url is None else None)
     model = ChatModel(
         tier_b.agent_model,
         api_key=key.get_secret_value() if key else None,

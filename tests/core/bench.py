@@ -49,6 +49,7 @@ USAGE = {
 }
 SILENCE = b"\x00" * 960
 FRAME_MS = 20
+CLIPS = {"one_moment": "One moment, please.", "offer_choice": "I am sorry."}
 
 
 def append(data: bytes = SILENCE) -> bytes:
@@ -78,7 +79,7 @@ class Bench:
             session=Session("sess_b", "gpt-realtime-2.1", 4000),
             input=InputAudio(AudioFormat.PCM),
             policy=self.policy,
-            clips=lambda name, fmt, voice, language: ("One moment, please.", fmt.silence(600)),
+            clips=lambda name, fmt, voice, language: (CLIPS[name], fmt.silence(600)),
             price=lambda model, usage: 1000,
             conversation_id="conv_b",
             budget=CallBudget(10**9),

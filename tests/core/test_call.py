@@ -543,6 +543,36 @@ def test_when_tier_b_is_silent_tier_c_answers_at_the_deadline(bench: Bench) -> N
     bench.answer("Please hold on.")
 
 
+def test_when_nobody_can_answer_the_caller_is_told(bench: Bench) -> None:
+    local(bench)
+    bench.say()
+    bench.words("Hello?")
+    for _ in range(2):
+        bench.call.answer_event(bench.request.answer_id, Failed("agent", "it is down"), bench.now)
+        bench.settle()
+    done = bench.of("response.done")[0]["response"]
+    assert (done["status"], done["output"][0]["content"][0]["transcript"]) == ("incomplete", "I am sorry.")
+    assert bench.rows("turn_closed")[0]["reason"] == "answer_failed"
+
+
+def test_transcription_that_does_not_come_does_not_hold_the_answer_for_ever(bench: Bench) -> None:
+    local(bench)
+    bench.say()
+    bench.wait(bench.policy.answer_s + 0.01)
+    assert bench.rows("transcription_late")
+
+
+def test_a_refused_update_is_taken_back_and_later_ones_stay(bench: Bench) -> None:
+    bench.connect()
+    bench.client({"event_id": "one", **update(instructions="first", tool_choice="none")})
+    bench.client({"event_id": "two", **update(instructions="second")})
+    error = {"type": "invalid_request_error", "code": "invalid_value", "message": "no", "event_id": "one"}
+    bench.provider("error", error=error)
+    bench.provider("session.updated", session={})
+    assert bench.ctx.session.instructions == "second"
+    assert bench.ctx.session.fields["tool_choice"] == "auto"
+
+
 def test_manual_turns_commit_and_answer_on_request(bench: Bench) -> None:
     local(bench)
     bench.client(

@@ -1,0 +1,49 @@
+"""One service with real models and a tone-speaking provider, shared by all end-to-end tests of a run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator import models
+from tests.e2e.stack import Stack, stack
+from tiers.pipeline.kokoro import KokoroSpeech
+
+ORDER = "7391"
+QUESTION = "Where is my order number 7 3 9 1?"
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    options = (
+        "--speech",
+        "tone",
+        "--heard",
+        QUESTION,
+        "--answer-orders",
+        "spoken",
+        "--first-audio-ms",
+        "100",
+    )
+    with stack(tmp_path_factory.mktemp("e2e"), *options, deadlines__answer_s="60") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def question() -> bytes:
+    """The question in a voice that no agent here has, as 24 kHz samples: providers and our own ears may hear it."""
+
+    async def speak() -> bytes:
+        engine = KokoroSpeech(models.kokoro_model(), models.kokoro_voices())
+        return b"".join([chunk.tobytes() async for chunk in engine.speak(QUESTION, voice="am_michael")])
+
+    return asyncio.run(speak())
+
+
+@pytest.fixture
+def live(shared: Stack) -> Stack:
+    """The shared service, healthy and without overrides."""
+    shared.heal()
+    return shared

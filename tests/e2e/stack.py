@@ -1,0 +1,160 @@
+"""The product as its users run it: `orchestrator serve` and simulated providers as processes, on free ports."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+import wave
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import soxr
+
+from orchestrator.protocol.audio import AudioFormat, Encoder
+
+ORCHESTRATOR = Path(sys.executable).with_name("orchestrator")
+AUDIO = Path(__file__).parents[1] / "fixtures" / "audio"
+SERVER_KEY = "sk-the-servers-own-provider-key"
+
+
+@dataclass
+class Running:
+    """A process of ours and the address it printed."""
+
+    process: subprocess.Popen[str]
+    url: str
+    log: Path
+
+    @property
+    def ws(self) -> str:
+        return self.url.replace("http", "ws", 1)
+
+    def get(self, path: str) -> Any:
+        return httpx.get(self.url + path, timeout=10).json()
+
+    def post(self, path: str, body: Any) -> httpx.Response:
+        return httpx.post(self.url + path, json=body, timeout=30)
+
+    def until(self, path: str, condition: Any, timeout: float = 60.0) -> Any:
+        """Ask until the answer is as wanted; each question waits for its answer, so nothing is slept away."""
+        end = time.monotonic() + timeout
+        with httpx.Client(base_url=self.url, timeout=10) as client:
+            while True:
+                answer = client.get(path).json()
+                if condition(answer):
+                    return answer
+                assert time.monotonic() < end, (
+                    f"{path} never came to be as wanted; last: {json.dumps(answer)[:2000]}"
+                )
+                assert self.process.poll() is None, f"it ended: {self.log.read_text()[-2000:]}"
+
+
+@contextmanager
+def start(*arguments: str, log: Path, env: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """`orchestrator …` until the block ends; the line with its address is waited for."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI", "CARTESIA", "REDIS"))}
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [str(ORCHESTRATOR), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**environment, **(env or {})},
+        )
+        try:
+            yield Running(process, _address(process, log), log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _address(process: subprocess.Popen[str], log: Path, timeout: float = 60.0) -> str:
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        assert selector.select(timeout), f"no address in {timeout} s: {log.read_text()[-2000:]}"
+    line = process.stdout.readline()
+    words = [word.rstrip(",;)") for word in line.split() if word.startswith("http://")]
+    assert words, f"no address in {line!r}: {log.read_text()[-2000:]}"
+    return words[0]
+
+
+@dataclass
+class Stack:
+    """The service, its simulated provider, and what the calls left in the event file."""
+
+    service: Running
+    provider: Running
+    events_path: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def realtime(self) -> str:
+        return f"{self.service.ws}/v1/realtime?model=gpt-realtime-2.1"
+
+    def arm(self, fault: str, moment: str, after_ms: int = 0, count: int | str = 1) -> None:
+        body = {"fault": fault, "moment": moment, "after_ms": after_ms, "count": count}
+        answer = self.provider.post("/control/faults", body)
+        assert answer.status_code < 300, answer.text
+
+    def heal(self) -> None:
+        """No fault armed, no override, and the provider's breaker closed again."""
+        httpx.delete(self.provider.url + "/control/faults", timeout=10)
+        for override in self.service.get("/v1/overrides")["overrides"]:
+            httpx.delete(f"{self.service.url}/v1/overrides/{override['id']}", timeout=10)
+        self.service.until(
+            "/v1/status",
+            lambda s: all(r["breaker"] == "closed" for r in s["rungs"] if r["tier"] == "A"),
+            60.0,
+        )
+
+    def force(self, tier: str, scope: str = "all") -> str:
+        body = {"tier": tier, "scope": scope, "for": "10m", "reason": "test"}
+        answer = self.service.post("/v1/overrides", body)
+        assert answer.status_code < 300, answer.text
+        return str(answer.json()["id"])
+
+    def rows(self, call_id: str, type: str | None = None) -> list[dict[str, Any]]:
+        rows = [json.loads(line) for line in self.events_path.read_text().splitlines()]
+        return [r for r in rows if r["call_id"] == call_id and type in (None, r["type"])]
+
+
+@contextmanager
+def stack(folder: Path, *provider: str, **settings: str) -> Iterator[Stack]:
+    """A service with a simulated Realtime provider; `settings` are ORCHESTRATOR_<SECTION>__<FIELD> in lower case."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with start("simulate", "realtime", *provider, log=folder / "provider.log") as simulator:
+        events = folder / "events.jsonl"
+        events.touch()
+        env = {
+            "OPENAI_BASE_URL": f"{simulator.url}/v1",
+            "OPENAI_API_KEY": SERVER_KEY,
+            "ORCHESTRATOR_SERVER__EVENTS_PATH": str(events),
+            "ORCHESTRATOR_BREAKER__PROBE_AFTER_S": "0.2",
+            **{f"ORCHESTRATOR_{name.upper()}": value for name, value in settings.items()},
+        }
+        with start("serve", "--port", "0", log=folder / "service.log", env=env) as service:
+            service.until("/readyz", lambda answer: answer["ready"], 180.0)
+            yield Stack(service, simulator, events)
+
+
+def speech(name: str = "austen-0880.wav", fmt: AudioFormat = AudioFormat.PCM) -> bytes:
+    """A human utterance from the fixtures as wire audio."""
+    with wave.open(str(AUDIO / name)) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
+        rate = file.getframerate()
+    spoken = soxr.resample(samples, rate, 24_000).astype(np.int16)
+    return Encoder(fmt).encode(spoken, last=True)
