@@ -176,9 +176,10 @@ class Call:
 
     def client_audio(self, frame: bytes, now: float) -> Audio | None:
         """One client frame at a glance; None if it is not plainly audio and must go to `client_message`."""
-        if append_audio(frame) is None:
+        span = append_audio(frame)
+        if span is None:
             return None
-        ms = self.ctx.input.append(frame)
+        ms = self.ctx.input.append(frame, span)
         if self.state is State.RELAYING:
             self._frames += 1
             if self._frames % SAMPLE_EVERY == 0:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
+from binascii import Error as Base64Error
+from binascii import a2b_base64
 from collections import deque
 
 from orchestrator.protocol.audio import AudioFormat
@@ -21,19 +22,18 @@ class InputAudio:
         """Audio from here on may still be needed, ring or not; None when nothing is held."""
         self._frames: deque[tuple[float, float, bytes]] = deque()  # start, end, frame
 
-    def append(self, frame: bytes) -> float:
-        """Keep a frame that `append_audio` accepts; its length in ms."""
-        span = append_audio(frame)
-        if span is None:
-            return 0.0
+    def append(self, frame: bytes, span: tuple[int, int]) -> float:
+        """Keep a frame whose base64 stands at `span` (see `append_audio`); its length in ms."""
         ms = self.format.ms(base64_size(span[1] - span[0]))
-        self._frames.append((self.total_ms, self.total_ms + ms, frame))
-        self.total_ms += ms
-        keep = self.total_ms - self._ring_ms
+        start = self.total_ms
+        self.total_ms = end = start + ms
+        frames = self._frames
+        frames.append((start, end, frame))
+        keep = end - self._ring_ms
         if self._hold_from is not None:
-            keep = max(min(keep, self._hold_from), self.total_ms - self._cap_ms)
-        while self._frames and self._frames[0][1] <= keep:
-            self._frames.popleft()
+            keep = max(min(keep, self._hold_from), end - self._cap_ms)
+        while frames and frames[0][1] <= keep:
+            frames.popleft()
         return ms
 
     def hold(self, from_ms: float | None) -> None:
@@ -82,6 +82,6 @@ class InputAudio:
         if span is None:
             return b""
         try:
-            return b64decode(frame[span[0] : span[1]], validate=True)
-        except ValueError:
+            return a2b_base64(frame[span[0] : span[1]], strict_mode=True)
+        except Base64Error:
             return b""

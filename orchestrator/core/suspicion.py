@@ -6,6 +6,7 @@ provider announcing speech, is a suspicion; real voice activity detection then c
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ PATIENCE_MS = 1500.0
 def rms(data: bytes, fmt: AudioFormat) -> float:
     """Root mean square of wire audio, in int16 units."""
     samples = to_pcm16(data, fmt).astype(np.float32)
-    return float(np.sqrt(np.mean(samples * samples))) if len(samples) else 0.0
+    return math.sqrt(samples.dot(samples) / len(samples)) if len(samples) else 0.0
 
 
 @dataclass(slots=True)

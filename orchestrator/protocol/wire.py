@@ -9,7 +9,6 @@ parsed in full, so a miss costs time and never correctness.
 from __future__ import annotations
 
 import re
-from base64 import b64decode
 from itertools import count
 from typing import Any
 
@@ -57,14 +56,6 @@ def append_audio(frame: bytes) -> tuple[int, int] | None:
 def base64_size(length: int) -> int:
     """Bytes that `length` base64 characters stand for, padding neglected (at most 2 bytes too many)."""
     return length * 3 // 4
-
-
-def append_bytes(frame: bytes) -> bytes:
-    """The audio of an append frame that `append_audio` accepted; ValueError if the base64 is broken."""
-    span = append_audio(frame)
-    if span is None:
-        return b""
-    return b64decode(frame[span[0] : span[1]], validate=True)
 
 
 class AudioShape:

@@ -16,13 +16,19 @@ from orchestrator.core.turns import SpeechStarted, SpeechStopped, TurnDetector
 from orchestrator.protocol.answers import Message, ToolCall
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.session import default_session
-from orchestrator.protocol.wire import dump
+from orchestrator.protocol.wire import append_audio, dump
 
 SERVER_VAD = default_session("m")["audio"]["input"]["turn_detection"]
 
 
 def append(data: bytes) -> bytes:
     return dump({"type": "input_audio_buffer.append", "audio": b64encode(data).decode()})
+
+
+def add(audio: InputAudio, frame: bytes) -> None:
+    span = append_audio(frame)
+    assert span is not None
+    audio.append(frame, span)
 
 
 # --- endpointing ---
@@ -79,7 +85,7 @@ def test_a_turn_already_under_way_is_only_ended() -> None:
 def test_a_slice_is_cut_to_the_sample() -> None:
     audio = InputAudio(AudioFormat.PCM)
     for number in range(10):
-        audio.append(append(bytes([number]) * 960))
+        add(audio, append(bytes([number]) * 960))
     assert audio.total_ms == 200
     assert audio.slice(30, 50) == b"\x01" * 480 + b"\x02" * 480
 
@@ -87,14 +93,14 @@ def test_a_slice_is_cut_to_the_sample() -> None:
 def test_the_ring_forgets_and_a_hold_keeps_up_to_its_cap() -> None:
     audio = InputAudio(AudioFormat.PCM, ring_ms=100, cap_ms=400)
     for _ in range(10):
-        audio.append(append(b"\0" * 960))
+        add(audio, append(b"\0" * 960))
     assert audio.earliest_ms == 100
     audio.hold(140.0)
     for _ in range(10):
-        audio.append(append(b"\0" * 960))
+        add(audio, append(b"\0" * 960))
     assert audio.earliest_ms == 140
     for _ in range(30):
-        audio.append(append(b"\0" * 960))
+        add(audio, append(b"\0" * 960))
     assert audio.total_ms - audio.earliest_ms == 400
 
 
@@ -107,7 +113,7 @@ def test_what_is_sliced_is_what_was_sent(sizes: list[int], fmt: AudioFormat) -> 
     audio, sent = InputAudio(fmt), b""
     for number, ms in enumerate(sizes):
         data = bytes([number % 251]) * (ms * fmt.bytes_per_ms)
-        audio.append(append(data))
+        add(audio, append(data))
         sent += data
     assert audio.slice(0.0) == sent
     assert audio.slice(0.0, audio.total_ms / 2) + audio.slice(audio.total_ms / 2) == sent
