@@ -74,6 +74,9 @@ class Relay:
         self._creates: deque[Owed] = deque()
         self._updates: deque[_Update] = deque()
         self._stream: _Stream | None = None
+        self._last_audio = b""
+        self._seen: deque[str] = deque(maxlen=64)
+        """Latest event ids: a provider that says something twice is heard once."""
         self._response_due: float | None = None
         self._audio_due: float | None = None
 
@@ -82,11 +85,12 @@ class Relay:
     def server_audio(self, frame: bytes, now: float) -> bool:
         """True if the frame is the next audio of the answer under way: noted, and to be passed on as it is."""
         stream = self._stream
-        if stream is None:
+        if stream is None or frame == self._last_audio:
             return False
         length = stream.shape.base64_length(frame)
         if length is None:
             return False
+        self._last_audio = frame
         self._note_audio(stream, stream.format.ms(base64_size(length)), now)
         return True
 
@@ -185,6 +189,10 @@ class Relay:
     def server_event(self, event: Event, frame: bytes, now: float) -> Cause | None:
         """Note and pass on one valid provider event; the cause if it shows that the provider has failed."""
         kind: str = event["type"]
+        if event["event_id"] in self._seen or frame == self._last_audio:
+            self.ctx.record("provider_duplicate", event=kind)
+            return None
+        self._seen.append(event["event_id"])
         if kind == "error":
             return self._on_error(event)
         if kind.startswith("response."):
@@ -462,6 +470,7 @@ class Relay:
             kept = self.ctx.conversation.get(item.id)
             fmt = self.ctx.session.output_format
             self._stream = _Stream(AudioShape(frame, event), response, item, part, kept, fmt)
+            self._last_audio = frame
             self._note_audio(self._stream, fmt.ms(base64_size(len(event["delta"]))), now)
             self.ctx.session.spoke = True
         elif kind == "response.output_audio.done":

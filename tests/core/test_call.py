@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from orchestrator.core.call import TRANSITIONS, Audio, State
 from orchestrator.core.health import Cause
 from orchestrator.core.routing import DecidedBy
 from orchestrator.protocol.answers import Failed, Finished, Message, TextDelta, ToolCall, ToolResult
+from orchestrator.protocol.wire import dump
+from tests.conformance.checker import Frame
 from tests.core.bench import Bench, append
 
 TOOL = {
@@ -43,6 +46,12 @@ def audio_input(**fields: Any) -> dict[str, Any]:
 
 def user_text(text: str) -> dict[str, Any]:
     return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+
+
+def delta_frame(event_id: str) -> bytes:
+    fields = {"response_id": "resp_1", "item_id": "item_a1", "output_index": 0, "content_index": 0}
+    audio = b64encode(bytes(4800)).decode()
+    return dump({"type": "response.output_audio.delta", "event_id": event_id, **fields, "delta": audio})
 
 
 # --- Tier A ---
@@ -85,6 +94,19 @@ def test_a_malformed_provider_frame_is_never_passed_on(bench: Bench) -> None:
         assert bench.call.upstream_frame(bench.attempt, frame, bench.now) is False
         bench.settle()
     assert len(bench.frames) == before
+
+
+def test_what_the_provider_says_twice_is_heard_once(bench: Bench) -> None:
+    bench.connect()
+    bench.turn()
+    bench.begin_answer()
+    for frame in (delta_frame("up_x1"), delta_frame("up_x1"), delta_frame("up_x2"), delta_frame("up_x2")):
+        if bench.call.upstream_frame(bench.attempt, frame, bench.now):
+            bench.frames.append(Frame(frame.decode()))
+        bench.settle()
+    assert bench.ctx.playback.sent_ms("item_a1") == 200 + 2 * 100
+    assert len(bench.of("response.output_audio.delta")) == 3
+    bench.end_answer()
 
 
 def test_client_masks_and_limits_go_upstream_but_not_into_the_clients_session(bench: Bench) -> None:
