@@ -218,7 +218,7 @@ def order_number(text: str, least: int = MIN_DIGITS) -> str | None:
 
 
 def _without_numbers(text: str) -> str:
-    return _RUN.sub("", text).strip()
+    return _RUN.sub("", text).strip(" .,;:!?#-")
 
 
 def _joined(run: str) -> str | None:
