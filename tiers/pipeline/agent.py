@@ -1,8 +1,7 @@
 """The text agent: LiteLLM, streaming, with tools; on its own the model inside this process.
 
-LiteLLM takes seconds to import, so it is imported in a thread, by `warm` or by the first answer. It has no failover
-once the first chunk is out and its own retries multiply waiting, so it is asked once per model, every wait has our own
-deadline, and a model that fails before its first word gives way to the next one.
+LiteLLM has no failover once the first chunk is out, and its own retries multiply waiting. So it is asked once per
+model, every wait has our own deadline, and a model that fails before its first word gives way to the next one.
 """
 
 from __future__ import annotations
@@ -11,11 +10,9 @@ import asyncio
 import json
 import logging
 import math
-import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from orchestrator.models import ModelMissing
@@ -23,6 +20,8 @@ from orchestrator.protocol.answers import AnswerRequest, ToolCallReady
 from tiers.pipeline import chat
 from tiers.pipeline.embedded import EMBEDDED, EmbeddedModel, register
 from tiers.pipeline.errors import AgentFailed, Cause
+from tiers.pipeline.litellm_loading import load
+from tiers.pipeline.rungs import Resting, RungHealth, in_order
 
 log = logging.getLogger(__name__)
 
@@ -72,19 +71,6 @@ class Done:
 AgentEvent = Words | ToolCallReady | Done
 
 
-@cache
-def _litellm() -> Any:
-    """The package, configured: no network at import, no callbacks, no advertising on stdout."""
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # or it reads .env files
-    import litellm
-
-    litellm.telemetry = False
-    litellm.suppress_debug_info = True
-    litellm.drop_params = True
-    return litellm
-
-
 class Agent:
     """Answers in text. `models` are rungs: the first that works; without any, the embedded one.
 
@@ -99,13 +85,16 @@ class Agent:
         first_token_timeout: float = 4.0,
         stall_timeout: float = 2.0,
         max_output_tokens: int = 400,
+        health: RungHealth | None = None,
     ) -> None:
         self._models = tuple(models) or (ChatModel(EMBEDDED),)
         if embedded is None and any(model.embedded for model in self._models):
             raise ValueError(f"expected an EmbeddedModel for {EMBEDDED}, or at least one other model")
         self._embedded = embedded
+        self._health: RungHealth = health or Resting()
         self._first_token_timeout, self._stall_timeout = first_token_timeout, stall_timeout
         self._max_output_tokens = max_output_tokens
+        self._litellm: Any = None
 
     @property
     def rung(self) -> str:
@@ -129,24 +118,29 @@ class Agent:
     async def reply(self, request: AnswerRequest) -> AsyncGenerator[AgentEvent, None]:
         """The answer. Ends with `Done`, or raises AgentFailed; closing the iterator closes the request."""
         litellm = await self._ready()
-        for model in self._models:
+        models = in_order(self._models, lambda model: model.name, self._health)
+        for model in models:
             begun = False
             try:
                 async with aclosing(self._ask(litellm, model, request)) as events:
                     async for event in events:
                         begun = True
                         yield event
+                self._health.worked(model.name)
                 return
-            except AgentFailed as failure:
+            except (AgentFailed, ModelMissing) as failure:
                 log.warning("text model %s failed: %s", model.name, failure)
-                if begun or model is self._models[-1]:
+                cause = failure.cause if isinstance(failure, AgentFailed) else Cause.MISSING
+                self._health.failed(model.name, cause)
+                if begun or model is models[-1]:
                     raise
 
     async def _ready(self) -> Any:
-        litellm = await asyncio.to_thread(_litellm)
+        if self._litellm is None:
+            self._litellm = await asyncio.to_thread(load, hosted=self.trusted_with_tools)
         if self._embedded is not None:
-            register(litellm, self._embedded)
-        return litellm
+            register(self._litellm, self._embedded)
+        return self._litellm
 
     async def _ask(
         self, litellm: Any, model: ChatModel, request: AnswerRequest
@@ -273,11 +267,11 @@ def _nanodollars(litellm: Any, model: ChatModel, inputs: int, outputs: int, usag
     return math.ceil(float(dollars) * NANO)
 
 
-def _failure(litellm: Any, model: ChatModel, error: BaseException) -> AgentFailed:
+def _failure(litellm: Any, model: ChatModel, error: BaseException) -> AgentFailed | ModelMissing:
     """LiteLLM's exceptions by their HTTP status. Their texts quote requests, so none is repeated."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, AgentFailed):
+        if isinstance(seen, AgentFailed | ModelMissing):
             return seen
         seen = getattr(seen, "original_exception", None) or seen.__cause__ or seen.__context__
     if isinstance(error, litellm.Timeout):

@@ -16,7 +16,15 @@ GO_ON = (
 )
 INAUDIBLE = "[inaudible]"
 
-SMALL_SYSTEM = "You are a friendly phone assistant. Answer in one short sentence."
+SMALL_SYSTEM = (
+    "You answer the phone for a shop. Reply politely in one short sentence. You cannot look anything up."
+)
+SMALL_EXAMPLES = (
+    ("Hi there.", "Hello, how can I help you today?"),
+    ("Do you have blue jackets?", "I'm not sure about that, but a colleague can tell you."),
+    ("How are you?", "I'm well, thank you for asking."),
+)
+"""Examples keep so small a model short and modest where instructions do not."""
 SMALL_TURNS = 6
 SMALL_TEXT = 400
 """Characters of one message that the embedded model is shown."""
@@ -49,7 +57,12 @@ def small_messages(request: AnswerRequest) -> list[dict[str, Any]]:
     system = SMALL_SYSTEM
     if request.instructions:
         system += " " + request.instructions[:SMALL_TEXT]
-    return [{"role": "system", "content": system}, *turns[-SMALL_TURNS:]]
+    examples = [
+        {"role": role, "content": text}
+        for pair in SMALL_EXAMPLES
+        for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
+    return [{"role": "system", "content": system}, *examples, *turns[-SMALL_TURNS:]]
 
 
 def pending(history: tuple[HistoryItem, ...]) -> tuple[tuple[HistoryItem, ...], str]:

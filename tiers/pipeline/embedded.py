@@ -22,6 +22,8 @@ PROVIDER = "embedded"
 EMBEDDED = f"{PROVIDER}/smollm2"
 """Its name as a LiteLLM model."""
 MAX_TOKENS = 80
+REPEAT_PENALTY = 1.1
+"""Without one, greedy decoding of so small a model goes round in circles."""
 CONTEXT = 2048
 """Tokens of prompt and answer."""
 
@@ -52,13 +54,14 @@ class EmbeddedModel:
             pass
 
     async def stream(
-        self, messages: list[dict[str, Any]], *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0
+        self, messages: list[dict[str, Any]], *, max_tokens: int = MAX_TOKENS
     ) -> AsyncIterator[Piece]:
         """The answer to chat messages, piece by piece; closing the iterator stops the model."""
         body = {
             "messages": messages,
             "max_tokens": min(max_tokens, MAX_TOKENS),
-            "temperature": temperature,
+            "temperature": 0.0,
+            "repeat_penalty": REPEAT_PENALTY,
             "stream": True,
             "stream_options": {"include_usage": True},
         }

@@ -233,7 +233,7 @@ class _Answer:
     async def _say(self, text: str) -> None:
         """One clause, by the first rung that can; each next one says only what was not said yet."""
         clause = _Clause(text, rest=text)
-        for speech in in_order(self._pipeline.speech, self._pipeline.health):
+        for speech in in_order(self._pipeline.speech, lambda engine: engine.rung, self._pipeline.health):
             if speech.rung not in self._given_up and await self._said_by(speech, clause):
                 return
         raise clause.failure
@@ -289,7 +289,9 @@ class _Answer:
     def _give_up(self, rung: str, failure: Exception) -> None:
         log.warning("speech rung %s failed: %s", rung, failure)
         self._given_up.add(rung)
-        self._pipeline.health.failed(rung, failure.id if isinstance(failure, PartFailed) else "model_missing")
+        self._pipeline.health.failed(
+            rung, failure.cause if isinstance(failure, PartFailed) else Cause.MISSING
+        )
 
     async def _audio(self, pcm: Pcm16) -> None:
         self._mark("first_audio")

@@ -1,12 +1,14 @@
-"""Which speech engine to try first: each is a rung, and one that failed rests for a while."""
+"""Which rung to try first, speech engine or text model: one that failed rests for a while."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from tiers.speech import Speech
+from tiers.pipeline.errors import Cause
+
+R = TypeVar("R")
 
 
 class RungHealth(Protocol):
@@ -14,13 +16,16 @@ class RungHealth(Protocol):
 
     def usable(self, rung: str) -> bool: ...
 
-    def failed(self, rung: str, cause: str) -> None: ...
+    def failed(self, rung: str, cause: Cause) -> None: ...
 
     def worked(self, rung: str) -> None: ...
 
 
 class Resting:
-    """The health that one process knows by itself: a rung that failed rests for `seconds`."""
+    """The health that one process knows by itself: a rung that failed rests for `seconds`.
+
+    One that did not like the request is not ill.
+    """
 
     def __init__(self, seconds: float = 15.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds, self._clock = seconds, clock
@@ -29,13 +34,14 @@ class Resting:
     def usable(self, rung: str) -> bool:
         return self._clock() >= self._until.get(rung, 0.0)
 
-    def failed(self, rung: str, cause: str) -> None:
-        self._until[rung] = self._clock() + self._seconds
+    def failed(self, rung: str, cause: Cause) -> None:
+        if cause is not Cause.BAD_REQUEST:
+            self._until[rung] = self._clock() + self._seconds
 
     def worked(self, rung: str) -> None:
         self._until.pop(rung, None)
 
 
-def in_order(speech: Sequence[Speech], health: RungHealth) -> list[Speech]:
+def in_order(rungs: Sequence[R], name: Callable[[R], str], health: RungHealth) -> list[R]:
     """Usable rungs as configured, then the others: a resting rung is better than silence."""
-    return sorted(speech, key=lambda rung: not health.usable(rung.rung))
+    return sorted(rungs, key=lambda rung: not health.usable(name(rung)))
