@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import re
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,10 @@ VOICES = {
     "verse": KIEFER,
 }
 """Realtime voice to a Cartesia voice: the two that Cartesia names for phone agents."""
+_VOICE_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 SPEEDS = (0.6, 1.5)
+GAP = 0.1
+"""Seconds that may pass between one word's end and the next one's start."""
 NANODOLLARS_PER_CHARACTER = 50_000
 """One credit a character at 5 dollars for 100,000 credits, the dearest plan: set your own plan's price."""
 
@@ -52,11 +56,17 @@ class _Context:
     events: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
     starts: list[float] = field(default_factory=list)
     """When each word begins, in seconds of this context's audio."""
+    timed: float = 0.0
+    """Up to when the words' times are known."""
     ended: bool = False
+
+    def time(self, words: Any) -> None:
+        self.starts.extend(words.start)
+        self.timed = max((self.timed, *words.end))
 
     def rest(self, text: str, said: float) -> str | None:
         """The words of `text` that had not begun after `said` seconds; None where the times do not tell."""
-        if said and (not self.starts or self.starts[-1] < said):
+        if self.timed + GAP < said:
             return None
         return " ".join(text.split()[sum(start < said for start in self.starts) :])
 
@@ -105,12 +115,43 @@ class _Socket:
         await self._connection.close()
 
 
+class _Pace:
+    """How long the next audio of a text may take. What counts is the time spent waiting, not the reader's own."""
+
+    def __init__(self, first: float, behind: float) -> None:
+        self._left = first
+        self._behind = behind
+        self._waited = self._got = 0.0
+
+    async def wait(self, event: Awaitable[Any]) -> Any:
+        """The next event, or EngineFailed when audio is late."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(self._left):
+                return await event
+        except TimeoutError:
+            raise EngineFailed(Cause.TIMEOUT, "Cartesia's next audio is late") from None
+        finally:
+            spent = loop.time() - began
+            self._waited += spent if self._got else 0.0
+            self._left -= spent
+
+    def audio(self, seconds: float) -> None:
+        """More audio came: from now on `behind` may pass in silence, and as much less as it is slower than speech."""
+        self._got += seconds
+        self._left = min(self._behind, self._behind + self._got - self._waited)
+
+
 class CartesiaSpeech:
     """One websocket for all callers of this engine; it is dialled when needed and again after it died.
 
-    `base_url` is an HTTP or websocket address of a compatible server. Timeouts are seconds: to connect, to the first
-    audio of a text, between two pieces of audio.
+    `base_url` is an HTTP or websocket address of a compatible server. `voice` is a Cartesia voice that speaks for all
+    Realtime voices, `voices` has one for some of them. Timeouts are seconds: to connect, to the first audio of a
+    text, and how far its audio may then fall behind real time.
     """
+
+    rung = "cartesia"
 
     def __init__(
         self,
@@ -118,17 +159,17 @@ class CartesiaSpeech:
         base_url: str | None = None,
         *,
         model: str = MODEL,
-        voice: str = "marin",
+        voice: str = "",
         voices: Mapping[str, str] | None = None,
         connect_timeout: float = 2.0,
         first_audio_timeout: float = 2.0,
         stall_timeout: float = 1.0,
         nanodollars_per_character: int = NANODOLLARS_PER_CHARACTER,
     ) -> None:
-        self.rung = f"cartesia-{model}"
+        self.version = model
         self.nanodollars_per_character = nanodollars_per_character
         self._api_key, self._base_url, self._model = api_key, base_url, model
-        self._voice, self._voices = voice, {**VOICES, **(voices or {})}
+        self._voice, self._voices = voice, dict(voices or {})
         self._connect_timeout = connect_timeout
         self._first_audio_timeout, self._stall_timeout = first_audio_timeout, stall_timeout
         self._client: AsyncCartesia | None = None
@@ -161,25 +202,22 @@ class CartesiaSpeech:
                 self._cancel(socket, name)
 
     async def _audio(self, context: _Context) -> AsyncIterator[bytes]:
-        """The audio of a context until it is done. Only audio moves the deadline, not just any event."""
-        deadline = asyncio.get_running_loop().time() + self._first_audio_timeout
+        """The audio of a context until it is done. Only audio keeps the deadline away, not just any event."""
+        pace = _Pace(self._first_audio_timeout, self._stall_timeout)
         while True:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    event = await context.events.get()
-            except TimeoutError:
-                raise EngineFailed(Cause.TIMEOUT, "Cartesia's next audio is late") from None
+            event = await pace.wait(context.events.get())
             if isinstance(event, EngineFailed):
                 context.ended = True
                 raise event
             if event.type == "chunk" and event.data:
                 try:
-                    yield base64.b64decode(event.data, validate=True)
+                    data = base64.b64decode(event.data, validate=True)
                 except binascii.Error as error:
                     raise EngineFailed(Cause.MALFORMED, "Cartesia sent audio that is not base64") from error
-                deadline = asyncio.get_running_loop().time() + self._stall_timeout
+                pace.audio(len(data) / 2 / SPEAK_RATE)
+                yield data
             elif event.type == "timestamps" and event.word_timestamps:
-                context.starts.extend(event.word_timestamps.start)
+                context.time(event.word_timestamps)
             elif event.type == "error":
                 context.ended = True
                 raise _failure(event)
@@ -188,12 +226,11 @@ class CartesiaSpeech:
                 return
 
     def _request(self, name: str, text: str, voice: str, speed: float, language: str) -> dict[str, Any]:
-        voice = voice or self._voice
         request: dict[str, Any] = {
             "context_id": name,
             "model_id": self._model,
             "transcript": text,
-            "voice": {"mode": "id", "id": self._voices.get(voice, voice)},
+            "voice": {"mode": "id", "id": self._voice_id(voice)},
             "output_format": {"container": "raw", "encoding": "pcm_s16le", "sample_rate": SPEAK_RATE},
             "language": language.split("-")[0].lower(),
             "add_timestamps": True,
@@ -203,6 +240,14 @@ class CartesiaSpeech:
         if speed != 1.0:
             request["generation_config"] = {"speed": min(max(speed, SPEEDS[0]), SPEEDS[1])}
         return request
+
+    def _voice_id(self, voice: str) -> str:
+        """The operator's choice for a Realtime name, a Cartesia id as it is, else the nearest."""
+        if voice in self._voices:
+            return self._voices[voice]
+        if _VOICE_ID.fullmatch(voice):
+            return voice
+        return self._voice or VOICES.get(voice, KATIE)
 
     async def _begin(self, name: str, context: _Context, request: dict[str, Any]) -> _Socket:
         """Sends on a live socket. One that died while idle shows it only now, so there is a second try."""

@@ -18,7 +18,7 @@ _CLOSERS = "\"')]*_`\u2019\u201d"
 _CLOSING = f"[{re.escape(_CLOSERS)}]"
 _SENTENCE = re.compile(rf"[.!?…]+{_CLOSING}*(?=\s|$)|\n+")
 _PAUSE = re.compile(rf"[,;:\u2013\u2014]{_CLOSING}*(?=\s)")
-_OPEN_MARKUP = re.compile(r"\[[^\]]*$|\]\([^)]*$|<[^>\s][^>]*$")
+_OPEN_MARKUP = re.compile(r"\[[^\]]{0,80}$|\]\([^)]{0,160}$|<[^>\s][^>]{0,40}$")
 _NEVER_ENDS = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|approx|e\.g|i\.e|(?:[A-Z]\.)*[A-Z])\.$")
 _ENDS_BEFORE_CAPITAL = re.compile(r"\b(?:[ap]\.m|etc|Inc|Ltd|Co|Jr|Sr)\.$", re.IGNORECASE)
 _ENDS_UNLESS_NUMBER = re.compile(r"\b(?:No|Nos|Nr|Fig|Ext|Tel|p)\.$", re.IGNORECASE)
@@ -54,13 +54,13 @@ class Clauses:
         """Where the next clause ends in the text so far; None while that cannot be said."""
         limit = LIMITS[min(self.count, len(LIMITS) - 1)]
         sentence = self._sentence_end(final)
+        pauses = [m.end() for m in _PAUSE.finditer(self._text) if m.end() >= FIRST_MIN and self._may_pause(m)]
+        if self.count == 0 and pauses:
+            return min(pauses[0], sentence or pauses[0])
         if sentence is not None and sentence <= limit:
             return sentence
-        pauses = [m.end() for m in _PAUSE.finditer(self._text) if self._may_pause(m)]
-        if self.count == 0 and (first := next((p for p in pauses if p >= FIRST_MIN), None)) is not None:
-            return first
         if len(self._text) > limit:
-            fitting = [p for p in pauses if FIRST_MIN <= p <= limit]
+            fitting = [p for p in pauses if p <= limit]
             cut = fitting[-1] if fitting else self._between_words(limit) or sentence
             if cut is not None:
                 return cut
@@ -86,7 +86,7 @@ class Clauses:
         spaces = [
             m
             for m in re.finditer(r"\s+(?=(\S+)\s)", self._text)
-            if m.end() <= limit and not self._text[m.start() - 1].isdigit()
+            if FIRST_MIN <= m.end() <= limit and not self._text[m.start() - 1].isdigit()
         ]
         spaces = [m for m in spaces if not _OPEN_MARKUP.search(self._text[: m.start()])]
         joined = [m for m in spaces if m[1].lower() in _JOINERS.split() and m.start() >= limit // 3]

@@ -76,6 +76,7 @@ class _Kokoro:
     """What both engines share: the line of callers, the cutting, voices, pauses."""
 
     rung = "kokoro"
+    version = "82m-1.0"
     nanodollars_per_character = 0
 
     def __init__(self, threads: int, voice: str) -> None:
@@ -115,8 +116,6 @@ class _Kokoro:
 
 class KokoroSpeech(_Kokoro):
     """The ONNX export. `threads` is what one synthesis may use; `workers` how many run at once."""
-
-    rung = "kokoro"
 
     def __init__(
         self,
