@@ -1,0 +1,204 @@
+"""Whisper on human speech, on speech of our own and on no speech; and transcription servers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from orchestrator.models import ModelMissing
+from orchestrator.protocol.answers import Transcript
+from orchestrator.protocol.audio import HEAR_RATE, Float32
+from tiers.flow import order_number
+from tiers.pipeline.errors import Cause, TranscriptionFailed
+from tiers.pipeline.kokoro import KokoroSpeech
+from tiers.pipeline.stt import EndpointTranscriber, FallbackTranscriber, WhisperTranscriber
+
+Human = Callable[[str], Float32]
+
+SAID = {
+    "austen-0870.wav": (
+        "and mr john dashwood had then leisure to consider how much there might be prudently in his power "
+        "to do for them"
+    ),
+    "austen-0880.wav": "he was not an old sposed young man",  # the one slip of tiny.en: "ill disposed"
+    "cards-001.wav": "10 of clubs",
+    "cards-004.wav": "5 5",
+    "jfk.flac": (
+        "and so my fellow americans ask not what your country can do for you ask what you can do for your country"
+    ),
+}
+
+
+def words(text: str) -> str:
+    return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
+
+
+def in_a_call(audio: Float32) -> Float32:
+    """As a turn detector cuts it: some of the room before and after."""
+    room = np.random.default_rng(1).normal(0, 0.002, HEAR_RATE).astype(np.float32)
+    return np.concatenate((room[: HEAR_RATE * 3 // 10], audio, room[: HEAR_RATE // 2]))
+
+
+@pytest.mark.parametrize("name", SAID)
+async def test_human_speech_is_understood_in_the_short_window(
+    whisper: WhisperTranscriber, human: Human, name: str
+) -> None:
+    """Bare and with a room around it. Every clip is shorter than the short window or makes it longer."""
+    audio = human(name)
+    transcript = await whisper.transcribe(audio)
+    assert words(transcript.text) == SAID[name]
+    assert transcript.seconds == pytest.approx(len(audio) / HEAR_RATE)
+    assert words((await whisper.transcribe(in_a_call(audio))).text) == SAID[name]
+
+
+async def test_the_full_window_says_the_same(
+    human: Human, whisper: WhisperTranscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whisper, "_short_window", False)
+    transcript = await whisper.transcribe(human("austen-0880.wav"))
+    assert words(transcript.text) == SAID["austen-0880.wav"]
+
+
+def _noise(level: float, seconds: float) -> Float32:
+    return np.random.default_rng(2).normal(0, level, int(seconds * HEAR_RATE)).astype(np.float32)
+
+
+NOTHING = {
+    "silence": np.zeros(HEAR_RATE, dtype=np.float32),
+    "longer silence": np.zeros(3 * HEAR_RATE, dtype=np.float32),
+    "hiss": _noise(0.02, 1.0),
+    "noise": _noise(0.1, 3.0),
+    "hum": (0.1 * np.sin(np.arange(2 * HEAR_RATE) * 2 * np.pi * 50 / HEAR_RATE)).astype(np.float32),
+    "a click": np.where(np.abs(np.arange(HEAR_RATE) - 8000) < 10, 0.9, 0).astype(np.float32),
+    "too short": np.ones(100, dtype=np.float32),
+    "empty": np.zeros(0, dtype=np.float32),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+async def test_nothing_is_made_up_where_nothing_was_said(whisper: WhisperTranscriber, name: str) -> None:
+    assert (await whisper.transcribe(NOTHING[name])).text == ""
+
+
+async def test_an_order_number_survives_being_said_and_heard(
+    whisper: WhisperTranscriber, kokoro: KokoroSpeech, heard: Callable[[Any], Float32]
+) -> None:
+    spoken = [pcm async for pcm in kokoro.speak("Where is my order 4172?", voice="am_michael")]
+    transcript = await whisper.transcribe(in_a_call(heard(np.concatenate(spoken))))
+    assert order_number(transcript.text) == "4172"
+
+
+async def test_more_than_a_window_of_speech(whisper: WhisperTranscriber, human: Human) -> None:
+    speech = human("jfk.flac")
+    transcript = await whisper.transcribe(np.concatenate((speech, speech, speech)))
+    assert words(transcript.text).count("fellow americans") >= 2
+    assert transcript.seconds > 30
+
+
+async def test_the_loop_keeps_turning_while_whisper_works(whisper: WhisperTranscriber, human: Human) -> None:
+    task = asyncio.create_task(whisper.transcribe(human("cards-001.wav")))
+    turns = 0
+    while not task.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 50
+
+
+async def test_missing_weights_say_so(tmp_path: Any) -> None:
+    with pytest.raises(ModelMissing, match="orchestrator models fetch"):
+        await WhisperTranscriber(tmp_path).transcribe(NOTHING["silence"])
+
+
+# Transcription servers
+
+
+async def _text(request: Request) -> Response:
+    return JSONResponse({"text": " Where is my order? "})
+
+
+SECOND = np.zeros(HEAR_RATE, dtype=np.float32)
+
+
+async def test_a_server_is_sent_a_wav_file(openai: Any) -> None:
+    sizes = []
+
+    async def reply(request: Request) -> Response:
+        upload: Any = (await request.form())["file"]
+        sizes.append(len(await upload.read()))
+        return await _text(request)
+
+    openai.reply = reply
+    server = EndpointTranscriber(openai.address, "key", "whisper-1")
+    transcript = await server.transcribe(SECOND, "en-US")
+    assert transcript == Transcript("Where is my order?", 1.0, "en-US")
+    assert openai.requests == [{"model": "whisper-1", "response_format": "json", "language": "en"}]
+    assert sizes == [44 + 2 * HEAR_RATE]
+    await server.close()
+
+
+@pytest.mark.parametrize("status", [500, 429])
+async def test_a_passing_failure_is_tried_once_more(openai: Any, status: int) -> None:
+    server = EndpointTranscriber(openai.address, "key", "m")
+    openai.fails(status, then=_text)
+    assert (await server.transcribe(SECOND)).text == "Where is my order?"
+    openai.requests.clear()
+    openai.fails(status)
+    with pytest.raises(TranscriptionFailed):
+        await server.transcribe(SECOND)
+    assert len(openai.requests) == 2
+    await server.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"), [(401, Cause.REFUSED), (400, Cause.BAD_REQUEST), (404, Cause.BAD_REQUEST)]
+)
+async def test_a_lasting_failure_is_told_at_once_and_without_secrets(
+    openai: Any, status: int, cause: Cause
+) -> None:
+    openai.fails(status)
+    server = EndpointTranscriber(openai.address, "sk-secret", "m")
+    with pytest.raises(TranscriptionFailed) as caught:
+        await server.transcribe(SECOND)
+    assert (caught.value.cause, len(openai.requests)) == (cause, 1)
+    assert "sk-secret" not in str(caught.value)
+    await server.close()
+
+
+async def test_a_slow_server_is_not_waited_for(openai: Any) -> None:
+    openai.streams(hang=True, media_type="application/json")
+    server = EndpointTranscriber(openai.address, "key", "m", timeout=0.1)
+    with pytest.raises(TranscriptionFailed) as caught:
+        await asyncio.wait_for(server.transcribe(SECOND), 5)
+    assert (caught.value.cause, len(openai.requests)) == (Cause.TIMEOUT, 1)
+    await server.close()
+
+
+@pytest.mark.parametrize("body", [b"[]", b"no json", b'{"text": 3}'])
+async def test_an_answer_without_a_text_is_malformed(openai: Any, body: bytes) -> None:
+    openai.streams(body, media_type="application/json")
+    server = EndpointTranscriber(openai.address, "key", "m")
+    with pytest.raises(TranscriptionFailed, match="expected a JSON object") as caught:
+        await server.transcribe(SECOND)
+    assert caught.value.cause is Cause.MALFORMED
+    await server.close()
+
+
+async def test_the_next_transcriber_takes_over(whisper: WhisperTranscriber, human: Human) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        closed = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    away = EndpointTranscriber(closed, "key", "m")
+    both = FallbackTranscriber([away, whisper])
+    assert words((await both.transcribe(human("cards-001.wav"))).text) == SAID["cards-001.wav"]
+    with pytest.raises(TranscriptionFailed):
+        await FallbackTranscriber([away]).transcribe(SECOND)
+    with pytest.raises(ValueError, match="at least one"):
+        FallbackTranscriber([])
+    await away.close()
