@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.simulate.conversation import Item
+if TYPE_CHECKING:
+    from orchestrator.simulate.conversation import Item
 
 INPUT_AUDIO_MS_PER_TOKEN = 100
 OUTPUT_AUDIO_MS_PER_TOKEN = 50

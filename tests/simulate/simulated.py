@@ -78,6 +78,7 @@ class Client:
     def __init__(self, connection: AsyncRealtimeConnection) -> None:
         self.connection = connection
         self.events: list[dict[str, Any]] = []
+        self.patience = PATIENCE
 
     async def send(self, kind: str, **fields: Any) -> None:
         await self.connection.send({"type": kind, **fields})  # type: ignore[arg-type]
@@ -90,7 +91,7 @@ class Client:
             await self.send("input_audio_buffer.append", audio=part)
 
     async def next(self) -> dict[str, Any]:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(self.patience):
             event = check_event(await self.connection.recv_bytes())
         self.events.append(event)
         return event
