@@ -44,14 +44,14 @@ class Call:
         self.connection = connection
         self.seen: list[Any] = []
 
-    async def until(self, kind: str) -> Any:
-        """Read on to the next event of a type."""
+    async def until(self, kind: str, forgiven: str = "") -> Any:
+        """Read on to the next event of a type. An error with the code `forgiven` fails nothing."""
         while True:
             event = await self.connection.recv()
             expect(event.type in KNOWN, f"the SDK does not know {event.type!r}")
             expect(isinstance(event, KNOWN[event.type]), f"{event.type} was read as {type(event).__name__}")
             self.seen.append(event)
-            if event.type == "error":
+            if event.type == "error" and event.error.code != forgiven:
                 raise Failed(f"error event: {event.error.code}: {event.error.message}")
             if event.type == kind:
                 return event
@@ -168,6 +168,7 @@ async def tool_round_trip(target: Target) -> Facts:
 
 
 async def cancel(target: Target) -> Facts:
+    """Cancel at the first audio. A short answer may have been sent in full by then: the refusal says so."""
     async with calling(target) as call:
         await call.write("Tell me everything about your delivery times, please.")
         await call.connection.response.create()
@@ -176,11 +177,15 @@ async def cancel(target: Target) -> Facts:
         done = (await call.until("response.done")).response
         await call.write("Hello again")
         await call.connection.response.create(response=WRITTEN)
-        after = (await call.until("response.done")).response
-    expect(done.status == "cancelled", f"the cancelled response is {done.status}")
-    expect(done.status_details.reason == "client_cancelled", f"the reason is {done.status_details.reason}")
+        late = "response_cancel_not_active" if done.status == "completed" else ""
+        after = (await call.until("response.done", forgiven=late)).response
+    if done.status != "completed":
+        reason = done.status_details.reason if done.status_details else None
+        expect(
+            (done.status, reason) == ("cancelled", "client_cancelled"), f"it ended {done.status}, {reason}"
+        )
     expect(after.status == "completed", f"the response after it is {after.status}")
-    return {"cancelled_after_ms": round(len(call.audio(done.id)) / 48)}
+    return {"ended": done.status, "audio_ms": round(len(call.audio(done.id)) / 48)}
 
 
 async def items(target: Target) -> Facts:

@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 WAV = HERE.parent / "fixtures" / "audio" / "austen-0880.wav"
 CLIENTS = Path(os.environ.get("CLIENTS_VENV", HERE.parents[1] / ".venv-clients")) / "bin" / "python"
 API_KEY = "sk-stock"
-AGENTS = pytest.param("agents_sdk.py", marks=pytest.mark.skipif(not CLIENTS.exists(), reason="make clients"))
+NEEDS_CLIENTS = pytest.mark.skipif(not CLIENTS.exists(), reason="make clients")
 
 
 @pytest.fixture
@@ -53,11 +53,30 @@ async def run(script: str, url: str, *scenarios: str, api_key: str = API_KEY) ->
     return process.returncode or 0, json.loads(out)
 
 
-@pytest.mark.parametrize("script", ["openai_sdk.py", AGENTS])
-async def test_every_scenario_succeeds(url: str, script: str) -> None:
-    status, report = await run(script, url, "--at-once")
+OPENAI_SCENARIOS = ("text_turn", "audio_turn", "tool_round_trip", "cancel", "items", "out_of_band")
+AGENTS_SCENARIOS = ("audio_turn", "tool", "interruption", "stop_playback")
+
+
+@pytest.mark.parametrize(
+    ("script", "scenarios"),
+    [
+        ("openai_sdk.py", OPENAI_SCENARIOS),
+        pytest.param("agents_sdk.py", AGENTS_SCENARIOS, marks=NEEDS_CLIENTS),
+        pytest.param(
+            "agents_sdk.py",
+            ("stop_answer",),
+            marks=[
+                NEEDS_CLIENTS,
+                pytest.mark.xfail(reason="the simulator does not truncate what it still speaks", strict=True),
+            ],
+        ),
+    ],
+)
+async def test_every_scenario_succeeds(url: str, script: str, scenarios: tuple[str, ...]) -> None:
+    status, report = await run(script, url, "--at-once", *scenarios)
     failed = {name: facts["reason"] for name, facts in report["scenarios"].items() if not facts["ok"]}
     assert failed == {}
+    assert list(report["scenarios"]) == list(scenarios)
     assert (status, report["ok"]) == (0, True)
 
 
@@ -66,7 +85,7 @@ async def test_every_scenario_succeeds(url: str, script: str) -> None:
     [
         ("openai_sdk.py", "text_turn", FaultId.UNKNOWN, "does not know"),
         pytest.param(
-            "agents_sdk.py", "stop_playback", FaultId.UNKNOWN, "Failed to validate", marks=AGENTS.marks
+            "agents_sdk.py", "stop_playback", FaultId.UNKNOWN, "Failed to validate", marks=NEEDS_CLIENTS
         ),
     ],
 )
@@ -77,9 +96,3 @@ async def test_a_server_that_goes_wrong_is_noticed(
     status, report = await run(script, url, scenario)
     assert status == 1
     assert complaint in report["scenarios"][scenario]["reason"]
-
-
-async def test_a_refused_key_is_noticed(url: str) -> None:
-    status, report = await run("openai_sdk.py", url, "text_turn", api_key="sk-wrong")
-    assert status == 1
-    assert "invalid_api_key" in report["scenarios"]["text_turn"]["reason"]

@@ -43,14 +43,19 @@ class Checker:
     """Collects the violations of one connection, in order.
 
     `orchestrator`: demand tier and rung in ``response.metadata`` and the ``orchestrator`` object in sessions.
+    `settings`: demand that a response shows the voice, format and limits that its session or its request shows.
     `known_items`: ids announced on an earlier connection of the same call.
     """
 
-    def __init__(self, *, orchestrator: bool = False, known_items: Collection[str] = ()) -> None:
+    def __init__(
+        self, *, orchestrator: bool = False, settings: bool = False, known_items: Collection[str] = ()
+    ) -> None:
         self.violations: list[Violation] = []
         self._orchestrator = orchestrator
+        self._settings = settings
         self._index = -1
         self._event_ids: set[str] = set()
+        self._session: JsonObject = {}
         self._session_id: str | None = None
         self._heard_anything = False
         self._created = False
@@ -150,13 +155,22 @@ class Checker:
         for rule, sentence in shapes.field_errors(event):
             self._report(rule, f"{kind}: {sentence}")
         if shapes.can_follow(event):
-            self._requests.on_received(event, asked=self._is_asked(event))
+            if kind == "response.created":
+                self._check_settings(event["response"])
+            else:
+                self._requests.on_received(event, asked=self._is_asked(event))
             if handler := self._handlers.get(kind):
                 handler(event)
 
     def _is_asked(self, event: JsonObject) -> bool:
         """False for a commit that turn detection made: it answers no request."""
         return event["type"] != "input_audio_buffer.committed" or self._conversation.client_commits > 0
+
+    def _check_settings(self, response: JsonObject) -> None:
+        request = self._requests.begun(response.get("metadata") or {})
+        if self._settings and request is not None and self._session:
+            for sentence in shapes.settings_faults(response, self._session, request):
+                self._report(Rule.RESPONSE_SETTINGS, f"{response['id']}: {sentence}")
 
     def _check_event_id(self, event: JsonObject) -> None:
         event_id = event.get("event_id")
@@ -173,7 +187,7 @@ class Checker:
         self._on_session(event)
 
     def _on_session(self, event: JsonObject) -> None:
-        session = event["session"]
+        session = self._session = event["session"]
         for sentence in shapes.session_faults(session):
             self._report(Rule.SESSION_SHAPE, sentence)
         if self._orchestrator:

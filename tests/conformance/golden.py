@@ -323,7 +323,8 @@ def out_of_band() -> list[Frame]:
     s.created("resp_1")
     s.opens(spot("resp_1"), message("item_a1", "assistant", []), "item_u1")
     metadata = {"purpose": "classify"}
-    s.sent("response.create", response={"conversation": "none", "metadata": metadata})
+    asked = {"conversation": "none", "output_modalities": ["text"], "metadata": metadata}
+    s.sent("response.create", response=asked)
     told = {**metadata, "tier": "A", "rung": "gpt-realtime-2.1"}
     s.created("resp_2", conversation_id=None, metadata=told, output_modalities=["text"])
     side = message("item_s1", "assistant", [], "in_progress")

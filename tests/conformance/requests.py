@@ -76,7 +76,7 @@ class Requests:
             self._waiting.append(Request(event))
 
     def on_received(self, event: JsonObject, *, asked: bool) -> None:
-        """`asked`: False for an event that looks like an answer and is none."""
+        """Any event but `response.created`; `asked`: False for one that looks like an answer and is none."""
         if event["type"].startswith("session."):
             news = event["session"].get("orchestrator") != self._told
             self._told = event["session"].get("orchestrator")
@@ -86,8 +86,6 @@ class Requests:
             self._refused(event["error"])
         elif event["type"] == "session.updated":
             self._confirmed(event["session"], news)
-        elif event["type"] == "response.created":
-            self._begun(event["response"].get("metadata") or {})
         elif asked:
             self._answered(event)
 
@@ -123,12 +121,20 @@ class Requests:
         if faults and pending and not shown:
             self._waiting.remove(pending[0])
 
-    def _begun(self, metadata: JsonObject) -> None:
+    def begun(self, metadata: JsonObject) -> JsonObject | None:
+        """The `response` object of the request that a response answers: of its metadata, else the oldest without.
+
+        Empty for one that the server began, None where nothing is known of what the client sent.
+        """
+        if not self._hears_client:
+            return None
         creates = [request for request in self._waiting if request.kind == "response.create"]
         named = [request for request in creates if request.metadata and _holds(metadata, request.metadata)]
         plain = [request for request in creates if not request.metadata]
         for request in (named or plain)[:1]:
             self._waiting.remove(request)
+            return request.event.get("response") or {}
+        return {}
 
     def _answered(self, event: JsonObject) -> None:
         for request in self._waiting:

@@ -33,6 +33,7 @@ class Rule(StrEnum):
     # Responses
     RESPONSE_ID = "response-id"  # no response id comes twice
     RESPONSE_SHAPE = "response-shape"  # a response has id, object, status, output and conversation_id
+    RESPONSE_SETTINGS = "response-settings"  # and shows the session's settings, or those its request gave
     RESPONSE_UNKNOWN = "response-unknown"  # events name a response that was created
     RESPONSE_OVER = "response-over"  # nothing refers to a response after its response.done
     RESPONSE_DONE_AGAIN = "response-done-again"  # one response.done for a response

@@ -116,11 +116,13 @@ def _rule(kind: str, loc: tuple[Any, ...]) -> Rule:
 def can_follow(event: JsonObject) -> bool:
     """Whether the fields that say what an event is about are there, so that state can be kept."""
     for name, field in MODELS[event["type"]].model_fields.items():
-        if name in SKELETON and field.is_required():
-            value = event.get(name)
-            if not isinstance(value, SKELETON[name]):
-                return False
-            if name in ("item", "response") and not (isinstance(value.get("id"), str) and value["id"]):
+        if name not in SKELETON or not field.is_required():
+            continue
+        if not isinstance(event.get(name), SKELETON[name]):
+            return False
+        if name in ("item", "response"):
+            named = event[name].get("id")
+            if not isinstance(named, str) or not named:
                 return False
     return True
 
@@ -216,6 +218,15 @@ def response_faults(response: JsonObject) -> Iterator[str]:
             yield f"response.{key} is missing"
     if not isinstance(response.get("output", []), list):
         yield "response.output is not a list"
+
+
+def settings_faults(response: JsonObject, session: JsonObject, request: JsonObject) -> Iterator[str]:
+    """Where a new response does not show what its request asked for, or else what its session is set to."""
+    for path in ("max_output_tokens", "output_modalities", "audio.output.voice", "audio.output.format"):
+        shown, wanted = _at(response, path), _at(request, path)
+        wanted = _at(session, path) if wanted in (_ABSENT, None) else wanted
+        if shown not in (_ABSENT, None) and wanted is not _ABSENT and shown != wanted:
+            yield f"response.{path} is {shown!r}, the client was told {wanted!r}"
 
 
 def item_faults(item: JsonObject, *, streamed: bool) -> Iterator[str]:

@@ -122,6 +122,7 @@ OLD_ITEM = message("item_u1", "assistant", [], "in_progress")
 TRANSCRIPTION = "session.audio.input.transcription"
 IN_DETAILS = "response.usage.input_token_details"
 REASON = "response.status_details.reason"
+RESPONSE_AUDIO = "response.audio.output"
 FIRST_OUTPUT = "response.output.0"
 
 
@@ -190,8 +191,12 @@ def _broken_arguments() -> Log:
 
 def _unpaired_metadata() -> Log:
     """The response comes back with another value than the client gave."""
-    spoilt = text().set_all("response.metadata.topic", "greeting", "x")
-    return spoilt.set("response.create", "response.metadata.topic", "greeting")
+    path = "response.metadata.client_event_id"
+    return bridged().set_all(path, "c1", "x").set("response.create", path, "c1")
+
+
+def _first_session(path: str, value: Any) -> Log:
+    return idle().set("session.created", f"session.{path}", value)
 
 
 def _second_conversation() -> Log:
@@ -250,8 +255,8 @@ MUTATIONS: list[tuple[Rule, str, Callable[[], Log]]] = [
     (Rule.SESSION_SHAPE, "no voice", lambda: vad().set(UPDATED, "session.audio.output.voice", ...)),
     (Rule.SESSION_SHAPE, "no tools", lambda: vad().set("session.created", "session.tools", None)),
     (Rule.SESSION_SHAPE, "no type", lambda: vad().set(UPDATED, "session.type", ...)),
-    (Rule.SESSION_SHAPE, "both", lambda: vad().set(UPDATED, "session.output_modalities", ["audio", "text"])),
-    (Rule.SESSION_SHAPE, "16 kHz", lambda: vad().set(UPDATED, "session.audio.output.format.rate", 16000)),
+    (Rule.SESSION_SHAPE, "both", lambda: _first_session("output_modalities", ["audio", "text"])),
+    (Rule.SESSION_SHAPE, "16 kHz", lambda: _first_session("audio.output.format.rate", 16000)),
     (Rule.SESSION_ID, "another session", lambda: cut_off().set(UPDATED, "session.id", "sess_2")),
     (Rule.SESSION_ECHO, "masked", lambda: vad().set(UPDATED, "session.instructions", "Be long.")),
     (Rule.ORCHESTRATOR, "no reason", lambda: cut_off().set(UPDATED, "session.orchestrator.reason", ...)),
@@ -261,6 +266,17 @@ MUTATIONS: list[tuple[Rule, str, Callable[[], Log]]] = [
     (Rule.RESPONSE_ID, "reused", lambda: vad().again(CREATED)),
     (Rule.RESPONSE_SHAPE, "no output", lambda: vad().set(CREATED, "response.output", ...)),
     (Rule.RESPONSE_SHAPE, "no object", lambda: vad().set(DONE, "response.object", ...)),
+    (
+        Rule.RESPONSE_SETTINGS,
+        "the provider's voice",
+        lambda: vad().set(CREATED, f"{RESPONSE_AUDIO}.voice", "alloy"),
+    ),
+    (Rule.RESPONSE_SETTINGS, "our limit", lambda: vad().set(CREATED, "response.max_output_tokens", 4096)),
+    (
+        Rule.RESPONSE_SETTINGS,
+        "not as asked",
+        lambda: text().set(CREATED, "response.output_modalities", ["audio"]),
+    ),
     (Rule.RESPONSE_UNKNOWN, "never created", lambda: vad().again(AUDIO, response_id="resp_9")),
     (Rule.RESPONSE_OVER, "audio after it", lambda: vad().insert(DONE, event(AUDIO, delta="", **PLACE))),
     (Rule.RESPONSE_DONE_AGAIN, "twice", lambda: vad().again(DONE)),
@@ -389,7 +405,7 @@ MUTATIONS: list[tuple[Rule, str, Callable[[], Log]]] = [
 
 @pytest.mark.parametrize("stream", STREAMS)
 def test_accepts_what_a_correct_server_sends(stream: str) -> None:
-    assert_conformant(STREAMS[stream](), orchestrator=True)
+    assert_conformant(STREAMS[stream](), orchestrator=True, settings=True)
 
 
 @pytest.mark.parametrize("stream", STREAMS)
@@ -402,7 +418,7 @@ def test_accepts_it_without_what_the_client_sent(stream: str) -> None:
 )
 def test_names_the_broken_promise(rule: Rule, what: str, spoilt: Callable[[], Log]) -> None:
     frames = spoilt().frames()
-    violations = check(frames, orchestrator=True)
+    violations = check(frames, orchestrator=True, settings=True)
     assert {violation.rule for violation in violations} == {rule}, explain(frames, violations)
 
 
