@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from contextlib import aclosing
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from orchestrator.simulate.voices import Piece, spread
 
 if TYPE_CHECKING:
     from orchestrator.simulate.session import Session
+
+logger = logging.getLogger(__name__)
 
 SLOW_PACE = 0.4
 WORDS_PER_DELTA = 3
@@ -84,11 +87,15 @@ class Response:
             if self._session.striker.claim(fault) and await self._struck(fault):
                 return
             self._announce()
-        reply = await self._think(owed_since)
-        if isinstance(reply, Call):
-            self._call_tool(reply)
-        else:
-            await self._message(reply)
+        try:
+            reply = await self._think(owed_since)
+            if isinstance(reply, Call):
+                self._call_tool(reply)
+            else:
+                await self._message(reply)
+        except Exception:
+            logger.exception("response %s failed", self.id)
+            self._finish("failed", error=ERRORS[FaultId.FAILED])
 
     def _announce(self) -> None:
         if not self._created:

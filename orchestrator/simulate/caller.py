@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
@@ -20,6 +21,13 @@ from orchestrator.simulate.turns import Detection, Edge, InputBuffer, TurnDetect
 
 MIN_COMMIT_MS = 100
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
+NOT_TRANSCRIBED = {
+    "type": "transcription_error",
+    "code": "audio_unintelligible",
+    "message": "The audio could not be transcribed.",
+}
+
+logger = logging.getLogger(__name__)
 
 
 class Turntaking(Protocol):
@@ -197,9 +205,15 @@ class Recogniser:
         self._words[item.id] = self._spawn(work)
 
     async def words(self, item: Item) -> str:
-        """What a user item says, heard or written."""
+        """What a user item says, heard or written; empty where it could not be made out."""
         task = self._words.get(item.id)
-        return await asyncio.shield(task) if task is not None else item.text
+        if task is None:
+            return item.text
+        try:
+            return await asyncio.shield(task)
+        except Exception:
+            logger.exception("could not transcribe %s", item.id)
+            return ""
 
     def tell(self, item: Item, settings: dict[str, Any], delay: float) -> None:
         """Send the transcription events of an item, not before `delay` seconds."""
@@ -209,6 +223,9 @@ class Recogniser:
         await asyncio.sleep(delay)
         text = await self.words(item)
         where = {"item_id": item.id, "content_index": 0}
+        if self._words[item.id].exception() is not None:
+            self._out.send(f"{TRANSCRIPTION}.failed", **where, error=NOT_TRANSCRIBED)
+            return
         for number, word in enumerate(text.split()):
             self._out.send(f"{TRANSCRIPTION}.delta", **where, delta=f" {word}" if number else word)
         item.wire["content"][0]["transcript"] = text

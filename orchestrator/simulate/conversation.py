@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -205,6 +206,6 @@ def _message(wire: dict[str, Any], bytes_per_ms: int) -> Item:
 
 def decode_audio(text: str, param: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        return binascii.a2b_base64(text, strict_mode=True)
     except ValueError:
         raise Invalid("invalid_value", f"Invalid '{param}': expected base64-encoded audio.", param) from None

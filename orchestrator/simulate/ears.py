@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.protocol.audio import AudioFormat, to_pcm16
 
@@ -53,9 +55,14 @@ class EnergyEar:
         self._rest = data[whole:]
         if not whole:
             return []
-        samples = to_pcm16(data[:whole], self._fmt).astype(np.float32).reshape(whole // self._size, -1)
-        loudness = np.sqrt(np.einsum("ij,ij->i", samples, samples) / samples.shape[1]) / 32768.0
-        return list(np.minimum(1.0, loudness / LOUD).tolist())
+        samples = to_pcm16(data[:whole], self._fmt).astype(np.float32)
+        return [_certainty(window) for window in samples.reshape(whole // self._size, -1)]
+
+
+def _certainty(window: NDArray[np.float32]) -> float:
+    """How sure a window (int16 range) is speech."""
+    loudness = math.sqrt(np.dot(window, window) / len(window)) / 32768.0
+    return min(1.0, loudness / LOUD)
 
 
 class ToneEars:

@@ -110,6 +110,8 @@ class Session:
             response.stop()
         for task in self._tasks:
             task.cancel()
+        for item in self.conversation:
+            item.audio = []
 
     def _expire(self) -> None:
         minutes = round(self.options.session_limit / 60)

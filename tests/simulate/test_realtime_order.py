@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from orchestrator.protocol.audio import AudioFormat
+from orchestrator.simulate.voices import Piece
 from tests.simulate.simulated import ORDER_TOOL, Bench, Client, check_golden, speech, text_item
 
 Start = Callable[..., Awaitable[Bench]]
@@ -240,3 +241,26 @@ async def test_audio_is_paced(start: Start) -> None:
     began = now()
     await client.until("response.done")
     assert 0.35 <= now() - began <= 1.0
+
+
+async def test_models_that_break_down_are_told_of_as_the_provider_would(bench: Bench) -> None:
+    """A transcription that fails is an event; a voice that fails is a failed response on a healthy socket."""
+    client = await bench.connect(audio={"input": {"transcription": {"model": "gpt-4o-transcribe"}}})
+    options = bench.simulator.options
+    options.ears.transcribe, options.voice.speak = deaf, dumb  # type: ignore[method-assign]
+    response = await turn(client)
+    assert (response["status"], response["output"][0]["status"]) == ("failed", "incomplete")
+    kind = "conversation.item.input_audio_transcription"
+    while not client.of(f"{kind}.failed"):
+        await client.next()
+    assert not client.of(f"{kind}.completed")
+    await client.settle()
+
+
+async def deaf(*_: object) -> str:
+    raise RuntimeError("out of order")
+
+
+async def dumb(*_: object) -> AsyncGenerator[Piece, None]:
+    raise RuntimeError("out of order")
+    yield
