@@ -95,6 +95,7 @@ class Agent:
         self._first_token_timeout, self._stall_timeout = first_token_timeout, stall_timeout
         self._max_output_tokens = max_output_tokens
         self._litellm: Any = None
+        self._priced: set[str] = set()
 
     @property
     def rung(self) -> str:
@@ -110,8 +111,7 @@ class Agent:
         """Imports LiteLLM, loads the embedded model and prices the others. An unknown price is an AgentFailed."""
         litellm = await self._ready()
         for model in self._models:
-            if not model.embedded:
-                _nanodollars(litellm, model, 1_000_000, 1_000_000)
+            self._check_price(litellm, model)
         if self._embedded is not None:
             await self._embedded.warm()
 
@@ -142,9 +142,16 @@ class Agent:
             register(self._litellm, self._embedded)
         return self._litellm
 
+    def _check_price(self, litellm: Any, model: ChatModel) -> None:
+        """Raises AgentFailed for a model without a price, before it costs anything."""
+        if model.name not in self._priced:
+            _nanodollars(litellm, model, 1, 1)
+            self._priced.add(model.name)
+
     async def _ask(
         self, litellm: Any, model: ChatModel, request: AnswerRequest
     ) -> AsyncGenerator[AgentEvent, None]:
+        self._check_price(litellm, model)
         collected = _Answer(model.name)
         try:
             async with asyncio.timeout(self._first_token_timeout):

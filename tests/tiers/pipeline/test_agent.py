@@ -199,8 +199,11 @@ async def test_prices_come_from_litellm_or_the_configuration_or_are_an_error(ope
     assert (await told(agent(own)))[-1].cost_nanodollars == 210
     await agent(own).warm()
     unknown = ChatModel("openai/my-model", "key", openai.address)
-    with pytest.raises(AgentFailed, match="no price is known for 'openai/my-model'"):
-        await agent(unknown).warm()
+    openai.requests.clear()
+    for ask in (agent(unknown).warm(), told(agent(unknown))):
+        with pytest.raises(AgentFailed, match="no price is known for 'openai/my-model'"):
+            await ask
+    assert not openai.requests
 
 
 def test_a_key_is_never_shown() -> None:
