@@ -35,7 +35,7 @@ SHORT_WINDOW = 10.0
 MARGIN = 2.0
 """Seconds of window beyond the utterance."""
 TOKENS_PER_SECOND = 8
-SPARE_TOKENS = 16
+SPARE_TOKENS = 10
 LOOPING = 2.4
 """A transcript that compresses better than this is a loop."""
 SHORTEST = 0.1

@@ -72,4 +72,4 @@ def test_a_window_costs_little_enough_for_the_event_loop(human: Human) -> None:
         began = time.thread_time()
         return (len(vad.feed(speech)) and time.thread_time() - began) / (len(speech) // WINDOW)
 
-    assert min(round_() for _ in range(5)) < 0.0002
+    assert min(round_() for _ in range(20)) < 0.0002
