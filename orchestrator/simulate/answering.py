@@ -199,14 +199,9 @@ class Response:
         """Let a fault armed for the middle of an answer strike when its time has come."""
         fault = self._session.striker.peek(Moment.MID_ANSWER)
         begun = self.sent_ms > 0 or bool(self._open_text)
-        if (
-            fault is None
-            or not begun
-            or self.sent_ms < fault.after_ms
-            or not self._session.striker.claim(fault)
-        ):
+        if fault is None or not begun or self.sent_ms < fault.after_ms:
             return True
-        return not await self._struck(fault)
+        return not (self._session.striker.claim(fault) and await self._struck(fault))
 
     def _send_piece(self, item: Item, piece: Piece) -> None:
         where = self._content(item)
@@ -216,7 +211,10 @@ class Response:
         self._session.out.audio(where, piece.audio)
         item.audio.append(piece.audio)
         item.audio_ms += piece.ms
+        first = self.sent_ms == 0
         self.sent_ms += piece.ms
+        if first:
+            self._session.moment_changed()
 
     async def _write(self, item: Item, say: Say) -> bool | None:
         text = " ".join(say.sentences)

@@ -206,12 +206,11 @@ def _nothing(*_: Any) -> None:
     return None
 
 
-def reset(transport: asyncio.BaseTransport) -> None:
-    """Close a TCP transport with RST."""
+def reset(transport: Any) -> None:
+    """Close a TCP transport, asyncio's or uvloop's, with RST."""
     sock = transport.get_extra_info("socket")
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    assert isinstance(transport, asyncio.Transport) or hasattr(transport, "abort")
     transport.abort()
 
 

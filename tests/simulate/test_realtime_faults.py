@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
+from orchestrator.protocol.audio import AudioFormat
+from orchestrator.simulate.commands import catalogues
 from orchestrator.simulate.fault_board import parse_option
 from orchestrator.simulate.faults import (
     CATALOGUE,
@@ -24,6 +27,7 @@ from tests.simulate.simulated import MODEL, ORDER_TOOL, PATIENCE, Bench, Client,
 Start = Callable[..., Awaitable[Bench]]
 Observer = Callable[[Bench], Awaitable[None]]
 OBSERVERS: dict[FaultId, Observer] = {}
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "simulators.md"
 SOON = 0.15
 """Seconds of silence that count as silence, where an answer is due after 10 ms."""
 KEY = {"Authorization": "Bearer server-key"}
@@ -429,6 +433,45 @@ async def test_bad_faults_are_explained(bench: Bench, body: object, told: str) -
     assert answer.status_code == 400
     assert told in answer.json()["error"]
     assert bench.simulator.faults.describe() == []
+
+
+async def test_control_answers_on_loopback_only(bench: Bench) -> None:
+    """A server that listens on every address still takes commands from its own machine alone."""
+    stranger = httpx.ASGITransport(bench.simulator.app, client=("192.0.2.7", 4711))
+    async with httpx.AsyncClient(transport=stranger, base_url="http://simulator") as http:
+        assert (await http.get("/healthz")).status_code == 200
+        for answer in (
+            await http.get("/control/state"),
+            await http.post("/control/faults", json={"fault": "abort"}),
+            await http.delete("/control/faults"),
+        ):
+            assert answer.status_code == 403
+    assert bench.simulator.faults.describe() == []
+
+
+async def test_state_tells_where_a_call_stands(start: Start) -> None:
+    bench = await start(answer_seconds=60)
+    client = await bench.connect(tools=[ORDER_TOOL])
+    for moment in (Moment.IDLE, Moment.CALLER_SPEAKING):
+        await reach(client, moment)
+        await client.settle()
+        assert bench.state()["connections"][0]["session"]["moment"] == moment
+    await client.say(AudioFormat.PCM.silence(600))
+    await client.until("response.output_audio.delta")
+    assert bench.state()["connections"][0]["session"]["moment"] == Moment.MID_ANSWER
+
+
+@pytest.mark.parametrize("name", catalogues())
+def test_the_documentation_names_every_fault_and_its_moments(name: str) -> None:
+    """Each fault stands in a row of its simulator's table; `llm` and `speech` share one."""
+    chapters = DOCUMENTATION.read_text().split("\n## ")
+    title = "speech" if name == "llm" else name
+    chapter = next(chapter for chapter in chapters if chapter.startswith(f"{title}\n"))
+    rows = [line.split("|") for line in chapter.splitlines() if line.startswith("| `")]
+    for fault, kind in catalogues()[name].items():
+        row = next((row for row in rows if f"`{fault}`" in row[1]), None)
+        assert row is not None, fault
+        assert kind.moments[0] in row[3], fault
 
 
 def test_fault_options() -> None:
