@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
+import httpx
 from openai import AsyncOpenAI
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from openai.types.realtime import RealtimeServerEvent
@@ -45,6 +46,11 @@ ORDER_TOOL = {
         "required": ["order_id"],
     },
 }
+
+
+def plain_http(**options: Any) -> httpx.AsyncClient:
+    """A client without certificates: loading them would take longer than most tests, and nothing here is TLS."""
+    return httpx.AsyncClient(verify=False, **options)
 
 
 def extras(value: Any, path: str = "") -> set[str]:
@@ -177,7 +183,9 @@ class Bench:
     def __init__(self, simulator: RealtimeSimulator, origin: str, stack: contextlib.AsyncExitStack) -> None:
         self.simulator = simulator
         self.origin = origin
-        self.sdk = AsyncOpenAI(api_key="server-key", base_url=f"{origin}/v1", max_retries=0)
+        self.sdk = AsyncOpenAI(
+            api_key="server-key", base_url=f"{origin}/v1", max_retries=0, http_client=plain_http()
+        )
         self._stack = stack
 
     @property

@@ -24,7 +24,7 @@ from orchestrator.simulate.cartesia import CartesiaSimulator, Options
 from orchestrator.simulate.cartesia_faults import CATALOGUE, FaultId
 from orchestrator.simulate.fault_board import parse
 from orchestrator.simulate.voices import SECONDS_PER_CHARACTER, ToneVoice
-from tests.simulate.simulated import extras
+from tests.simulate.simulated import extras, plain_http
 
 PATIENCE = 5.0
 SOON = 0.15
@@ -279,7 +279,7 @@ async def test_a_wrong_key(start: Any) -> None:
 
 
 async def test_the_version_header_is_needed(bench: Bench) -> None:
-    async with httpx.AsyncClient(base_url=bench.origin, headers={"Authorization": "Bearer x"}) as http:
+    async with plain_http(base_url=bench.origin, headers={"Authorization": "Bearer x"}) as http:
         answer = await http.post("/tts/bytes", json=HTTP_REQUEST)
     assert (answer.status_code, answer.json()["error_code"]) == (400, "version_required")
 
@@ -328,7 +328,7 @@ async def test_mp3_is_refused(bench: Bench) -> None:
 async def test_sse(bench: Bench) -> None:
     body = {**HTTP_REQUEST, "add_timestamps": True, "context_id": "s1"}
     headers = {"Authorization": "Bearer x", "Cartesia-Version": "2026-08-14"}
-    async with httpx.AsyncClient(base_url=bench.origin, headers=headers) as http:
+    async with plain_http(base_url=bench.origin, headers=headers) as http:
         answer = await http.post("/tts/sse", json=body)
     frames = [frame.split("\ndata: ") for frame in answer.text.strip().split("\n\n")]
     events = [check(SSE_TYPES, data) for _, data in frames]
@@ -362,7 +362,7 @@ async def test_refused(bench: Bench) -> None:
     with pytest.raises((InvalidMessage, ConnectionError)):
         await bench.connect()
     headers = {"Cartesia-Version": "2026-08-14"}
-    async with httpx.AsyncClient(base_url=bench.origin, headers=headers) as http:
+    async with plain_http(base_url=bench.origin, headers=headers) as http:
         with pytest.raises(httpx.ReadError):
             await http.post("/tts/bytes", json=HTTP_REQUEST)
     await bench.connect()

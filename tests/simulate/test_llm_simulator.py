@@ -17,7 +17,7 @@ from orchestrator.simulate.brain import Brain
 from orchestrator.simulate.fault_board import parse
 from orchestrator.simulate.http_faults import CATALOGUE, FaultId
 from orchestrator.simulate.llm import LlmSimulator, Options
-from tests.simulate.simulated import ORDER_TOOL, extras
+from tests.simulate.simulated import ORDER_TOOL, extras, plain_http
 
 SOON = 0.15
 TOOL = {"type": "function", "function": {name: part for name, part in ORDER_TOOL.items() if name != "type"}}
@@ -29,7 +29,9 @@ class Bench:
     def __init__(self, simulator: LlmSimulator, origin: str) -> None:
         self.simulator = simulator
         self.origin = origin
-        self.sdk = AsyncOpenAI(api_key="server-key", base_url=f"{origin}/v1", max_retries=0)
+        self.sdk = AsyncOpenAI(
+            api_key="server-key", base_url=f"{origin}/v1", max_retries=0, http_client=plain_http()
+        )
 
     def arm(self, fault: str, **fields: Any) -> None:
         self.simulator.faults.arm(parse({"fault": fault, **fields}, CATALOGUE))
@@ -40,7 +42,7 @@ class Bench:
     async def stream(self, messages: list[Any] = HELLO, **fields: Any) -> list[dict[str, Any]]:
         """The chunks as they came over the wire, each parsed strictly."""
         body = {"model": "test-model", "messages": messages, "stream": True, **fields}
-        async with httpx.AsyncClient(base_url=self.origin) as http:
+        async with plain_http(base_url=self.origin) as http:
             answer = await http.post("/v1/chat/completions", json=body)
         *lines, last = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
         assert last == "[DONE]"
@@ -72,7 +74,7 @@ async def bench(start: Any) -> Bench:
 
 
 async def test_a_whole_answer(bench: Bench) -> None:
-    async with httpx.AsyncClient(base_url=bench.origin) as http:
+    async with plain_http(base_url=bench.origin) as http:
         answer = await http.post("/v1/chat/completions", json={"model": "m", "messages": HELLO})
     completion = ChatCompletion.model_validate_json(answer.text, strict=True)
     assert not extras(completion)

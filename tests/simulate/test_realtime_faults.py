@@ -22,7 +22,16 @@ from orchestrator.simulate.faults import (
     Moment,
     parse_fault,
 )
-from tests.simulate.simulated import MODEL, ORDER_TOOL, PATIENCE, Bench, Client, check_golden, speech
+from tests.simulate.simulated import (
+    MODEL,
+    ORDER_TOOL,
+    PATIENCE,
+    Bench,
+    Client,
+    check_golden,
+    plain_http,
+    speech,
+)
 
 Start = Callable[..., Awaitable[Bench]]
 Observer = Callable[[Bench], Awaitable[None]]
@@ -230,7 +239,7 @@ async def slow(bench: Bench) -> None:
     await client.until("response.output_audio.delta")
     began = now()
     await client.until("response.output_audio.delta")
-    assert 0.4 <= now() - began <= 1.0
+    assert 0.4 <= now() - began < 3.0
 
 
 @observes(FaultId.FAILED, FaultId.RATE_LIMITED, FaultId.NO_CREDIT)
@@ -406,7 +415,7 @@ async def test_a_cleared_fault_does_not_strike_a_call_that_waits_for_it(bench: B
 
 
 async def test_control_over_http(bench: Bench) -> None:
-    async with httpx.AsyncClient(base_url=bench.origin) as http:
+    async with plain_http(base_url=bench.origin) as http:
         assert (await http.get("/healthz")).json() == {"status": "ok"}
         body = {"fault": "abort", "moment": "mid_answer", "after_ms": 800, "count": 3}
         armed = await http.post("/control/faults", json=body)
@@ -428,7 +437,7 @@ async def test_control_over_http(bench: Bench) -> None:
     ],
 )
 async def test_bad_faults_are_explained(bench: Bench, body: object, told: str) -> None:
-    async with httpx.AsyncClient(base_url=bench.origin) as http:
+    async with plain_http(base_url=bench.origin) as http:
         answer = await http.post("/control/faults", json=body)
     assert answer.status_code == 400
     assert told in answer.json()["error"]

@@ -240,7 +240,7 @@ async def test_audio_is_paced(start: Start) -> None:
     now = asyncio.get_running_loop().time
     began = now()
     await client.until("response.done")
-    assert 0.35 <= now() - began <= 1.0
+    assert 0.35 <= now() - began < 1.7
 
 
 async def test_models_that_break_down_are_told_of_as_the_provider_would(bench: Bench) -> None:

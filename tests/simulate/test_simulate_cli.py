@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 from click.testing import CliRunner
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from orchestrator.simulate.cli import simulate
+from tests.simulate.simulated import plain_http
 
 STARTUP_SECONDS = 30.0
 
@@ -50,7 +50,7 @@ async def ended(running: asyncio.subprocess.Process) -> int:
 @pytest.mark.parametrize("name", ["cartesia", "llm", "speech"])
 async def test_ready_and_ended(name: str) -> None:
     async with process(name) as (running, origin):
-        async with httpx.AsyncClient(base_url=origin) as http:
+        async with plain_http(base_url=origin) as http:
             assert (await http.get("/healthz")).json() == {"status": "ok"}
             assert (await http.get("/control/state")).json()["faults"] == []
         assert await ended(running) == 0

@@ -18,7 +18,7 @@ from orchestrator.protocol.audio import AudioFormat
 from orchestrator.simulate.fault_board import parse
 from orchestrator.simulate.http_faults import CATALOGUE
 from orchestrator.simulate.speech import Options, SpeechSimulator, speech_seconds
-from tests.simulate.simulated import extras
+from tests.simulate.simulated import extras, plain_http
 
 TEXT = "Your order is on its way to you."
 
@@ -27,7 +27,9 @@ class Bench:
     def __init__(self, simulator: SpeechSimulator, origin: str) -> None:
         self.simulator = simulator
         self.origin = origin
-        self.sdk = AsyncOpenAI(api_key="server-key", base_url=f"{origin}/v1", max_retries=0)
+        self.sdk = AsyncOpenAI(
+            api_key="server-key", base_url=f"{origin}/v1", max_retries=0, http_client=plain_http()
+        )
 
     def arm(self, fault: str, **fields: Any) -> None:
         self.simulator.faults.arm(parse({"fault": fault, **fields}, CATALOGUE))
@@ -78,7 +80,7 @@ async def test_transcripts_are_the_script_in_order(start: Any) -> None:
 
 async def test_transcript_shapes(bench: Bench) -> None:
     files = {"file": ("a.wav", wav(2.5), "audio/wav")}
-    async with httpx.AsyncClient(base_url=bench.origin) as http:
+    async with plain_http(base_url=bench.origin) as http:
         plain, verbose, text = [
             await http.post(
                 "/v1/audio/transcriptions", data={"model": "m", "response_format": shape}, files=files
@@ -108,10 +110,10 @@ async def test_latencies(start: Any) -> None:
     now = asyncio.get_running_loop().time
     began = now()
     await bench.hear()
-    assert 0.12 <= now() - began < 1.0
+    assert 0.12 <= now() - began < 3.0
     began = now()
     await bench.say()
-    assert 0.1 + 0.1 * speech_seconds(TEXT) <= now() - began < 1.5
+    assert 0.1 + 0.1 * speech_seconds(TEXT) <= now() - began < 3.0
 
 
 async def test_slots_make_a_queue(start: Any) -> None:
