@@ -207,8 +207,9 @@ class Call:
             return
         self._fault(Cause.DEAF, now)
         if self.local is not None:
-            self.local.listen_again(from_ms)
             self.local.bridge_next = True
+            if self.local.turn is None:  # else the turn was announced, and is being heard from its beginning
+                self.local.listen_again(from_ms)
 
     def client_message(self, frame: bytes, now: float) -> bytes | None:
         """Any client frame that is not plainly audio. Audio of unusual shape is given back in the usual one."""
@@ -285,6 +286,7 @@ class Call:
             self._connect_due = None
             self._enter(State.RELAYING)
             self.ctx.do(Report(self.ctx.rung))
+            self.ctx.session.adopt(event["session"])
             self.relay = Relay(self.ctx, 0.0)
             self._announce_session("session.created")
             self.relay.open_session({})
@@ -321,6 +323,8 @@ class Call:
         self._announce_session("session.updated")
         self.local = Local(ctx)
         self.local.take_over(left, now)
+        for event in left.requests:
+            self._on_client_event(event, now)
         self._poll_at = now + POLL_S
 
     # --- the caller's voice and the tiers' answers, in Tiers B and C ---

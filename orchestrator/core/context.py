@@ -76,6 +76,8 @@ class Unfinished:
     owed: list[Owed] = field(default_factory=list)
     speaking: Turn | None = None
     """The caller is in the middle of this turn."""
+    requests: list[Event] = field(default_factory=list)
+    """Client events about items or the input buffer that were passed on and not yet carried out."""
 
 
 @dataclass(slots=True)
@@ -131,12 +133,14 @@ class CallContext:
     def default_response(self) -> OpenResponse | None:
         return next((r for r in self.responses.values() if not r.out_of_band), None)
 
-    def note_barge_in(self, now: float) -> None:
-        """The client drops what it has not played: cut the items to what was heard."""
-        for item_id, heard in self.playback.interrupt(now):
+    def note_barge_in(self, now: float) -> bool:
+        """The client drops what it has not played: cut the items to what was heard. True if anything was cut."""
+        cut = self.playback.interrupt(now)
+        for item_id, heard in cut:
             item = self.conversation.get(item_id)
             if item is not None:
                 item.heard_ms, item.cut_off = heard, True
+        return bool(cut)
 
     def hold_input(self, turn: Turn | None) -> None:
         """Keep the audio of turns whose words are not known, and of the one under way."""

@@ -34,6 +34,8 @@ class Item:
     """The provider session of the moment knows this item by its id."""
     announced: bool = True
     """The client was told of it by ``conversation.item.added``."""
+    done: bool = False
+    """... and by ``conversation.item.done``."""
 
     @property
     def kind(self) -> str:

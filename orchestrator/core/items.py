@@ -55,7 +55,14 @@ def announce(ctx: CallContext, item: Item) -> None:
     previous = ctx.conversation.previous(item.id)
     ctx.send({"type": "conversation.item.added", "previous_item_id": previous, "item": shown})
     ctx.send({"type": "conversation.item.done", "previous_item_id": previous, "item": shown})
-    item.announced = True
+    item.announced = item.done = True
+
+
+def announce_done(ctx: CallContext, item: Item) -> None:
+    """The other half of `announce`, where a provider gave only the first."""
+    previous = ctx.conversation.previous(item.id)
+    ctx.send({"type": "conversation.item.done", "previous_item_id": previous, "item": item.wire})
+    item.done = True
 
 
 def _without_audio(wire: Event) -> list[Event]:

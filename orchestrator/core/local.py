@@ -77,6 +77,8 @@ class Local:
         self._awaited: set[str] = set()
         """Items whose transcription is under way."""
         self._idle_due: float | None = None
+        self._interrupted = False
+        """The caller's turn cut an answer off: if it turns out to hold no words, the answer is still owed."""
 
     # --- taking over ---
 
@@ -212,10 +214,12 @@ class Local:
             }
         )
         if ctx.session.interrupts_response:
-            ctx.note_barge_in(now)
+            cut = ctx.note_barge_in(now)
+            self._interrupted = self._interrupted or cut or self._active is not None or bool(self._queue)
             if self._active is not None:
                 self._stop(self._active, "turn_detected", now)
-            self._queue.clear()  # what was asked before is in the history of the turn now beginning
+            # What the caller asked before is in the history of the turn now beginning; not so what the client asked.
+            self._queue = deque(owed for owed in self._queue if owed.client_asked)
 
     def _on_stopped(self, found: SpeechStopped, now: float) -> None:
         ctx = self.ctx
@@ -349,9 +353,13 @@ class Local:
             return
         history = self._history(answering.owed)
         if not answering.owed.client_asked and answering.response is None and _nothing_said(history):
-            ctx.record("turn_closed", reason="nothing_said")
-            self._drop(answering, now)
-            return
+            if not self._interrupted:
+                ctx.record("turn_closed", reason="nothing_said")
+                self._drop(answering, now)
+                return
+            ctx.record("false_interruption")
+        self._interrupted = False
+        history = tuple(entry for entry in history if not _is_empty(entry))
         answering.stage = Stage.ANSWERING
         answering.due = now + ctx.policy.answer_s
         self._open(answering)
@@ -561,6 +569,8 @@ class Local:
         ctx.send({"type": "input_audio_buffer.timeout_triggered", "item_id": item_id, **times})
         item = items.commit_turn(ctx, item_id, start, stop)
         item.audio, item.transcript = None, "(The caller has said nothing for a while.)"
+        if ctx.session.wants_transcripts:
+            self._tell_transcript(item, Transcript("", (stop - start) / 1000.0))
         if ctx.session.creates_response:
             self._owe(Owed({}, client_asked=False, since=now), now)
 
@@ -588,6 +598,9 @@ class Local:
         return left
 
 
+def _is_empty(entry: HistoryItem) -> bool:
+    return isinstance(entry, Message) and entry.role == "user" and not entry.text.strip()
+
+
 def _nothing_said(history: tuple[HistoryItem, ...]) -> bool:
-    last = history[-1] if history else None
-    return isinstance(last, Message) and last.role == "user" and not last.text.strip()
+    return bool(history) and _is_empty(history[-1])

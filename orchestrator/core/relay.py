@@ -73,6 +73,8 @@ class Relay:
         self.suspicion = Suspicion()
         self._creates: deque[Owed] = deque()
         self._updates: deque[_Update] = deque()
+        self._requests: list[Event] = []
+        """Client events about items or the buffer that the provider has not yet carried out."""
         self._stream: _Stream | None = None
         self._last_audio = b""
         self._seen: deque[str] = deque(maxlen=64)
@@ -119,11 +121,23 @@ class Relay:
         else:
             if kind == "response.create":
                 self._note_create(event, now)
+                event = self._bounded(event)
             elif kind == "response.cancel":
                 self._note_cancel(event)
             elif kind in ("input_audio_buffer.commit", "input_audio_buffer.clear"):
                 self._note_buffer(kind, now)
+                if kind.endswith("clear"):
+                    self._requests.append(event)
             self.ctx.do(ToUpstream(event))
+
+    def _bounded(self, event: Event) -> Event:
+        """An answer without a limit could cost anything: the provider gets one in any case."""
+        response = event.get("response") or {}
+        wanted = response.get("max_output_tokens")
+        limit = self.ctx.policy.max_output_tokens
+        if wanted is None or (isinstance(wanted, int) and wanted <= limit):
+            return event
+        return {**event, "response": {**response, "max_output_tokens": limit}}
 
     def open_session(self, changes: Event) -> None:
         """The first ``session.update`` of a provider session; its answer is not for the client."""
@@ -166,6 +180,7 @@ class Relay:
             return
         if kind == "truncate" and item is not None and item.role == "assistant":
             items.note_truncated(item, event["audio_end_ms"])
+        self._requests.append(event)
         self.ctx.do(ToUpstream(event))
 
     def _note_create(self, event: Event, now: float) -> None:
@@ -204,8 +219,17 @@ class Relay:
         elif kind == "session.updated":
             self._on_session_updated()
         elif kind in _CONTROL_PASSED:
+            self._carried_out(kind, event)
             self._pass_on(self._rebased(event))
         return None
+
+    def _carried_out(self, kind: str, event: Event) -> None:
+        """The oldest request that this provider event answers is settled."""
+        item_id = event.get("item_id") or (event.get("item") or {}).get("id")
+        for request in self._requests:
+            if kind.startswith(request["type"]) and request.get("item_id") in (None, item_id):
+                self._requests.remove(request)
+                return
 
     def _pass_on(self, event: Event) -> None:
         self.ctx.send({k: v for k, v in event.items() if k != "event_id"})
@@ -244,6 +268,10 @@ class Relay:
     def _undo_refused(self, error: Event) -> None:
         """What the provider did not accept must not stay in our books."""
         refused, param = error.get("event_id"), str(error.get("param") or "")
+        for request in self._requests:
+            if refused and request.get("event_id") == refused:
+                self._requests.remove(request)
+                return
         for update in list(self._updates):
             if (refused and update.event_id == refused) or (not refused and param.startswith("session")):
                 self._undo(update)
@@ -315,6 +343,7 @@ class Relay:
         if kind.endswith((".added", ".done", ".created")):
             self._on_item(kind, event)
             return
+        self._carried_out(kind, event)
         if kind.endswith(".deleted"):
             ctx.conversation.remove(event["item_id"])
         self._pass_on(event)
@@ -328,8 +357,8 @@ class Relay:
         item.wire, item.upstream = wire, True
         if item.role == "assistant" and item.transcript is None:
             item.transcript = text_of(wire)
-        if not kind.endswith(".done"):
-            item.announced = True
+        item.announced = item.announced or not kind.endswith(".done")
+        item.done = item.done or kind.endswith(".done")
         for response in ctx.responses.values():
             for opened in response.items.values():
                 if opened.id == item.id:
@@ -378,9 +407,11 @@ class Relay:
             ctx.record("provider_orphan", event="response.created")
             return
         owed = self._owed_for(wire, out_of_band, now)
+        wanted = owed.request.get("max_output_tokens") or ctx.session.fields["max_output_tokens"]
         shown = {
             **wire,
             "conversation_id": None if out_of_band else ctx.conversation_id,
+            "max_output_tokens": wanted,
             "metadata": merge_metadata(wire.get("metadata"), ctx.tags()),
         }
         response = OpenResponse(
@@ -510,6 +541,7 @@ class Relay:
         shown = {
             **wire,
             "conversation_id": response.wire["conversation_id"],
+            "max_output_tokens": response.wire["max_output_tokens"],
             "metadata": merge_metadata(wire.get("metadata"), ctx.tags()),
         }
         self._pass_on({**event, "response": shown})
@@ -561,10 +593,13 @@ class Relay:
     def leave(self, now: float) -> Unfinished:
         """Close towards the client what the provider left open, and say what is still owed to the caller."""
         ctx = self.ctx
-        left = Unfinished()
+        left = Unfinished(requests=self._requests)
+        answering = {item.id for response in ctx.responses.values() for item in response.items.values()}
         for item in list(ctx.conversation):
             if not item.announced and (self.turn is None or item.id != self.turn.item_id):
                 items.announce(ctx, item)
+            elif item.announced and not item.done and item.id not in answering:
+                items.announce_done(ctx, item)
             item.upstream = False
         self._leave_turn(left)
         for response in list(ctx.responses.values()):
@@ -577,6 +612,10 @@ class Relay:
     def _leave_response(self, response: OpenResponse, left: Unfinished) -> None:
         ctx = self.ctx
         owed = _is_owed(response)
+        for wire in response.finished:
+            ended = ctx.conversation.get(wire.get("id", ""))
+            if ended is not None and wire.get("status") == "incomplete":
+                ended.cut_off = True
         for item in list(response.items.values()):
             kept = ctx.conversation.get(item.id)
             if kept is not None:
@@ -614,7 +653,7 @@ def _is_owed(response: OpenResponse) -> bool:
         return any(
             not part.audio_done for item in response.items.values() for part in item.parts.values()
         ) or any(not item.parts for item in response.items.values())
-    return not response.finished
+    return not any(item.get("status") == "completed" for item in response.finished)
 
 
 def _failure(wire: Event) -> Cause:

@@ -253,6 +253,8 @@ class ResponseWriter:
             if not item.announced:
                 self._send({"type": "conversation.item.added", "previous_item_id": previous, "item": wire})
             self._send({"type": "conversation.item.done", "previous_item_id": previous, "item": wire})
+            if kept is not None:
+                kept.done = True
         self._send(
             {
                 "type": "response.output_item.done",

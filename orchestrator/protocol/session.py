@@ -6,6 +6,7 @@ transcription switched on, output bounded. Field names and defaults: ``openai.ty
 
 from __future__ import annotations
 
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
@@ -92,6 +93,19 @@ class Session:
                 merged[missing] = empty
         self.fields = merged
 
+    def adopt(self, provider: Event) -> None:
+        """Take the defaults of a provider's ``session.created``: until the client sets something, they are in force."""
+        audio = provider.get("audio") or {}
+        known = {name: value for name, value in provider.items() if name in self.fields and name != "audio"}
+        changes: Event = {
+            **known,
+            "audio": {side: _known_audio(audio.get(side)) for side in ("input", "output")},
+        }
+        with suppress(
+            ClientError, TypeError, AttributeError
+        ):  # a default we cannot serve stays the provider's own
+            self.update(changes)
+
     def describe(self, orchestrator: dict[str, str]) -> Event:
         """The full effective session as the client sees it; `orchestrator` is the extra key."""
         return {
@@ -147,6 +161,12 @@ class Session:
     def language(self) -> str:
         transcription = self.fields["audio"]["input"]["transcription"] or {}
         return str(transcription.get("language") or "en")
+
+
+def _known_audio(side: Any) -> Event:
+    """Of a provider's audio settings those that this service follows; its own transcription is not the client's."""
+    names = ("format", "noise_reduction", "turn_detection", "voice", "speed")
+    return {name: value for name, value in (side or {}).items() if name in names}
 
 
 def _merge_input(into: Event, changes: Event) -> None:

@@ -145,7 +145,7 @@ def _catalogue(settings: Settings) -> Catalogue:
 
 
 def _clip_store(settings: Settings) -> DiskStore | RedisStore:
-    if settings.redis.url is not None:
+    if settings.redis.url is not None and settings.cache.dir is None:
         return RedisStore.from_url(settings.redis.url.get_secret_value())
     return DiskStore(settings.cache.dir or models.cache_dir() / "clips")
 

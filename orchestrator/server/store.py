@@ -249,7 +249,8 @@ class RedisStore:
             decode_responses=True,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
-            socket_keepalive=True,
+            # A Unix socket cannot die silently, and its connection class takes no such option.
+            **({} if url.startswith("unix:") else {"socket_keepalive": True}),
             retry=Retry(NoBackoff(), 0),
         )
         self._client: Redis = Redis.from_pool(pool)

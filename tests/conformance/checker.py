@@ -48,7 +48,7 @@ class Checker:
     """
 
     def __init__(
-        self, *, orchestrator: bool = False, settings: bool = False, known_items: Collection[str] = ()
+        self, *, orchestrator: bool = False, settings: bool = True, known_items: Collection[str] = ()
     ) -> None:
         self.violations: list[Violation] = []
         self._orchestrator = orchestrator

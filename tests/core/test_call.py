@@ -814,3 +814,119 @@ def test_the_table_of_states_is_closed() -> None:
 def test_a_new_provider_session_is_opened_once(bench: Bench) -> None:
     bench.connect()
     assert len(bench.all(OpenUpstream)) == 1
+
+
+# --- what else may go wrong ---
+
+
+def fail_response(bench: Bench, response_id: str = "resp_1") -> None:
+    details = {"type": "failed", "error": {"type": "server_error", "code": None}}
+    wire = {"id": response_id, "status": "failed", "status_details": details, "usage": None}
+    bench.provider("response.done", response=wire)
+
+
+def test_a_response_that_fails_after_closing_its_items_is_still_owed(bench: Bench) -> None:
+    bench.connect()
+    bench.turn()
+    bench.begin_answer()
+    place = {"response_id": "resp_1", "item_id": "item_a1", "output_index": 0, "content_index": 0}
+    bench.provider("response.output_audio.done", **place)
+    bench.provider("response.output_audio_transcript.done", **place, transcript="Let me look")
+    bench.provider("response.content_part.done", **place, part={"type": "audio", "transcript": "Let me look"})
+    wire = {"id": "item_a1", "object": "realtime.item", "type": "message", "role": "assistant"}
+    wire |= {"status": "incomplete", "content": [{"type": "output_audio", "transcript": "Let me look"}]}
+    bench.provider("conversation.item.done", item=wire, previous_item_id="item_u1")
+    bench.provider("response.output_item.done", response_id="resp_1", output_index=0, item=wire)
+    fail_response(bench)
+    assert Message("assistant", "Let me look", cut_off=True) in bench.request.history
+    bench.answer("Here is the rest.")
+
+
+def test_a_provider_that_goes_mute_while_the_caller_speaks(bench: Bench) -> None:
+    bench.connect()
+    bench.provider("input_audio_buffer.speech_started", audio_start_ms=0, item_id="item_u1")
+    loud = (b"\x00\x20\x00\xe0") * 240
+    for data, count in ((loud, 50), (b"\x00" * 960, 80)):
+        for _ in range(count):
+            bench.call.client_audio(append(data), bench.now)
+    bench.settle()
+    bench.call.speech_checked(bench.last(CheckSpeech).from_ms, True, bench.now)
+    bench.settle()
+    bench.speech(*[0.9] * 30, *[0.0] * 20)
+    assert len(bench.of("input_audio_buffer.speech_started")) == 1
+    assert bench.of("input_audio_buffer.speech_stopped")[0]["item_id"] == "item_u1"
+    bench.words("Is anybody there?")
+    assert bench.rows("bridge")
+    bench.answer("I am here.")
+
+
+def test_a_cough_that_cuts_an_answer_off_does_not_lose_it(bench: Bench) -> None:
+    local(bench)
+    bench.say()
+    bench.words("Tell me everything.")
+    bench.answer("one two three four", ms=800, finish=False)
+    bench.wait(0.4)
+    bench.say(200)
+    bench.words("")
+    assert bench.rows("false_interruption")
+    assert bench.request.history == (
+        Message("user", "Tell me everything."),
+        Message("assistant", "one two", cut_off=True),
+    )
+    bench.answer("three four")
+
+
+def test_what_the_client_asked_for_survives_a_caller_who_speaks_first(bench: Bench) -> None:
+    bench.connect()
+    bench.turn()
+    bench.client({"type": "response.create", "response": {"conversation": "auto", "metadata": {"n": "1"}}})
+    lose(bench)
+    bench.say()
+    bench.words("Never mind.")
+    bench.answer("All right.")
+    bench.answer("And this is what you asked for.")
+    assert [e["response"]["metadata"].get("n") for e in bench.of("response.done")].count("1") == 1
+
+
+def test_requests_in_flight_when_the_provider_dies_are_carried_out(bench: Bench) -> None:
+    bench.connect()
+    bench.turn()
+    bench.begin_answer()
+    bench.end_answer()
+    bench.client({"type": "conversation.item.retrieve", "item_id": "item_u1"})
+    bench.client(
+        {"type": "conversation.item.truncate", "item_id": "item_a1", "content_index": 0, "audio_end_ms": 100}
+    )
+    bench.client({"type": "conversation.item.delete", "item_id": "item_a1"})
+    bench.client({"type": "input_audio_buffer.clear"})
+    bench.provider("conversation.item.retrieved", item=bench.ctx.conversation.get("item_u1").wire)
+    lose(bench)
+    for kind in ("item.retrieved", "item.truncated", "item.deleted"):
+        assert len(bench.of(f"conversation.{kind}")) == 1, kind
+    assert len(bench.of("input_audio_buffer.cleared")) == 1
+
+
+def test_an_unlimited_answer_is_limited_towards_the_provider_only(bench: Bench) -> None:
+    bench.connect()
+    bench.client({"type": "response.create", "response": {"max_output_tokens": "inf"}})
+    assert bench.upstream[-1]["response"]["max_output_tokens"] == 4096
+    bench.begin_answer()
+    bench.end_answer()
+    shown = [
+        e["response"]["max_output_tokens"] for e in bench.of("response.created") + bench.of("response.done")
+    ]
+    assert shown == ["inf", "inf"]
+
+
+def test_the_providers_own_defaults_are_what_the_client_is_told(bench: Bench) -> None:
+    bench.call.start(bench.now)
+    bench.settle()
+    detection = {"type": "server_vad", "silence_duration_ms": 200}
+    audio = {"input": {"turn_detection": detection}, "output": {"voice": "alloy"}}
+    bench.provider(
+        "session.created", session={"type": "realtime", "instructions": "Be nice.", "audio": audio}
+    )
+    told = bench.received[0]["session"]
+    assert told["instructions"] == "Be nice."
+    assert told["audio"]["output"]["voice"] == "alloy"
+    assert told["audio"]["input"]["turn_detection"]["silence_duration_ms"] == 200

