@@ -1,0 +1,1 @@
+"""What the orchestrator promises, measured: one module a question. Run one as `python -m benchmarks.failover`."""
