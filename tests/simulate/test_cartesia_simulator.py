@@ -231,6 +231,7 @@ async def test_floats_are_the_samples_of_pcm(start: Any) -> None:
     bench = await start(seconds=0.2)
     socket = await bench.connect()
     await socket.send()
+    await socket.until("done")
     await socket.send(context_id="c2", output_format={**PCM, "encoding": "pcm_f32le"})
     await socket.until("done", "c2")
     pcm = np.frombuffer(socket.audio("c1"), dtype="<i2") / 32768.0
