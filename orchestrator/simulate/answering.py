@@ -269,6 +269,7 @@ class Response:
             part, content = {"type": "text", "text": text}, {"type": "output_text", "text": text}
         self._session.out.send("response.content_part.done", **where, part=part)
         item.wire.update(status=status, content=[content])
+        item.cut()
         if not self.out_of_band:
             self._session.item_event("done", item, self._session.conversation.before(item))
         self._session.out.send(

@@ -29,6 +29,8 @@ class Item:
     audio: list[bytes] = field(default_factory=list)
     turn: int | None = None
     """Which of the session's spoken turns this is, from 0."""
+    cut_ms: float | None = None
+    """Where a client truncated it while it was still being spoken."""
     revision: int = 0
     """Grows when the item's content changes, which ends the cached prefix before it."""
 
@@ -39,6 +41,17 @@ class Item:
     @property
     def role(self) -> str | None:
         return self.wire.get("role")
+
+    def cut(self) -> None:
+        """Keep what was spoken up to `cut_ms`; the transcript goes, since nobody knows what part of it was heard."""
+        if self.cut_ms is None:
+            return
+        whole = b"".join(self.audio)
+        kept = self.cut_ms / self.audio_ms if self.audio_ms else 0
+        self.audio, self.audio_ms = [whole[: int(len(whole) * kept) & ~1]], self.cut_ms
+        self.revision += 1
+        for part in self.wire["content"]:
+            part.pop("transcript", None)
 
     @property
     def text(self) -> str:
@@ -123,18 +136,17 @@ class Conversation:
             message = f"Error truncating item: '{item_id}' is not an assistant message of this conversation."
             raise Invalid("item_truncate_invalid_item_id", message, "item_id")
         content = item.wire["content"]
-        if not 0 <= content_index < len(content) or content[content_index]["type"] != "output_audio":
+        # An item that is still being spoken has its content only when it is done.
+        kinds = [part["type"] for part in content] or (["output_audio"] if item.audio else [])
+        if not 0 <= content_index < len(kinds) or kinds[content_index] != "output_audio":
             message = f"Error truncating item: content {content_index} of '{item_id}' is not audio."
             raise Invalid("invalid_value", message, "content_index")
         if not 0 <= audio_end_ms <= item.audio_ms:
             message = f"Audio content of {int(item.audio_ms)}ms is already shorter than {audio_end_ms}ms"
             raise Invalid("invalid_value", message, "audio_end_ms")
-        if item.audio_ms:
-            whole = b"".join(item.audio)
-            item.audio = [whole[: int(len(whole) * audio_end_ms / item.audio_ms) & ~1]]
-        item.audio_ms = audio_end_ms
-        item.revision += 1
-        content[content_index].pop("transcript", None)
+        item.cut_ms = audio_end_ms
+        if content:
+            item.cut()
 
 
 def client_item(wire: dict[str, Any], new_id: str, known_calls: set[str], bytes_per_ms: int) -> Item:

@@ -397,6 +397,24 @@ async def test_truncate_takes_the_transcript_with_it(bench: Bench) -> None:
     assert AudioFormat.PCM.ms(len(base64.b64decode(content["audio"]))) == 400
 
 
+async def test_an_item_that_is_still_spoken_can_be_truncated(start: Start) -> None:
+    """The response goes on, and was billed for what it said; the conversation keeps what was heard."""
+    bench = await start(answer_seconds=3, pace=10)
+    client = await bench.connect()
+    await client.send("response.create")
+    item_id = (await client.until("response.output_audio.delta"))["item_id"]
+    where = {"item_id": item_id, "content_index": 0}
+    too_far = await client.refused("conversation.item.truncate", **where, audio_end_ms=3000)
+    assert (too_far["code"], too_far["param"]) == ("invalid_value", "audio_end_ms")
+    await client.send("conversation.item.truncate", **where, audio_end_ms=60)
+    await client.until("conversation.item.truncated")
+    response = (await client.until("response.done"))["response"]
+    assert response["status"] == "completed"
+    assert response["usage"]["output_token_details"]["audio_tokens"] == 60
+    item = bench.state()["connections"][0]["session"]["items"][0]
+    assert (item["audio_ms"], item["content"]) == (60, [{"type": "output_audio"}])
+
+
 async def test_only_spoken_assistant_items_are_truncated(bench: Bench) -> None:
     client = await bench.connect()
     await client.create(text_item("x", id="a"))
