@@ -34,8 +34,9 @@ SHORT_WINDOW = 10.0
 """Seconds; shorter windows loop on one-second utterances."""
 MARGIN = 2.0
 """Seconds of window beyond the utterance."""
-TOKENS_PER_SECOND = 8
-SPARE_TOKENS = 10
+TOKENS_PER_SECOND = 6
+SPARE_TOKENS = 8
+"""A transcript may have so many tokens a second, and these; fast speech has 4 or 5 a second."""
 LOOPING = 2.4
 """A transcript that compresses better than this is a loop."""
 SHORTEST = 0.1
@@ -77,11 +78,11 @@ class _Heard:
 def _repeats(text: str) -> bool:
     """Whether it is one phrase over and over: a word thrice or more, several words twice or more."""
     words = text.lower().replace(",", " ").replace(".", " ").split()
-    for size in range(1, len(words) // 2 + 1):
-        times, rest = divmod(len(words), size)
-        if rest == 0 and words == words[:size] * times and (size > 1 or times > 2):
-            return True
-    return False
+    return any(
+        all(word == words[position % size] for position, word in enumerate(words))
+        for size in range(1, len(words) // 2 + 1)
+        if size > 1 or len(words) > 2
+    )
 
 
 class WhisperTranscriber:
@@ -178,7 +179,7 @@ def _decode(model: WhisperModel, audio: Float32, window: float, language: str) -
         model.encode(features),
         [prompt],
         beam_size=1,
-        max_length=min(model.max_length, len(prompt) + limit),
+        max_length=min(model.max_length, 2 * limit),  # CTranslate2 stops at half of it, as Whisper does
         return_scores=True,
         return_no_speech_prob=True,
         suppress_blank=True,

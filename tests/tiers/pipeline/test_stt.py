@@ -17,9 +17,10 @@ from orchestrator.models import ModelMissing
 from orchestrator.protocol.answers import Transcript
 from orchestrator.protocol.audio import HEAR_RATE, Float32
 from tiers.flow import order_number
+from tiers.pipeline import stt
 from tiers.pipeline.errors import Cause, TranscriptionFailed
 from tiers.pipeline.kokoro import KokoroSpeech
-from tiers.pipeline.stt import EndpointTranscriber, FallbackTranscriber, WhisperTranscriber
+from tiers.pipeline.stt import EndpointTranscriber, FallbackTranscriber, WhisperTranscriber, _repeats
 
 Human = Callable[[str], Float32]
 
@@ -57,6 +58,38 @@ async def test_human_speech_is_understood_in_the_short_window(
     assert words(transcript.text) == SAID[name]
     assert transcript.seconds == pytest.approx(len(audio) / HEAR_RATE)
     assert words((await whisper.transcribe(in_a_call(audio))).text) == SAID[name]
+
+
+@pytest.mark.parametrize(
+    ("text", "loops"),
+    [
+        ("5 5", False),
+        ("No, no.", False),
+        ("Yes. I said yes.", False),
+        ("5 5 5", True),
+        ("Hang on a second. Hang on a second.", True),
+        ("10 of clubs 10 of clubs 10", True),
+        ("", False),
+    ],
+)
+def test_a_phrase_over_and_over_is_a_loop(text: str, loops: bool) -> None:
+    assert _repeats(text) is loops
+
+
+async def test_a_loop_is_decoded_again_in_the_full_window(
+    whisper: WhisperTranscriber, human: Human, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ "five five", bare, is one of the utterances that loop in the short window."""
+    windows = []
+
+    def watched(model: Any, audio: Float32, window: float, language: str) -> Any:
+        windows.append(window)
+        return decode(model, audio, window, language)
+
+    decode = stt._decode
+    monkeypatch.setattr(stt, "_decode", watched)
+    assert words((await whisper.transcribe(human("cards-004.wav"))).text) == "5 5"
+    assert windows == [stt.SHORT_WINDOW, stt.FULL_WINDOW]
 
 
 async def test_the_full_window_says_the_same(
