@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import wave
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -63,17 +61,6 @@ def question() -> bytes:
         return b"".join([chunk.tobytes() async for chunk in engine.speak(QUESTION, voice="am_michael")])
 
     return asyncio.run(speak())
-
-
-@pytest.fixture(scope="session")
-def question_wav(question: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("speech") / "question.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(24_000)
-        file.writeframes(question)
-    return path
 
 
 @pytest.fixture
