@@ -73,6 +73,12 @@ def simulate() -> None:
 )
 @click.option("--answer-seconds", default=4.0, show_default=True, help="tone: how long every answer is.")
 @click.option(
+    "--prepare",
+    multiple=True,
+    metavar="SENTENCE",
+    help='kokoro: have this ready from the start, such as "Let me look up order 4 1 7 2 for you."',
+)
+@click.option(
     "--answer-orders",
     type=click.Choice(["tool", "spoken"]),
     default="tool",

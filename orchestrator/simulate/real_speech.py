@@ -75,6 +75,7 @@ class KokoroVoice:
         # The same sentence is another clip where it is another model's.
         self._key = f"{voice}/{model.stat().st_size}/{voices.stat().st_size}"
         self._answers = 0
+        self._preparing: asyncio.Task[Pcm16] | None = None
         self._quiet = asyncio.Event()
         self._quiet.set()
 
@@ -83,9 +84,21 @@ class KokoroVoice:
 
     async def prepare(self, sentences: list[str]) -> None:
         for sentence in sentences:
-            # Whoever is speaking now goes first.
-            await self._quiet.wait()
-            await self._clip(sentence, 1.0)
+            while not await self._prepared(sentence):
+                pass
+
+    async def _prepared(self, sentence: str) -> bool:
+        """Render a sentence while nobody speaks; False when somebody began to, who goes first."""
+        await self._quiet.wait()
+        self._preparing = asyncio.create_task(self._clip(sentence, 1.0))
+        try:
+            await asyncio.wait((self._preparing,))
+        finally:
+            task, self._preparing = self._preparing, None
+            task.cancel()
+        if not task.cancelled():
+            task.result()
+        return not task.cancelled()
 
     async def speak(
         self, sentences: list[str], fmt: AudioFormat, speed: float
@@ -109,10 +122,12 @@ class KokoroVoice:
 
     def _busy(self, more: int) -> None:
         self._answers += more
-        if self._answers:
-            self._quiet.clear()
-        else:
+        if not self._answers:
             self._quiet.set()
+            return
+        self._quiet.clear()
+        if self._preparing is not None:
+            self._preparing.cancel()
 
     async def _clip(self, sentence: str, speed: float) -> Pcm16:
         name = hashlib.sha256(f"{self._key}/{speed:.2f}/{sentence}".encode()).hexdigest()

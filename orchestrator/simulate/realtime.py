@@ -89,6 +89,7 @@ class RealtimeSimulator:
         """Models are loaded before the server is ready; lines known ahead are rendered after that."""
         await self.options.ears.warm()
         await self.options.voice.warm()
+        await self.options.voice.prepare(list(self.options.prepare))
         preparing = asyncio.create_task(self.options.voice.prepare(self.options.brain.known_lines()))
         yield
         preparing.cancel()

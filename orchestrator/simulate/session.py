@@ -63,6 +63,8 @@ class Options:
     """The only bearer taken; None takes any."""
     models: tuple[str, ...] = ()
     """The models that exist; every one does where this is empty."""
+    prepare: tuple[str, ...] = ()
+    """Sentences that are ready to be spoken before the server is."""
 
 
 class Session:

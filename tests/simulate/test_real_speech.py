@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing
@@ -94,3 +95,19 @@ async def test_a_line_once_rendered_is_read_from_disk(clips: Path) -> None:
     with pytest.raises(EngineFailed):
         await other.prepare(["Goodbye."])
     first.close()
+
+
+async def test_whoever_speaks_goes_before_what_is_rendered_ahead(clips: Path) -> None:
+    """The long text is given up for the answer, and rendered when that is over."""
+    voice = KokoroVoice(clips=clips)
+    await voice.warm()
+    long = "This is a long sentence, and it takes some time to render all of it, from beginning to end."
+    preparing = asyncio.create_task(voice.prepare([long]))
+    await asyncio.sleep(0)
+    async with aclosing(voice.speak(["Okay."], AudioFormat.PCM, 1.0)) as pieces:
+        assert [piece async for piece in pieces]
+        assert not preparing.done()
+    await preparing
+    voice.close()
+    async with aclosing(voice.speak([long], AudioFormat.PCM, 1.0)) as pieces:
+        assert sum([piece.ms async for piece in pieces]) > 2000
