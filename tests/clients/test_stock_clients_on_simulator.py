@@ -65,10 +65,7 @@ AGENTS_SCENARIOS = ("audio_turn", "tool", "interruption", "stop_playback")
         pytest.param(
             "agents_sdk.py",
             ("stop_answer",),
-            marks=[
-                NEEDS_CLIENTS,
-                pytest.mark.xfail(reason="the simulator does not truncate what it still speaks", strict=True),
-            ],
+            marks=NEEDS_CLIENTS,
         ),
     ],
 )
