@@ -55,6 +55,14 @@ class Recorded:
         """When the first event of a type came at or after a moment."""
         return next((r.at for r in self.received if r.event["type"] == kind and r.at >= after), None)
 
+    def save(self, path: Path) -> None:
+        """As JSON lines, for whoever wants to know what went wrong."""
+        lines = [
+            orjson.dumps({"at": received.at - self.connect_at, **received.event})
+            for received in self.received
+        ]
+        path.write_bytes(b"\n".join(lines) + b"\n")
+
 
 @dataclass(frozen=True, slots=True)
 class Utterance:

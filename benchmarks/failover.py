@@ -25,7 +25,7 @@ from benchmarks.caller import FORMAT, Caller, Recorded, Utterance
 from benchmarks.processes import BenchmarkError, http_client
 from benchmarks.report import Row
 from benchmarks.services import LATENCIES, SETTINGS, Bench, Service, serving
-from benchmarks.timeline import NOTHING, Struck, answers, figures
+from benchmarks.timeline import NOTHING, Outcome, Struck, answers, figures
 from orchestrator.config_sections import Deadlines, TierC
 from tiers.prompts.catalogue import Catalogue
 
@@ -103,12 +103,15 @@ async def measure(
     bridges = _bridges()
     async with http_client() as http, serving(service, utterance.words, logs, http) as bench:
         for plan in planned:
-            tell(await _one_call(bench, plan, utterance, bridges))
+            tell(await _one_call(bench, plan, utterance, bridges, logs))
 
 
-async def _one_call(bench: Bench, plan: Planned, utterance: Utterance, bridges: frozenset[str]) -> Row:
+async def _one_call(
+    bench: Bench, plan: Planned, utterance: Utterance, bridges: frozenset[str], logs: Path
+) -> Row:
     if bench.orchestrator is not None:
         await bench.orchestrator.until_trusting()
+    before = _sent_ms(await bench.provider.state())
     if plan.case.moment is not None:
         await bench.provider.arm(plan.case.fault(plan.after_ms))
     caller = Caller(
@@ -120,24 +123,28 @@ async def _one_call(bench: Bench, plan: Planned, utterance: Utterance, bridges: 
     )
     call = await caller.place()
     await bench.provider.disarm()
-    struck = _struck(call, plan.case, await bench.provider.state())
+    struck = _struck(call, plan.case, await bench.provider.state(), before)
     found = figures(call, struck, bridges, voices=bench.service is Service.REAL)
+    if found.outcome is not Outcome.ANSWERED or found.repeated:
+        call.save(logs / f"{bench.service}-{plan.case.name}-{plan.round}.jsonl")
     return Row(bench.service, plan.case.name, plan.round, plan.after_ms, found, call.lost)
 
 
-def _struck(call: Recorded, case: Case, state: dict[str, Any]) -> Struck | None:
+def _struck(call: Recorded, case: Case, state: dict[str, Any], sent_ms_before: float) -> Struck | None:
     """The fault of this call as the provider knows it; None where it never struck."""
     if case.moment is None:
         return NOTHING
     at = next((strike["at"] for strike in state["struck"] if strike["at"] > call.connect_at), None)
     if at is None:
         return None
-    # A probe says nothing, so the latest session with audio in it is the call's.
-    sessions = [connection["session"] for connection in state["connections"] if connection["session"]]
-    spoken = [session for session in sessions if session["audio_in_bytes"]]
-    if case.moment == "connecting" or not spoken:
-        return Struck(at, None)
-    return Struck(at, at + case.deadline_s, FORMAT.ms(spoken[-1]["audio_out_bytes"]))
+    noticed_at = None if case.moment == "connecting" else at + case.deadline_s
+    return Struck(at, noticed_at, _sent_ms(state) - sent_ms_before)
+
+
+def _sent_ms(state: dict[str, Any]) -> float:
+    """All audio that the provider has ever sent."""
+    sessions = [connection["session"] for connection in state["connections"]]
+    return FORMAT.ms(sum(session["audio_out_bytes"] for session in sessions if session))
 
 
 def _bridges() -> frozenset[str]:

@@ -74,8 +74,8 @@ def _draw_times(axes: Axes, rows: Sequence[Row], faults: Sequence[str]) -> None:
     for y, fault in enumerate(faults):
         for service, filled in (("simulated", True), ("real", False)):
             chosen = [row for row in rows if (row.fault, row.service) == (fault, service)]
-            for strip in _times(y + OFFSETS[service] * -1, fault, chosen, filled):
-                _draw_strip(axes, strip)
+            for strip in _times(y - OFFSETS[service], fault, chosen, filled):
+                _draw_strip(axes, strip, side=-1 if strip.colour == SESSION else 1)
         if fault == "none":
             axes.text(1.3, y, "no handover, no bridge", va="center", color="grey", style="italic")
     _stripe(axes, faults)
@@ -104,8 +104,11 @@ def _draw_silence(axes: Axes, rows: Sequence[Row], faults: Sequence[str]) -> Non
             values = _known(row.figures.gap_ms for row in chosen)
             height = y - OFFSETS[service]
             _draw_strip(axes, Strip(height, values, colour, "o", filled), unit_s=True)
-            if any(row.figures.outcome is not Outcome.ANSWERED for row in chosen):
+            wrong = sum(row.figures.outcome is not Outcome.ANSWERED for row in chosen)
+            if wrong and service == "direct":
                 _draw_forever(axes, height, edge, colour)
+            elif wrong:
+                axes.text(0.85 * edge, height, f"{wrong} not answered", color=DIRECT, ha="right", va="center")
     _stripe(axes, faults)
 
 
@@ -119,8 +122,8 @@ def _draw_forever(axes: Axes, y: float, edge: float, colour: str) -> None:
     axes.text(edge * 0.98, y - 0.02, "for ever", color=colour, ha="right", va="bottom", fontsize=9)
 
 
-def _draw_strip(axes: Axes, strip: Strip, *, unit_s: bool = False) -> None:
-    """The calls as points, their median as a bar with its number."""
+def _draw_strip(axes: Axes, strip: Strip, *, unit_s: bool = False, side: int = 1) -> None:
+    """The calls as points, their median as a bar; its number stands beside the points, left with `side` -1."""
     if not strip.values:
         return
     face = strip.colour if strip.filled else "white"
@@ -136,14 +139,15 @@ def _draw_strip(axes: Axes, strip: Strip, *, unit_s: bool = False) -> None:
     )
     middle = median(strip.values)
     axes.plot([middle] * 2, [strip.y - 0.13, strip.y + 0.13], color=strip.colour, linewidth=2.5)
-    shown = f"{middle / 1000:.1f} s" if unit_s or middle >= 1000 else f"{middle:.0f} ms"
     axes.annotate(
-        shown,
-        (max(strip.values), strip.y),
-        (8, 0),
+        f"{middle / 1000:.1f} s" if unit_s or middle >= 1000 else f"{middle:.0f} ms",
+        (max(strip.values) if side > 0 else min(strip.values), strip.y),
+        (8 * side, 0),
         textcoords="offset points",
+        ha="left" if side > 0 else "right",
         va="center",
         color=strip.colour,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
     )
 
 

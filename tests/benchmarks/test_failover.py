@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import failover
-from benchmarks.caller import FORMAT, Caller, Utterance
+from benchmarks.caller import FORMAT, Caller, Recorded, Utterance
 from benchmarks.failover import CASES, measure, schedule
 from benchmarks.report import Row
 from benchmarks.services import Service
-from benchmarks.timeline import Figures, Outcome
+from benchmarks.timeline import NOTHING, Figures, Outcome, Struck
 from orchestrator.simulate.brain import Brain
 from orchestrator.simulate.ears import ToneEars
 from orchestrator.simulate.faults import parse_fault
@@ -93,6 +93,42 @@ async def test_a_caller_says_how_it_was_cut_off(provider: RealtimeSimulator, fau
     async with provider.start() as origin:
         call = await caller(origin, 5.0).place()
     assert lost in call.lost
+
+
+async def test_a_call_can_be_kept_to_look_into(provider: RealtimeSimulator, tmp_path: Path) -> None:
+    async with provider.start() as origin:
+        call = await caller(origin, 5.0).place()
+    call.save(tmp_path / "call.jsonl")
+    kept = [json.loads(line) for line in (tmp_path / "call.jsonl").read_text().splitlines()]
+    assert [event["type"] for event in kept] == [received.event["type"] for received in call.received]
+    assert 0 < kept[0]["at"] < kept[-1]["at"] < 5.0
+
+
+def state(*sent_ms: float, struck: float | None = None) -> dict[str, Any]:
+    """A provider's state after sessions that sent so much audio, and a refused connection."""
+    sessions = [{"session": {"audio_out_bytes": round(ms * FORMAT.bytes_per_ms)}} for ms in sent_ms]
+    strikes = [{"fault": "abort", "at": 5.0}, *([{"fault": "abort", "at": struck}] if struck else [])]
+    return {"connections": [*sessions, {"session": None}], "struck": strikes}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("abort", Struck(12.5, 12.5, 700.0)),
+        ("silent_turn", Struck(12.5, 12.5 + CASES["silent_turn"].deadline_s, 700.0)),
+        ("refused", Struck(12.5, None, 700.0)),
+    ],
+)
+def test_what_the_provider_knows_of_a_fault(name: str, expected: Struck) -> None:
+    # The call had a session of its own and, when it was promoted, a second one.
+    call = Recorded(connect_at=10.0)
+    assert failover._struck(call, CASES[name], state(900.0, 600.0, 100.0, struck=12.5), 900.0) == expected
+
+
+def test_a_fault_of_an_earlier_call_is_none_of_this_one() -> None:
+    call = Recorded(connect_at=10.0)
+    assert failover._struck(call, CASES["abort"], state(900.0), 0.0) is None
+    assert failover._struck(call, CASES["none"], state(900.0), 0.0) == NOTHING
 
 
 def run(monkeypatch: pytest.MonkeyPatch, outcome: Outcome, output: Path, *options: str) -> tuple[Any, Any]:
