@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,7 +73,7 @@ def nearest_voice(voice: str, language: str, available: Collection[str]) -> str:
     return min(available, key=lambda name: (name[0] != letter, name[1:2] != wanted[1], name))
 
 
-class _Kokoro:
+class _Kokoro(ABC):
     """What both engines share: the line of callers, the cutting, voices, pauses."""
 
     rung = "kokoro"
@@ -107,8 +108,9 @@ class _Kokoro:
             pause = PAUSES.get(piece.rstrip("\"')\u2019\u201d ")[-1:], 0.0)
             yield float_to_pcm16(np.pad(samples, (0, int(pause * SPEAK_RATE))))
 
+    @abstractmethod
     async def _render(self, text: str, voice: str, speed: float, language: str) -> Float32:
-        raise NotImplementedError
+        """One piece of text as 24 kHz samples."""
 
     def close(self) -> None:
         self._worker.close()
