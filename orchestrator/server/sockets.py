@@ -111,63 +111,65 @@ Accept = Callable[[WSUpgradeRequest, tuple[str, int] | None], WSUpgradeResponseW
 
 def websocket_protocol(on_upgrade: Accept, max_message_bytes: int) -> type[asyncio.Protocol]:
     """The class that uvicorn's ``ws`` setting wants."""
+    members = {"on_upgrade": staticmethod(on_upgrade), "max_message_bytes": max_message_bytes}
+    return type("PicowsProtocol", (_PicowsProtocol,), members)
 
-    class PicowsProtocol(WSProtocol):  # type: ignore[misc]
-        def __init__(self, config: Any, server_state: Any, app_state: Any) -> None:
-            self._peer: tuple[str, int] | None = None
-            self._server_state = server_state
-            super().__init__(
-                None,
-                None,
-                False,
-                self._upgrade,
-                wire_log,
-                True,
-                HANDSHAKE_S,
-                True,
-                PING_INTERVAL_S,
-                PING_TIMEOUT_S,
-                WSAutoPingStrategy.PING_WHEN_IDLE,
-                True,
-                max_message_bytes,
-                None,
-                16 * 1024,
-            )
 
-        def _upgrade(self, request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
-            try:
-                return on_upgrade(request, self._peer)
-            except Exception:
-                log.exception("accepting a WebSocket failed")
-                return refuse(
-                    500, b'{"error":{"type":"server_error","message":"Internal error; see the log."}}'
-                )
+class _PicowsProtocol(WSProtocol):  # type: ignore[misc]
+    """One connection that uvicorn hands over."""
 
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            self._peer = transport.get_extra_info("peername")
-            self._server_state.connections.add(self)
-            super().connection_made(transport)
+    on_upgrade: Accept
+    max_message_bytes: int
 
-        def connection_lost(self, error: Exception | None) -> None:
-            self._server_state.connections.discard(self)
-            super().connection_lost(error)
+    def __init__(self, config: Any, server_state: Any, app_state: Any) -> None:
+        self._peer: tuple[str, int] | None = None
+        self._server_state = server_state
+        super().__init__(
+            None,
+            None,
+            False,
+            self._upgrade,
+            wire_log,
+            True,
+            HANDSHAKE_S,
+            True,
+            PING_INTERVAL_S,
+            PING_TIMEOUT_S,
+            WSAutoPingStrategy.PING_WHEN_IDLE,
+            True,
+            self.max_message_bytes,
+            None,
+            16 * 1024,
+        )
 
-        def data_received(self, data: bytes) -> None:
-            """The upgrade request, as uvicorn rebuilt it; what follows comes by the buffered protocol."""
-            view = memoryview(data)
-            while view:
-                buffer = self.get_buffer(len(view))
-                size = min(len(buffer), len(view))
-                buffer[:size] = view[:size]
-                self.buffer_updated(size)
-                view = view[size:]
+    def _upgrade(self, request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+        try:
+            return self.on_upgrade(request, self._peer)
+        except Exception:
+            log.exception("accepting a WebSocket failed")
+            return refuse(500, b'{"error":{"type":"server_error","message":"Internal error; see the log."}}')
 
-        def shutdown(self) -> None:
-            """uvicorn is stopping."""
-            if self.transport is not None and not self.transport.is_close_frame_sent:
-                self.transport.send_close(
-                    WSCloseCode.SERVICE_RESTART, b"the server is restarting; connect again"
-                )
-                self.transport.disconnect()
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self._peer = transport.get_extra_info("peername")
+        self._server_state.connections.add(self)
+        super().connection_made(transport)
 
-    return PicowsProtocol
+    def connection_lost(self, error: Exception | None) -> None:
+        self._server_state.connections.discard(self)
+        super().connection_lost(error)
+
+    def data_received(self, data: bytes) -> None:
+        """The upgrade request, as uvicorn rebuilt it; what follows comes by the buffered protocol."""
+        view = memoryview(data)
+        while view:
+            buffer = self.get_buffer(len(view))
+            size = min(len(buffer), len(view))
+            buffer[:size] = view[:size]
+            self.buffer_updated(size)
+            view = view[size:]
+
+    def shutdown(self) -> None:
+        """uvicorn is stopping."""
+        if self.transport is not None and not self.transport.is_close_frame_sent:
+            self.transport.send_close(WSCloseCode.SERVICE_RESTART, b"the server is restarting; connect again")
+            self.transport.disconnect()

@@ -23,6 +23,7 @@ from orchestrator.core.actions import (
 from orchestrator.core.budget import CallBudget
 from orchestrator.core.call import Audio, Call
 from orchestrator.core.context import CallContext, Policy
+from orchestrator.core.health import Cause
 from orchestrator.core.input_audio import InputAudio
 from orchestrator.core.overrides import Tier
 from orchestrator.core.routing import DecidedBy, Decision, Reason
@@ -317,3 +318,41 @@ def _response(response_id: str, status: str, output: list[Event], **fields: Any)
         "usage": None,
         **fields,
     }
+
+
+TOOL = {
+    "type": "function",
+    "name": "get_order_status",
+    "description": "Status of an order",
+    "parameters": {"type": "object", "properties": {"order_id": {"type": "string"}}},
+}
+
+
+def lose(bench: Bench, cause: Cause = Cause.CLOSED) -> None:
+    bench.call.upstream_lost(bench.attempt, cause, bench.now)
+    bench.settle()
+
+
+def local(bench: Bench) -> None:
+    """The call begins in Tier B."""
+    bench.tier = "B"
+    bench.call.start(bench.now)
+    bench.settle()
+
+
+def update(**session: Any) -> Event:
+    return {"type": "session.update", "session": {"type": "realtime", **session}}
+
+
+def audio_input(**fields: Any) -> Event:
+    return update(audio={"input": fields})
+
+
+def user_text(text: str) -> Event:
+    return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+
+
+def delta_frame(event_id: str) -> bytes:
+    fields = {"response_id": "resp_1", "item_id": "item_a1", "output_index": 0, "content_index": 0}
+    audio = b64encode(bytes(4800)).decode()
+    return dump({"type": "response.output_audio.delta", "event_id": event_id, **fields, "delta": audio})

@@ -76,7 +76,9 @@ async def test_the_model_is_given_the_interrupted_question(service: Stack, simul
 
 
 def test_the_routing_api_says_where_to_go_and_why(service: Stack) -> None:
-    answer = service.service.post("/v1/route", {"user": "u1", "purpose": "support", "transport": "websocket"}).json()
+    answer = service.service.post(
+        "/v1/route", {"user": "u1", "purpose": "support", "transport": "websocket"}
+    ).json()
     assert (answer["tier"], answer["rung"], answer["reason"]) == ("A", "gpt-realtime-2.1", "default")
     assert answer["connect"]["url"].startswith(service.service.ws)
     notice = service.service.post("/v1/route", {"purpose": "notification"}).json()
@@ -93,7 +95,9 @@ def test_a_prompt_is_spoken_and_the_second_time_from_the_cache(service: Stack) -
     assert first.status_code == second.status_code == 200
     assert first.content[:4] == b"RIFF"
     assert [r.headers["x-cache"] for r in (first, second)] == ["miss", "hit"]
-    wrong = service.service.post("/v1/prompts/order_status", {"variables": {"order_id": "4172", "colour": "red"}})
+    wrong = service.service.post(
+        "/v1/prompts/order_status", {"variables": {"order_id": "4172", "colour": "red"}}
+    )
     assert wrong.status_code == 422
     assert "status" in wrong.text
     assert "colour" in wrong.text
@@ -126,6 +130,19 @@ async def test_a_websocket_elsewhere_is_refused_with_directions(service: Stack, 
         answer = await client.get(service.service.url + path, headers=headers)
     assert answer.status_code == 404
     assert "/v1/realtime" in answer.json()["error"]["message"]
+
+
+async def test_a_message_in_fragments_is_one_message_and_a_binary_one_is_refused(service: Stack) -> None:
+    async with Recorder(service.realtime, check=False) as caller:
+        await caller.wait_session()
+        await caller.connection.send(
+            ['{"type": "session.upd', 'ate", "session": {"type": "realtime", ', '"tools": []}}']
+        )
+        await caller.wait_for("session.updated")
+        await caller.connection.send(b"binary")
+        with pytest.raises(AssertionError):
+            await caller.wait_for("never")
+        assert caller.close_code == 1003
 
 
 async def test_a_browser_is_answered_with_the_one_subprotocol(service: Stack) -> None:
