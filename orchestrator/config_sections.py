@@ -168,8 +168,8 @@ class Cartesia(Section):
     api_key: SecretStr | None = None
     base_url: HttpUrl = "https://api.cartesia.ai"
     model: str = "sonic-3.5"
-    voice: str = "6ccbfb76-1fc6-48f7-b71d-91ac6298247b"
-    """A voice id of your Cartesia account or library."""
+    voice: str = ""
+    """A voice id of your Cartesia account or library. "" takes the one nearest to the session's."""
     usd_per_character: NonNegativeFloat = 0.00005
     """One credit per character at $50 per million, the dearest of the usual plans."""
 

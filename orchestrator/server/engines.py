@@ -184,7 +184,7 @@ def _paid_speech(settings: Settings) -> list[Speech]:
                 cartesia.api_key.get_secret_value(),
                 cartesia.base_url,
                 model=cartesia.model,
-                voices={"": cartesia.voice},
+                voice=cartesia.voice,
                 nanodollars_per_character=nanodollars(cartesia.usd_per_character),
             )
         ]
