@@ -16,13 +16,6 @@ class ToClient:
 
 
 @dataclass(frozen=True, slots=True)
-class ToClientFrame:
-    """A frame that goes to the client as it came."""
-
-    frame: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class ToUpstream:
     event: Event
 
@@ -111,15 +104,8 @@ class Record:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Hangup:
-    code: int
-    reason: str
-
-
 Action = (
     ToClient
-    | ToClientFrame
     | ToUpstream
     | ToUpstreamFrame
     | OpenUpstream
@@ -133,5 +119,4 @@ Action = (
     | Report
     | Spend
     | Record
-    | Hangup
 )

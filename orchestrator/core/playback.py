@@ -30,10 +30,6 @@ class Playback:
         piece.sent_ms += ms
         self.dry_at = start + ms / 1000.0
 
-    def remaining(self, now: float) -> float:
-        """Seconds of audio the client has yet to play."""
-        return max(0.0, self.dry_at - now)
-
     def sent_ms(self, item_id: str) -> float:
         piece = self._pieces.get(item_id)
         return piece.sent_ms if piece else 0.0

@@ -19,7 +19,6 @@ from orchestrator.core.actions import (
     Action,
     CheckSpeech,
     CloseUpstream,
-    Hangup,
     Listen,
     OpenUpstream,
     Record,
@@ -29,7 +28,6 @@ from orchestrator.core.actions import (
     StopAnswer,
     StopListening,
     ToClient,
-    ToClientFrame,
     ToUpstream,
     ToUpstreamFrame,
     Transcribe,
@@ -250,9 +248,6 @@ class CallDriver:
         self.call.consider(time.monotonic())
         self._pump()
 
-    def hang_up(self, code: int, reason: str) -> None:
-        self._socket.close(code, reason)
-
     # --- actions out ---
 
     def _pump(self) -> None:
@@ -265,8 +260,6 @@ class CallDriver:
         match action:
             case ToClient(event):
                 self._socket.send(dump(event))
-            case ToClientFrame(frame):
-                self._socket.send(frame)
             case ToUpstream(event):
                 if self._link is not None:
                     self._link.send(dump(event))
@@ -284,8 +277,6 @@ class CallDriver:
                 self._carry_out_link(action)
             case StartAnswer() | StopAnswer():
                 self._carry_out_answer(action)
-            case Hangup(code, reason):
-                self._socket.close(code, reason)
             case _:
                 self._carry_out_hearing(action)
 

@@ -139,7 +139,7 @@ def test_barge_in_cuts_what_was_not_played() -> None:
     playback.add("b", 2000, 0.0)
     assert playback.interrupt(1.0) == [("b", pytest.approx(500))]
     assert playback.interrupt(1.5) == []
-    assert playback.remaining(1.0) == 0
+    assert playback.dry_at == 1.0
     playback.forget_played(1000.0)
     assert playback.sent_ms("a") == 0
 
