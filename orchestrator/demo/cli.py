@@ -93,6 +93,8 @@ def demo(out: Path, seed: int | None, live: bool, no_plot: bool, keep_logs: bool
             stopped = asyncio.run(_run(console, script, voices, recording, logs, live_key))
         except (StartFailed, models.ModelError) as failure:
             raise click.ClickException(str(failure)) from None
+        except asyncio.CancelledError:
+            raise click.Abort from None
     _finish(console, recording, script, out, stopped, plot=not no_plot)
 
 
@@ -138,8 +140,10 @@ async def _run(
     console: Console, script: Script, voices: Voices, recording: Recording, logs: Path, live_key: str | None
 ) -> str:
     """The call; gives why the story stopped before its end, if it did."""
+    this = asyncio.current_task()
+    assert this is not None
     # SIGTERM is to end this as tidily as Ctrl-C does: with its processes.
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     async with stage(logs, voices, live_key) as running:
         speech = await _prepare(console, script, voices, running, live=live_key is not None)
         stopped = ""

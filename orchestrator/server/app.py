@@ -31,7 +31,7 @@ from orchestrator.server.auth import Auth, subprotocol
 from orchestrator.server.calls import CallDriver, CallInfo, cause_of, new_call_id
 from orchestrator.server.engines import Engines, TierB
 from orchestrator.server.events import EventLog
-from orchestrator.server.fleet import Change, Fleet
+from orchestrator.server.fleet import Change, ChangeKind, Fleet
 from orchestrator.server.http import Part, PromptVoice, build_api
 from orchestrator.server.sockets import ClientSocket, accept, refuse, websocket_protocol
 from orchestrator.server.store import EmbeddedStore, RedisStore, Store
@@ -194,8 +194,20 @@ class Orchestrator:
         self._drivers.pop(call_id, None)
 
     def _reconsider(self, change: Change) -> None:
+        if change.kind is ChangeKind.OVERRIDE:
+            self._record_override(change.key)
         for driver in list(self._drivers.values()):
             driver.reconsider()
+
+    def _record_override(self, override_id: str) -> None:
+        """Every override that begins or ends here stands in the events, with who and why."""
+        override = next((o for o in self.fleet.overrides if o.id == override_id), None)
+        if override is None:
+            self.events.add("override_ended", tier="", call_id="", override_id=override_id)
+            return
+        fields = override.to_dict()
+        tier = str(fields.pop("tier"))
+        self.events.add("override", tier=tier, call_id="", override_id=fields.pop("id"), **fields)
 
     # --- probing ---
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
+import subprocess
+import threading
+import time
 import wave
 from pathlib import Path
 
@@ -12,10 +17,11 @@ from click.testing import CliRunner
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
 
 from orchestrator.cli import main
+from orchestrator.demo.processes import orchestrator_command
 from tests.conformance.checker import Checker, Frame, explain
 
 SEED = 7
-NUMBERS = ("6305", "3471")
+NUMBERS = ("3960", "9475")
 """What that seed draws."""
 
 
@@ -54,6 +60,31 @@ def test_the_call_survives_and_everything_is_written_down(tmp_path: Path, frames
     check_events(tmp_path / "events.jsonl")
     assert (tmp_path / "timeline.png").stat().st_size > 50_000
     assert (tmp_path / "logs" / "service.log").read_text().startswith("orchestrator serving on")
+
+
+def test_the_demo_takes_its_processes_with_it(tmp_path: Path) -> None:
+    command = orchestrator_command(
+        "demo", "--seed", str(SEED), "--out", str(tmp_path), "--keep-logs", "--no-plot"
+    )
+    demo = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        port = int(wait_for_text(tmp_path / "logs" / "service.log", r"serving on http://127\.0\.0\.1:(\d+)"))
+        demo.terminate()
+        assert demo.wait(30) == 1
+    finally:
+        demo.kill()
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        pass
+
+
+def wait_for_text(path: Path, pattern: str, seconds: float = 60.0) -> str:
+    """The first group of `pattern`, once the file has it."""
+    deadline, never = time.monotonic() + seconds, threading.Event()
+    while time.monotonic() < deadline:
+        if path.exists() and (found := re.search(pattern, path.read_text())):
+            return found[1]
+        never.wait(0.05)
+    raise TimeoutError(f"{path} has no {pattern!r} after {seconds:g} s")
 
 
 def check_conformance(frames: list[Frame]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.clients.recorder import Recorder
 from tests.e2e.stack import ORCHESTRATOR, Running, Stack, speech, stack, start
@@ -116,6 +116,9 @@ def test_the_command_line_forces_a_tier_and_shows_it(service: Stack) -> None:
     status = json.loads(shown.stdout)
     assert status["next_call"]["tier"] == "B"
     assert [(o["tier"], o["reason"]) for o in status["overrides"]] == [("B", "a test")]
+    recorded = service.rows("", "override")[-1]
+    assert (recorded["tier"], recorded["reason"], recorded["scope"]) == ("B", "a test", "all")
+    assert recorded["who"]
 
 
 @pytest.mark.parametrize("path", ["/v1/realtimes", "/other"])
@@ -179,12 +182,22 @@ async def test_a_call_that_spends_its_budget_goes_on_in_a_tier_that_costs_nothin
             assert poor.rows(call_id, "handover")[0]["trigger"] == "budget"
 
 
-async def test_a_server_that_stops_says_so_to_its_calls(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_a_server_admits_its_key_only_and_tells_its_calls_when_it_stops(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     folder = tmp_path_factory.mktemp("stop")
     env = {"ORCHESTRATOR_SERVER__EVENTS_PATH": str(folder / "events.jsonl")}
     env |= {"ORCHESTRATOR_TIER_A__ENABLED": "false", "ORCHESTRATOR_MODELS__DIR": str(folder)}
+    env |= {"ORCHESTRATOR_API_KEY": "right"}
     with start("serve", "--port", "0", log=folder / "serve.log", env=env) as service:
-        async with Recorder(f"{service.ws}/v1/realtime", check=False) as caller:
+        url = f"{service.ws}/v1/realtime"
+        for key in (None, "wrong"):
+            with pytest.raises(InvalidStatus, match="401"):
+                await Recorder(url, api_key=key).__aenter__()
+        keyed = ("realtime", "openai-insecure-api-key.right")
+        async with Recorder(url, api_key=None, subprotocols=keyed, check=False) as browser:
+            assert browser.connection.subprotocol == "realtime"
+        async with Recorder(url, api_key="right", check=False) as caller:
             await caller.wait_session()
             service.process.send_signal(signal.SIGTERM)
             with pytest.raises((ConnectionClosed, AssertionError)):
