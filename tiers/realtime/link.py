@@ -99,6 +99,12 @@ class Link(WSListener):
                     max_frame_size=MAX_FRAME_BYTES,
                     logger_name="realtime",
                 )
+            if (
+                self._transport is None
+            ):  # picows returns as from a success when the peer hangs up on the handshake
+                self._lose(
+                    Loss(LossKind.REFUSED, None, "the connection ended before the upgrade was answered")
+                )
         except TimeoutError:
             self._lose(Loss(LossKind.TIMEOUT))
         except WSHandshakeError as error:
