@@ -23,7 +23,7 @@ demo: install models ## Call, lose the provider, hear the call go on
 	$(VENV)/bin/orchestrator demo $(ARGS)
 
 test: check models clients ## Run the checks, then every test
-	$(VENV)/bin/pytest $(ARGS)
+	$(VENV)/bin/pytest -n 2 --dist loadfile $(ARGS)
 
 serve: install models ## Run the orchestrator
 	$(VENV)/bin/orchestrator serve $(ARGS)
