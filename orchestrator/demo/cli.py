@@ -10,7 +10,7 @@ import random
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -35,10 +35,15 @@ from orchestrator.demo.script import (
     Voices,
     human_speech,
 )
-from orchestrator.demo.stage import Stage, channels, following, speak, stage, wav, write_down
+from orchestrator.demo.stage import LOGS, Stage, channels, following, speak, stage, wav, write_down
 from orchestrator.demo.story import Story
 
 SEEDS = 10_000
+FILES = {
+    "call.wav": "left the caller, right what the caller heard",
+    "timeline.png": "the call as a picture",
+    "events.jsonl": "all that was observed, by the client and by the service",
+}
 
 
 @click.command(
@@ -85,6 +90,7 @@ def demo(out: Path, seed: int | None, live: bool, no_plot: bool, keep_logs: bool
     seed = random.SystemRandom().randrange(SEEDS) if seed is None else seed
     script = Script.draw(seed)
     out.mkdir(parents=True, exist_ok=True)
+    _remove(out, FILES)
     recording = Recording(wall=time.time() - time.monotonic())
     numbers = f"{script.first.number} and {script.second.number}"
     console.print(f"Drawn for this call: the orders {numbers} (--seed {seed} draws them again)")
@@ -128,12 +134,17 @@ def _logs(out: Path, keep: bool) -> Iterator[Path]:
     if keep:
         directory = out / "logs"
         directory.mkdir(exist_ok=True)
-        for old in directory.iterdir():
-            old.unlink()
+        _remove(directory, LOGS)
         yield directory
         return
     with tempfile.TemporaryDirectory(prefix="orchestrator-demo-") as temporary:
         yield Path(temporary)
+
+
+def _remove(directory: Path, names: Iterable[str]) -> None:
+    """What an earlier run left there."""
+    for name in names:
+        (directory / name).unlink(missing_ok=True)
 
 
 async def _run(
@@ -226,8 +237,10 @@ def _finish(
     print_figures(console, figures, spent_usd(recording))
     console.print()
     print_checks(console, checks)
-    files = [name for name in ("call.wav", "timeline.png", "events.jsonl") if (out / name).exists()]
-    console.print(f"\nIn {out}: {', '.join(files)}")
+    console.print()
+    for name, what in FILES.items():
+        if (out / name).exists():
+            console.print(f"{out / name}: {what}", soft_wrap=True)
     missing = not_done(checks)
     if missing:
         reason = f"The story stopped: {stopped}.\n" if stopped else ""

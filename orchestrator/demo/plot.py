@@ -189,7 +189,7 @@ def _draw_band(axes: Any, view: _View) -> None:
         axes.add_patch(
             Rectangle((start, 0.0), end - start, 1.0, facecolor=COLOURS.get(tier, FAINT), linewidth=0)
         )
-        room = (end - start) * LANES / view.end * CHARACTERS_PER_INCH * 0.8
+        room = (end - start) * LANES / view.end * CHARACTERS_PER_INCH * 0.6
         label = next(
             (s for s in (f"Tier {tier}: {TIER_NAMES[tier]}", f"Tier {tier}", tier) if len(s) < room), ""
         )

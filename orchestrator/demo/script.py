@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import wave
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,8 +97,6 @@ GOODBYE = "Thank you, goodbye."
 
 def human_speech() -> bytes:
     """The recorded person, in the wire's format."""
-    import wave
-
     with wave.open(str(HUMAN_SPEECH)) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
         rate = file.getframerate()

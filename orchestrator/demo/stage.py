@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+import sys
+import wave
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +21,13 @@ from orchestrator.demo.processes import Child, StartFailed, clean_environment, f
 from orchestrator.demo.recording import WIRE, Recording
 from orchestrator.demo.script import RULES, Voices, trimmed
 from orchestrator.listening import Span
-from orchestrator.protocol.audio import from_pcm16, hear, to_pcm16
+from orchestrator.protocol.audio import Pcm16, from_pcm16, hear, to_pcm16
 
 PROVIDER = "https://api.openai.com"
 READY_S = 300.0
+SERVICE_LOG, PROVIDER_LOG, EVENTS = "service.log", "provider.log", "service-events.jsonl"
+LOGS = (SERVICE_LOG, PROVIDER_LOG, EVENTS)
+"""What a run leaves in its directory beside the configuration."""
 POLL_S = 0.05
 CONFIG = """\
 [server]
@@ -36,9 +41,7 @@ session_s = 3.0
 response_s = 3.0
 first_audio_s = 3.0
 next_audio_s = 1.0
-
-[tier_b]
-agent_timeout_s = 20.0
+answer_s = 20.0
 
 # A lost provider is looked for again every two seconds at the latest: nobody wants to wait for half a minute here.
 [breaker]
@@ -103,15 +106,15 @@ async def stage(directory: Path, voices: Voices, live_key: str | None) -> AsyncI
     """
     port, key = free_port(), secrets.token_urlsafe(16)
     provider_key = live_key or f"sk-made-up-{secrets.token_hex(8)}"
-    config, events = directory / "orchestrator.toml", directory / "service-events.jsonl"
+    config, events = directory / "orchestrator.toml", directory / EVENTS
     config.write_text(CONFIG.format(events=json.dumps(str(events))))
     environment = clean_environment(
         OPENAI_BASE_URL=f"http://127.0.0.1:{port}/v1", OPENAI_API_KEY=provider_key, ORCHESTRATOR_API_KEY=key
     )
     serve = orchestrator_command("serve", "--config", str(config))
     command = _relay(port) if live_key else _simulator(port, voices.provider, provider_key)
-    service = Child("the service", serve, environment, directory / "service.log")
-    provider = Child("the provider", command, clean_environment(), directory / "provider.log")
+    service = Child("the service", serve, environment, directory / SERVICE_LOG)
+    provider = Child("the provider", command, clean_environment(), directory / PROVIDER_LOG)
     try:
         await service.start()
         yield Stage(service, provider, events, key)
@@ -128,9 +131,8 @@ def _simulator(port: int, voice: str, key: str) -> list[str]:
 
 
 def _relay(port: int) -> list[str]:
-    from sys import executable
-
-    return [executable, "-m", "orchestrator.demo.relay", str(port), PROVIDER]
+    """The way to the real provider, which can be cut."""
+    return [sys.executable, "-m", "orchestrator.demo.relay", str(port), PROVIDER]
 
 
 @asynccontextmanager
@@ -179,10 +181,8 @@ def write_down(recording: Recording, span: Span) -> str:
     return " ".join(segment.text.strip() for segment in segments)
 
 
-def wav(left: np.ndarray[Any, Any], right: np.ndarray[Any, Any], path: Path) -> None:
-    """Two channels of int16 samples as a stereo file."""
-    import wave
-
+def wav(left: Pcm16, right: Pcm16, path: Path) -> None:
+    """Two channels of the wire's rate as a stereo file."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(2)
         file.setsampwidth(2)
@@ -190,7 +190,7 @@ def wav(left: np.ndarray[Any, Any], right: np.ndarray[Any, Any], path: Path) -> 
         file.writeframes(np.column_stack([left, right]).astype("<i2").tobytes())
 
 
-def channels(recording: Recording) -> Mapping[str, np.ndarray[Any, Any]]:
+def channels(recording: Recording) -> dict[str, Pcm16]:
     """Both sides of the call on one clock that begins with the microphone."""
     caller, heard = recording.caller_audio(), recording.heard_audio()
     begin, end = caller.start, max(caller.end, heard.end)

@@ -22,7 +22,7 @@ STEPS = (
 )
 
 HUMAN = "recorded person"
-PAUSE_S = 0.6
+PAUSE_S = 0.5
 """The caller thinks for so long before he speaks."""
 KILL_AFTER_S = 1.2
 """How much of Tier A's answer is heard before its provider is killed."""
@@ -81,9 +81,9 @@ class Story:
 
         begun = await recording.wait("Tier A's answer", begun_in_tier_a, since=since, seconds=ANSWER_S)
         await _until(recording.spans()[begun["item_id"]].start + KILL_AFTER_S)
-        pid = self.provider.pid
+        killed_at = _now()
         self.provider.kill()
-        recording.add(_now(), "provider_killed", "A", pid=pid, signal="SIGKILL")
+        recording.add(killed_at, "provider_killed", "A", pid=self.provider.pid, signal="SIGKILL")
 
     async def _open_question_is_answered(self) -> None:
         recording = self.caller.recording
