@@ -161,7 +161,9 @@ def _transcriber(settings: Settings, directory: Path) -> Transcriber:
 def _agent(settings: Settings, directory: Path) -> Agent:
     tier_b = settings.tier_b
     if tier_b.agent_model is None:
-        return Agent(embedded=EmbeddedModel(directory / models.SMOLLM2, threads=tier_b.threads))
+        # Reading a session's instructions for the first time takes the small model seconds on a busy machine.
+        embedded = EmbeddedModel(directory / models.SMOLLM2, threads=tier_b.threads)
+        return Agent(embedded=embedded, first_token_timeout=tier_b.agent_timeout_s)
     price = settings.agent_price()
     per_token = TokenPrice(price.text_in * 1e3, price.text_out * 1e3) if price else None
     # The OpenAI key goes to OpenAI only.
