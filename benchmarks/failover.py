@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -67,7 +68,6 @@ CASES = {
         Case("none", "nothing fails: to compare with", None),
     )
 }
-
 
 PATIENCE_S = {Service.SIMULATED: 20.0, Service.REAL: 30.0, Service.DIRECT: 8.0}
 """How long a client waits for an answer before it gives up."""
@@ -154,6 +154,8 @@ def _bridges() -> frozenset[str]:
 
 # --- the command ---
 
+COUNT = click.IntRange(min=0)
+
 
 def _run(
     counts: dict[Service, int], faults: Sequence[str], seed: int, logs: Path, console: Console
@@ -185,11 +187,25 @@ def _counts(engines: str, calls: int, real_calls: int, direct_calls: int) -> dic
 
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="\b\nFaults:\n" + "\n".join(f"  {case.name:<12} {case.help}" for case in CASES.values()),
+    epilog="\b\nFaults:\n"
+    + "\n".join(f"  {case.name:<12} {case.help}" for case in CASES.values())
+    + """\n
+\b
+Examples:
+  python -m benchmarks.failover                                   everything: some 25 minutes
+  python -m benchmarks.failover --engines simulated --calls 5     a quick look
+  python -m benchmarks.failover --fault abort --direct-calls 0    one fault
+""",
 )
-@click.option("--calls", default=20, show_default=True, help="Calls for each fault with simulated engines.")
-@click.option("--real-calls", default=5, show_default=True, help="Calls for each fault with real engines.")
-@click.option("--direct-calls", default=2, show_default=True, help="Calls for each fault without us.")
+@click.option(
+    "--calls", type=COUNT, default=20, show_default=True, help="Calls for each fault with simulated engines."
+)
+@click.option(
+    "--real-calls", type=COUNT, default=5, show_default=True, help="Calls for each fault with real engines."
+)
+@click.option(
+    "--direct-calls", default=2, show_default=True, help="Calls for each fault without the orchestrator."
+)
 @click.option(
     "--engines",
     type=click.Choice(["both", "simulated", "real"]),
@@ -224,9 +240,13 @@ def main(
 
     Ends with status 1 if a call was lost or not answered. Slowness is shown, and never fails.
     """
+    counts, logs = _counts(engines, calls, real_calls, direct_calls), output / "failover-logs"
+    if not counts:
+        raise click.UsageError(
+            "there is nothing to measure: let at least one of the numbers of calls be above 0"
+        )
     console = Console()
     seed = secrets.randbelow(2**32) if seed is None else seed
-    counts = _counts(engines, calls, real_calls, direct_calls)
     about: dict[str, Any] = {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": seed,
@@ -239,9 +259,12 @@ def main(
     }
     console.print(f"Seed {seed}; repeat this order of faults with --seed {seed}.", highlight=False)
     try:
-        rows = _run(counts, faults or tuple(CASES), seed, output / "logs", console)
+        rows = _run(counts, faults or tuple(CASES), seed, logs, console)
     except BenchmarkError as error:
         raise click.ClickException(str(error)) from None
+    except httpx.HTTPError as error:
+        message = f"a process of the benchmark does not answer ({type(error).__name__}); its log is in {logs}"
+        raise click.ClickException(message) from None
     about["load_after"] = machine.load()
     _report(output, about, rows, console)
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from benchmarks import failover
 from benchmarks.caller import FORMAT, Caller, Recorded, Utterance
 from benchmarks.failover import CASES, measure, schedule
+from benchmarks.processes import BenchmarkError, process
 from benchmarks.report import Row
 from benchmarks.services import Service
 from benchmarks.timeline import NOTHING, Figures, Outcome, Struck
@@ -168,6 +169,19 @@ def test_how_many_calls_are_placed(
     asked, _ = run(monkeypatch, Outcome.ANSWERED, tmp_path, *options)
     assert asked["counts"] == counts
     assert asked["faults"] == tuple(CASES)
+
+
+def test_no_calls_at_all_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    options = ["--engines", "real", "--real-calls", "0", "--direct-calls", "0"]
+    asked, result = run(monkeypatch, Outcome.ANSWERED, tmp_path, *options)
+    assert (result.exit_code, asked) == (2, {})
+    assert "nothing to measure" in result.output
+
+
+async def test_a_process_that_does_not_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match=r"did not start:\n(.|\n)*hologram"):
+        async with process(tmp_path / "log", "simulate", "realtime", "--fault", "hologram"):
+            pass
 
 
 async def test_a_call_for_every_fault_on_real_processes(tmp_path: Path) -> None:
