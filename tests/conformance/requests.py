@@ -61,6 +61,8 @@ class Requests:
         self._hears_client = False
         self._settings: JsonObject = {}
         """What the client has set so far, as far as the server confirmed it."""
+        self._ahead = 0
+        """Updates taken for confirmed by an earlier session.updated, whose own is still to come."""
         self._told: Any = None
         """The `orchestrator` object of the latest session: news in it come unasked."""
 
@@ -105,6 +107,10 @@ class Requests:
         One that brings `news` of the tier may come in between and show the settings so far alone.
         """
         faults = list(shapes.differences(self._settings, session))
+        if not faults and self._ahead and not news:
+            # An earlier session.updated showed what this one confirms: two updates in a row said the same.
+            self._ahead -= 1
+            return
         pending = [request for request in self._waiting if request.kind == "session.update"]
         shown = 0
         for request in pending:
@@ -116,6 +122,7 @@ class Requests:
             self._settings, faults = wanted, []
             self._waiting.remove(request)
             shown += 1
+        self._ahead += max(0, shown - 1)
         for sentence in faults:
             self._report(Rule.SESSION_ECHO, sentence)
         if faults and pending and not shown:
