@@ -54,11 +54,18 @@ class Response:
         self._usage: dict[str, Any] | None = None
         self._task: asyncio.Task[None] | None = None
         self._created = False
+        self._met = False
+        """A fault that struck before the first audio: one is enough."""
         self._prompt = usage.prompt(settings["instructions"] or "", settings["tools"] or [], context)
 
     @property
     def done(self) -> bool:
         return self.status != "in_progress"
+
+    @property
+    def gave_nothing(self) -> bool:
+        """Whether it left what was asked unanswered."""
+        return not self._output and self.status != "cancelled"
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())
@@ -78,17 +85,15 @@ class Response:
             self._session.response_over(self)
 
     async def _run(self) -> None:
-        fault = self._session.striker.peek(Moment.ANSWER_OWED)
-        if fault is None or fault.after_ms:
-            self._announce()
         owed_since = asyncio.get_running_loop().time()
-        if fault is not None:
-            await asyncio.sleep(fault.after_ms / 1000)
-            if self._session.striker.claim(fault) and await self._struck(fault):
-                return
-            self._announce()
+        if await self._struck_while_owed(owed_since):
+            return
+        self._announce()
         try:
             reply = await self._think(owed_since)
+            # Once more: one may have been armed meanwhile.
+            if await self._struck_while_owed(owed_since):
+                return
             if isinstance(reply, Call):
                 self._call_tool(reply)
             else:
@@ -101,6 +106,22 @@ class Response:
         if not self._created:
             self._created = True
             self._session.out.send("response.created", response=self.describe())
+
+    async def _struck_while_owed(self, owed_since: float) -> bool:
+        """Hold the answer back for a fault of this moment and let it strike; True when it goes no further."""
+        striker = self._session.striker
+        moment = Moment.ANSWER_OWED if self.out_of_band else self._session.owed
+        fault = None if self._met else striker.owed(moment)
+        if fault is None:
+            return False
+        if fault.after_ms:
+            self._announce()
+        lasted = asyncio.get_running_loop().time() - owed_since
+        if moment is Moment.TOOL_RESULT_SENT:
+            lasted = striker.lasted
+        await asyncio.sleep(max(0.0, fault.after_ms / 1000 - lasted))
+        self._met = striker.claim(fault)
+        return self._met and await self._struck(fault)
 
     async def _struck(self, fault: Fault) -> bool:
         """Let a fault strike; True when the response goes no further."""
@@ -200,6 +221,8 @@ class Response:
         fault = self._session.striker.peek(Moment.MID_ANSWER)
         begun = self.sent_ms > 0 or bool(self._open_text)
         if fault is None or not begun or self.sent_ms < fault.after_ms:
+            return True
+        if fault.id is FaultId.SLOW and self._pace == SLOW_PACE:
             return True
         return not (self._session.striker.claim(fault) and await self._struck(fault))
 

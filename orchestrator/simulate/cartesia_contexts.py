@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import time
 from collections.abc import AsyncGenerator
@@ -30,8 +31,11 @@ SLOW_PACE = 0.4
 class Speaking:
     """The audio of a text, paced, with its words' times. Faults in the middle of a context strike here."""
 
-    def __init__(self, simulator: CartesiaSimulator, request: GenerationRequest) -> None:
+    def __init__(
+        self, simulator: CartesiaSimulator, request: GenerationRequest, opened: float = math.inf
+    ) -> None:
         self._simulator = simulator
+        self._opened = opened
         self._pace = simulator.options.pace
         self._model = request.llm_model_id
         self._speed = wire.speed_of(request)
@@ -65,7 +69,7 @@ class Speaking:
 
     def _due(self) -> Fault | None:
         board = self._simulator.faults
-        fault = board.peek(Moment.MID_CONTEXT, self._model)
+        fault = board.peek(Moment.MID_CONTEXT, self._model, self._opened)
         if fault is None or self.sent_ms == 0 or self.sent_ms < fault.after_ms:
             return None
         return fault if board.claim(fault) else None
@@ -77,7 +81,7 @@ class Context:
     def __init__(self, connection: Connection, request: GenerationRequest) -> None:
         self.id = request.context_id
         self._connection = connection
-        self._speaking = Speaking(connection.simulator, request)
+        self._speaking = Speaking(connection.simulator, request, connection.opened)
         self._requests: asyncio.Queue[GenerationRequest] = asyncio.Queue()
         self._task = asyncio.create_task(self._run())
         self._flushes = 0
@@ -145,6 +149,7 @@ class Connection:
 
     def __init__(self, simulator: CartesiaSimulator, socket: Socket) -> None:
         self.simulator = simulator
+        self.opened = time.monotonic()
         self.contexts: dict[str, Context] = {}
         self.received: list[dict[str, Any]] = []
         self.closed: dict[str, Any] | None = None
@@ -199,7 +204,7 @@ class Connection:
         if limit is not None and self.simulator.active >= limit:
             self.send({**wire.too_many(), "context_id": request.context_id})
             return True
-        fault = self.simulator.faults.take(Moment.CONTEXT, request.llm_model_id)
+        fault = self.simulator.faults.take(Moment.CONTEXT, request.llm_model_id, self.opened)
         if fault is None or fault.id is FaultId.SILENT:
             return fault is not None
         self._do(fault, request.context_id)

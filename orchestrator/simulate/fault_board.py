@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import deque
@@ -23,12 +24,13 @@ Catalogue = Mapping[Any, Kind]
 """A simulator's faults: a `StrEnum` member for each."""
 
 KEPT_STRIKES = 1000
-FIELDS = ("fault", "moment", "after_ms", "after_chunks", "count", "model")
+FIELDS = ("fault", "moment", "after_ms", "after_chunks", "count", "model", "new_sessions")
 
 
 @dataclass(slots=True, eq=False)
 class Fault:
-    """One armed fault. `remaining` None means for ever; `model` limits it to requests for that model.
+    """One armed fault. `remaining` None means for ever; `model` limits it to requests for that model,
+    `new_sessions` to connections that were opened after it was armed.
 
     It strikes when its moment has lasted `after_ms`, or in a streamed answer when that much audio or
     `after_chunks` chunks were sent.
@@ -40,6 +42,9 @@ class Fault:
     remaining: int | None = 1
     model: str | None = None
     after_chunks: int = 0
+    new_sessions: bool = False
+    armed_at: float = 0.0
+    """Second of the monotonic clock."""
     fired: int = 0
 
     def describe(self) -> dict[str, Any]:
@@ -50,6 +55,7 @@ class Fault:
             "after_chunks": self.after_chunks,
             "count": "forever" if self.remaining is None else self.remaining,
             "model": self.model,
+            "new_sessions": self.new_sessions,
             "fired": self.fired,
         }
 
@@ -77,6 +83,7 @@ def parse(body: Any, catalogue: Catalogue) -> Fault:
         after_chunks=_integer(body, "after_chunks", 0, 0),
         remaining=None if body.get("count") == "forever" else _integer(body, "count", 1, 1),
         model=body.get("model"),
+        new_sessions=_flag(body, "new_sessions"),
     )
 
 
@@ -84,6 +91,13 @@ def _integer(body: dict[str, Any], name: str, default: int, least: int) -> int:
     value = body.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name}: expected a whole number of at least {least}, not {value!r}")
+    return value
+
+
+def _flag(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name, False)
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: expected true or false, not {value!r}")
     return value
 
 
@@ -112,6 +126,7 @@ class FaultBoard:
         """What struck, `at` which second of the monotonic clock, which all processes of a machine share."""
 
     def arm(self, fault: Fault) -> None:
+        fault.armed_at = time.monotonic()
         self._faults.append(fault)
         self._tell()
 
@@ -119,10 +134,14 @@ class FaultBoard:
         self._faults.clear()
         self._tell()
 
-    def peek(self, moment: StrEnum, model: str) -> Fault | None:
-        """The fault that would strike a request for `model` at `moment`; it stays armed."""
+    def peek(self, moment: StrEnum, model: str, opened: float = math.inf) -> Fault | None:
+        """The fault that would strike a request for `model` at `moment`; it stays armed.
+
+        `opened`: when the request's connection was opened; one that is just being opened needs none.
+        """
         for fault in self._faults:
-            if fault.moment is moment and fault.model in (None, model):
+            fits = fault.moment is moment and fault.model in (None, model)
+            if fits and (opened > fault.armed_at or not fault.new_sessions):
                 return fault
         return None
 
@@ -138,9 +157,9 @@ class FaultBoard:
                 self._faults.remove(fault)
         return True
 
-    def take(self, moment: StrEnum, model: str) -> Fault | None:
+    def take(self, moment: StrEnum, model: str, opened: float = math.inf) -> Fault | None:
         """The fault that strikes now, used."""
-        fault = self.peek(moment, model)
+        fault = self.peek(moment, model, opened)
         return fault if fault is not None and self.claim(fault) else None
 
     def describe(self) -> list[dict[str, Any]]:

@@ -15,11 +15,13 @@ class Moment(StrEnum):
     """Where in a call a fault strikes."""
 
     CONNECTING = "connecting"
+    REPLAYING = "replaying"
     IDLE = "idle"
     CALLER_SPEAKING = "caller_speaking"
     ANSWER_OWED = "answer_owed"
     MID_ANSWER = "mid_answer"
     TOOL_PENDING = "tool_pending"
+    TOOL_RESULT_SENT = "tool_result_sent"
 
 
 class FaultId(StrEnum):
@@ -58,8 +60,8 @@ class FaultId(StrEnum):
 
 
 _CONNECTING = (Moment.CONNECTING,)
-_OWED = (Moment.ANSWER_OWED,)
-_OWED_OR_MID = (Moment.ANSWER_OWED, Moment.MID_ANSWER)
+_OWED = (Moment.ANSWER_OWED, Moment.TOOL_RESULT_SENT)
+_OWED_OR_MID = (*_OWED, Moment.MID_ANSWER)
 _MID = (Moment.MID_ANSWER,)
 
 
@@ -91,7 +93,7 @@ CATALOGUE: dict[FaultId, Kind] = {
     FaultId.CLOSE_1011: Kind("a close frame with 1011", _ANY_MID),
     FaultId.CLOSE_1000: Kind("a close frame with 1000", _ANY_MID),
     FaultId.HALF_OPEN: Kind("the socket stays, nothing is sent or read, pings stay unanswered", _ANY_MID),
-    FaultId.SILENT_TURN: Kind("no event after speech_stopped and committed", _OWED),
+    FaultId.SILENT_TURN: Kind("no event after speech_stopped and committed, or after response.create", _OWED),
     FaultId.SILENT_INPUT: Kind(
         "the caller speaks and no speech event comes at all", (Moment.CALLER_SPEAKING,)
     ),
@@ -108,6 +110,11 @@ CATALOGUE: dict[FaultId, Kind] = {
     FaultId.ORPHAN: Kind("audio of a response that was never announced; then things go on", _UP_MID),
     FaultId.DUPLICATE: Kind("the next event is sent twice", _UP_MID),
 }
+
+OF_A_RESPONSE = frozenset(
+    fault for fault, kind in CATALOGUE.items() if set(kind.moments) <= {*_OWED, Moment.MID_ANSWER}
+)
+"""Faults that only a response can show: they wait for one."""
 
 
 def parse_fault(body: Any) -> Fault:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, ClassVar
 
 import orjson
@@ -67,6 +68,14 @@ class Options:
     """Sentences that are ready to be spoken before the server is."""
 
 
+class Replay(Enum):
+    """Whether a fresh session is being given a conversation."""
+
+    POSSIBLE = "possible"
+    UNDER_WAY = "under way"
+    OVER = "over"
+
+
 class Session:
     """A session over `socket`; `begin` sends its first event."""
 
@@ -94,6 +103,9 @@ class Session:
         self._pending_calls: set[str] = set()
         self._billed: list[usage.Part] = []
         self._spoke = False
+        self._replay = Replay.POSSIBLE
+        self._result_owed = False
+        """The output of a tool is here, and the answer to it is not."""
         self._closed: dict[str, Any] | None = None
 
     def begin(self) -> None:
@@ -146,6 +158,9 @@ class Session:
         kind = event.get("type") if isinstance(event, dict) else None
         if kind is None:
             raise Invalid("invalid_event", "The 'type' field is missing.", "type")
+        if kind in ("input_audio_buffer.append", "response.create") and self._replay is not Replay.OVER:
+            self._replay = Replay.OVER
+            self.moment_changed()
         if kind == "input_audio_buffer.append":
             self.journal.append(self._caller.append(event))
             return
@@ -165,6 +180,16 @@ class Session:
         self._config = updated_session(self._config, change, voice_locked=self._spoke)
         self._caller.configure(self._config["audio"]["input"])
         self.out.send("session.updated", session=self._config)
+        if "turn_detection" in ((change.get("audio") or {}).get("input") or {}):
+            self._turn_detection_set(self._config["audio"]["input"]["turn_detection"] is not None)
+
+    def _turn_detection_set(self, on: bool) -> None:
+        """Turn detection is held off while a conversation is replayed, and restored after it."""
+        if not on and self._replay is Replay.POSSIBLE:
+            self._replay = Replay.UNDER_WAY
+        elif on and self._replay is Replay.UNDER_WAY:
+            self._replay = Replay.OVER
+        self.moment_changed()
 
     def _commit(self, event: dict[str, Any]) -> None:
         self._caller.commit()
@@ -178,6 +203,8 @@ class Session:
         self._know(item)
         self.item_event("added", item, previous)
         self.item_event("done", item, previous)
+        if self._replay is Replay.POSSIBLE:
+            self._replay = Replay.UNDER_WAY
         if item.role == "user" and item.audio:
             self.recogniser.start(item, self._caller.format)
         self.moment_changed()
@@ -222,6 +249,7 @@ class Session:
         """A turn was committed; `answer` where the server is to answer it by itself."""
         if answer and self.striker.take(Moment.ANSWER_OWED, FaultId.SILENT_TURN):
             self.conversation.append(item)
+            self._result_owed = False
         else:
             self.add_item(item)
             self.item_event("done", item, self.conversation.before(item))
@@ -248,6 +276,9 @@ class Session:
             self._calls.add(call_id)
         elif item.wire["type"] == "function_call_output":
             self._pending_calls.discard(call_id)
+            self._result_owed = True
+        else:
+            self._result_owed = False
         for old in [known for known in self.conversation if known.audio][:-KEPT_AUDIO_ITEMS]:
             old.audio = []
 
@@ -283,6 +314,7 @@ class Session:
         self._spoke = self._spoke or response.sent_ms > 0
         if not response.out_of_band:
             self._pending_calls.update(response.open_calls)
+            self._result_owed = self._result_owed and response.gave_nothing
         if response.status not in ("silent", "failed"):
             self._tell_rate_limits()
         self._caller.wait_idle(response.sent_ms * (1 - 1 / max(1.0, self.options.pace)))
@@ -304,12 +336,24 @@ class Session:
 
     def moment_changed(self) -> None:
         """Tell the striker where the call stands."""
+        answering = self._active is not None and not self._caller.speaking
+        self.striker.at(self._moment(), answering=answering)
+
+    def _moment(self) -> Moment:
         if self._caller.speaking:
-            self.striker.at(Moment.CALLER_SPEAKING)
-        elif self._active is not None:
-            self.striker.at(Moment.MID_ANSWER if self._active.sent_ms else Moment.ANSWER_OWED)
-        else:
-            self.striker.at(Moment.TOOL_PENDING if self._pending_calls else Moment.IDLE)
+            return Moment.CALLER_SPEAKING
+        if self._active is not None:
+            return Moment.MID_ANSWER if self._active.sent_ms else self.owed
+        if self._replay is Replay.UNDER_WAY:
+            return Moment.REPLAYING
+        if self._pending_calls:
+            return Moment.TOOL_PENDING
+        return Moment.TOOL_RESULT_SENT if self._result_owed else Moment.IDLE
+
+    @property
+    def owed(self) -> Moment:
+        """The moment of an answer that is owed and has no audio yet."""
+        return Moment.TOOL_RESULT_SENT if self._result_owed else Moment.ANSWER_OWED
 
     def describe(self) -> dict[str, Any]:
         """This session for `GET /control/state`."""

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 
-from orchestrator.simulate.faults import Fault, FaultBoard, FaultId, Moment
+from orchestrator.simulate.faults import OF_A_RESPONSE, Fault, FaultBoard, FaultId, Moment
 from orchestrator.simulate.outbox import Outbox, Timers, new_id
 from orchestrator.simulate.sockets import Socket
 
-SELF_SERVED = (Moment.ANSWER_OWED, Moment.MID_ANSWER)
-"""A response looks for these faults itself, since they depend on what it has sent."""
+WAITING = OF_A_RESPONSE | {FaultId.SILENT_INPUT}
+"""Faults that no clock sets off: a response or the caller's speech has to come first."""
 NOT_JSON = b'{"type": "response.output_audio.delta", "delta": "AAAA'
 ORPHAN_AUDIO = "AAAA" * 1200
 
@@ -24,6 +24,9 @@ class Striker:
     ) -> None:
         self.moment = Moment.CONNECTING
         self._since = 0.0
+        self._opened = time.monotonic()
+        self._answering = False
+        self._struck = False
         self._board = board
         self._model = model
         self._socket = socket
@@ -40,7 +43,11 @@ class Striker:
 
     def peek(self, moment: Moment) -> Fault | None:
         """The fault that would strike now, if the call is at `moment`."""
-        return None if self._out.silenced else self._board.peek(moment, self._model)
+        return None if self._out.silenced else self._board.peek(moment, self._model, self._opened)
+
+    def owed(self, moment: Moment) -> Fault | None:
+        """The fault for an answer that is owed at `moment`; None where the call has had one at this moment."""
+        return None if moment is self.moment and self._struck else self.peek(moment)
 
     def claim(self, fault: Fault) -> bool:
         """Use it; False when another session was faster."""
@@ -51,23 +58,34 @@ class Striker:
         fault = self.peek(moment)
         return fault is not None and fault.id is fault_id and self.claim(fault)
 
-    def at(self, moment: Moment) -> None:
-        """The call is at `moment` now."""
+    @property
+    def lasted(self) -> float:
+        """For how many seconds the call has been at its moment."""
+        return time.monotonic() - self._since
+
+    def at(self, moment: Moment, *, answering: bool) -> None:
+        """The call is at `moment` now.
+
+        `answering`: a response is under way. It looks for faults itself, since they depend on what it has sent.
+        """
         if moment is not self.moment:
-            self.moment, self._since = moment, time.monotonic()
-            self._arm()
+            self._since, self._struck = time.monotonic(), False
+        elif answering is self._answering:
+            return
+        self.moment, self._answering = moment, answering
+        self._arm()
 
     def _arm(self) -> None:
         """Start the clock of a fault for the present moment."""
         self._timers.cancel("fault")
-        fault = self.peek(self.moment) if self.moment not in SELF_SERVED else None
-        if fault is not None and fault.id is not FaultId.SILENT_INPUT:
-            elapsed = time.monotonic() - self._since
-            wait = max(0.0, fault.after_ms / 1000 - elapsed)
+        fault = None if self._answering else self.peek(self.moment)
+        if fault is not None and fault.id not in WAITING:
+            wait = max(0.0, fault.after_ms / 1000 - self.lasted)
             self._timers.after("fault", wait, lambda: self._strike(fault))
 
     def _strike(self, fault: Fault) -> None:
         if self.claim(fault):
+            self._struck = True
             self.execute(fault)
 
     def execute(self, fault: Fault) -> bool:

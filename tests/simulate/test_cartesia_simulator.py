@@ -465,5 +465,16 @@ async def test_errors(bench: Bench, fault: str, status: int, context_id: str | N
     await socket.silent()
 
 
+@pytest.mark.parametrize("moment", ["context", "mid_context"])
+async def test_a_fault_for_new_connections_spares_those_that_are_open(bench: Bench, moment: str) -> None:
+    first = await bench.connect()
+    bench.arm("error", moment=moment, new_sessions=True)
+    await first.send()
+    await first.until("done")
+    second = await bench.connect()
+    await second.send()
+    await second.until("error")
+
+
 def test_every_fault_is_observed() -> None:
     assert set(CATALOGUE) == set(FaultId) == OBSERVED

@@ -12,7 +12,6 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-from orchestrator.protocol.audio import AudioFormat
 from orchestrator.simulate.commands import catalogues
 from orchestrator.simulate.fault_board import parse_option
 from orchestrator.simulate.faults import (
@@ -24,7 +23,6 @@ from orchestrator.simulate.faults import (
 )
 from tests.simulate.simulated import (
     MODEL,
-    ORDER_TOOL,
     PATIENCE,
     Bench,
     Client,
@@ -321,63 +319,7 @@ def test_every_fault_is_observed() -> None:
     assert set(OBSERVERS) == set(FaultId) == set(CATALOGUE)
 
 
-# -- moments ---------------------------------------------------------------------------------------
-
-
-async def reach(client: Client, moment: Moment) -> None:
-    """Bring a call to a moment."""
-    if moment is Moment.CALLER_SPEAKING:
-        await client.say(speech(silence_ms=0))
-    elif moment is Moment.TOOL_PENDING:
-        await client.create(
-            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Order 4172?"}]}
-        )
-        await client.send("response.create")
-    elif moment is not Moment.IDLE:
-        await client.say(speech())
-
-
-LAST_BEFORE = {
-    Moment.IDLE: {"session.updated"},
-    Moment.CALLER_SPEAKING: {"input_audio_buffer.speech_started"},
-    Moment.ANSWER_OWED: {"conversation.item.done"},
-    Moment.MID_ANSWER: {"response.output_audio.delta"},
-    Moment.TOOL_PENDING: {"response.done", "rate_limits.updated"},
-}
-
-
-@pytest.mark.parametrize("moment", list(LAST_BEFORE))
-async def test_abort_strikes_at_each_moment(bench: Bench, moment: Moment) -> None:
-    client = await bench.connect(tools=[ORDER_TOOL])
-    bench.arm("abort", moment=moment.value)
-    await reach(client, moment)
-    await closed(client)
-    assert client.events[-1]["type"] in LAST_BEFORE[moment]
-
-
-async def test_abort_while_connecting(bench: Bench) -> None:
-    bench.arm("abort", moment="connecting")
-    client = await bench.dial()
-    await closed(client)
-    assert client.events == []
-
-
-async def test_a_fault_while_the_answer_is_owed_comes_before_its_audio(bench: Bench) -> None:
-    bench.arm("close_1011", moment="answer_owed", after_ms=100)
-    client = await speak(bench)
-    await closed(client)
-    assert client.events[-1]["type"] == "response.created"
-
-
-async def test_failure_in_the_middle_of_an_answer_closes_it_in_order(bench: Bench) -> None:
-    bench.arm("failed", moment="mid_answer", after_ms=300)
-    client = await bench.connect()
-    client.events.clear()
-    await client.send("response.create")
-    response = (await client.until("response.done"))["response"]
-    check_golden("failed_mid_answer", client.events)
-    assert response["output"][0]["status"] == "incomplete"
-    assert client.audio_ms() == 300
+# -- arming ----------------------------------------------------------------------------------------
 
 
 async def test_count_and_forever(bench: Bench) -> None:
@@ -411,6 +353,20 @@ async def test_a_cleared_fault_does_not_strike_a_call_that_waits_for_it(bench: B
     await closed(client)
 
 
+async def test_a_fault_may_be_for_sessions_that_open_later_only(bench: Bench) -> None:
+    first = await bench.connect()
+    bench.arm("abort", moment="idle", new_sessions=True)
+    await first.settle()
+    second = await bench.dial()
+    await closed(second)
+    bench.arm("failed", new_sessions=True)
+    await first.say(speech())
+    assert (await first.until("response.done"))["response"]["status"] == "completed"
+    third = await bench.connect()
+    await third.say(speech())
+    assert (await third.until("response.done"))["response"]["status"] == "failed"
+
+
 # -- the control interface -------------------------------------------------------------------------
 
 
@@ -420,7 +376,9 @@ async def test_control_over_http(bench: Bench) -> None:
         body = {"fault": "abort", "moment": "mid_answer", "after_ms": 800, "count": 3}
         armed = await http.post("/control/faults", json=body)
         assert armed.status_code == 201
-        assert armed.json()["faults"] == [{**body, "after_chunks": 0, "model": None, "fired": 0}]
+        assert armed.json()["faults"] == [
+            {**body, "after_chunks": 0, "model": None, "new_sessions": False, "fired": 0}
+        ]
         assert (await http.get("/control/state")).json()["faults"] == armed.json()["faults"]
         assert (await http.delete("/control/faults")).json() == {"faults": []}
 
@@ -432,6 +390,7 @@ async def test_control_over_http(bench: Bench) -> None:
         ({"fault": "hang", "moment": "idle"}, "hang strikes at connecting, not at 'idle'"),
         ({"fault": "abort", "after_ms": -1}, "after_ms: expected a whole number of at least 0"),
         ({"fault": "abort", "count": 0}, "count: expected a whole number of at least 1"),
+        ({"fault": "abort", "new_sessions": 1}, "new_sessions: expected true or false, not 1"),
         ({"fault": "abort", "when": "now"}, "unknown field 'when'"),
         ([], "expected a JSON object"),
     ],
@@ -456,18 +415,6 @@ async def test_control_answers_on_loopback_only(bench: Bench) -> None:
         ):
             assert answer.status_code == 403
     assert bench.simulator.faults.describe() == []
-
-
-async def test_state_tells_where_a_call_stands(start: Start) -> None:
-    bench = await start(answer_seconds=60)
-    client = await bench.connect(tools=[ORDER_TOOL])
-    for moment in (Moment.IDLE, Moment.CALLER_SPEAKING):
-        await reach(client, moment)
-        await client.settle()
-        assert bench.state()["connections"][0]["session"]["moment"] == moment
-    await client.say(AudioFormat.PCM.silence(600))
-    await client.until("response.output_audio.delta")
-    assert bench.state()["connections"][0]["session"]["moment"] == Moment.MID_ANSWER
 
 
 @pytest.mark.parametrize("name", catalogues())
