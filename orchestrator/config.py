@@ -13,16 +13,18 @@ import ipaddress
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import quote
+from typing import Any, Literal, get_args
+from urllib.parse import quote, urlsplit
 
 from pydantic import (
-    BaseModel,
     Field,
+    SecretStr,
     ValidationError,
     model_validator,
 )
@@ -47,12 +49,14 @@ from orchestrator.config_sections import (
     Price,
     Promotion,
     Redis,
+    RealtimeRung,
     Server,
     TierA,
     TierB,
     TierC,
 )
 from orchestrator.core.prices import ModelPrice, PriceTable, price_remedy
+from orchestrator.core.overrides import Tier
 
 PREFIX = "ORCHESTRATOR_"
 CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
@@ -77,6 +81,15 @@ _config_file: ContextVar[Path | None] = ContextVar("config_file", default=None)
 
 
 class Settings(BaseSettings):
+@dataclass(frozen=True, slots=True)
+class RealtimeTarget:
+    """A rung of Tier A. `api_key` None: it is sent none."""
+
+    model: str
+    base_url: str
+    api_key: SecretStr | None
+
+
     """All sections. ``Settings()`` reads the environment; `load_settings` adds the file and readable errors."""
 
     model_config = SettingsConfigDict(
@@ -119,10 +132,24 @@ class Settings(BaseSettings):
             raise PydanticCustomError("setting", "{problem}", {"setting": setting, "problem": problem})
         return self
 
-    def realtime_url(self, model: str) -> str:
-        """The provider's WebSocket address for `model`."""
-        scheme, _, rest = self.openai.base_url.partition("://")
-        return f"{scheme.replace('http', 'ws')}://{rest}/realtime?model={quote(model, safe='')}"
+    def realtime(self, rung: str) -> RealtimeTarget:
+        """Where a rung of Tier A is, with everything filled in that the settings leave out."""
+        given = self.tier_a.rung.get(rung, RealtimeRung())
+        base_url, api_key = given.base_url or self.openai.base_url, given.api_key
+        if api_key is None and _same_host(base_url, self.openai.base_url):
+            api_key = self.openai.api_key
+        return RealtimeTarget(given.model or rung, base_url, api_key)
+
+    def realtime_url(self, rung: str) -> str:
+        """The WebSocket address of a rung of Tier A."""
+        target = self.realtime(rung)
+        scheme, _, rest = target.base_url.partition("://")
+        return f"{scheme.replace('http', 'ws')}://{rest}/realtime?model={quote(target.model, safe='')}"
+
+    def provider_headers(self, rung: str) -> dict[str, str]:
+        """What a rung of Tier A is sent on connecting, by calls and by probes. It holds the rung's key."""
+        key = self.realtime(rung).api_key
+        return {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
 
     def speech_engine(self) -> Literal["kokoro", "kokoro-torch", "cartesia", "endpoint"]:
         """The speech engine of Tier B, with "auto" resolved."""
@@ -199,14 +226,8 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
             "anybody who reaches this address could use it; set server.api_key (ORCHESTRATOR_API_KEY) "
             "to what clients have to present, or serve 127.0.0.1",
         )
-    prices = settings.price_table()
     if tier_a.enabled:
-        for setting, model in (
-            *(("tier_a.rungs", model) for model in tier_a.rungs),
-            ("tier_a.transcription_model", tier_a.transcription_model),
-        ):
-            if model and model not in prices:
-                yield setting, f"the model {model!r} has no price; {price_remedy(model)}"
+        yield from _realtime_problems(settings)
     if tier_b.agent_model and settings.agent_price() is None:
         yield (
             "tier_b.agent_model",
@@ -218,6 +239,53 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def _speech_problems(settings: Settings) -> Iterator[tuple[str, str]]:
     tier_b = settings.tier_b
+RESERVED_RUNGS = frozenset({*Tier, "prompts", *get_args(TierB.model_fields["speech"].annotation)})
+"""Names that mean something else where rungs are named."""
+
+
+def _realtime_problems(settings: Settings) -> Iterator[tuple[str, str]]:
+    tier_a, prices = settings.tier_a, settings.price_table()
+    for name, times in Counter(tier_a.rungs).items():
+        if times > 1:
+            remedy = f"name each once; [tier_a.rung.NAME] with model = {name!r} makes another rung of it"
+            yield "tier_a.rungs", f"{name!r} is named {times} times; {remedy}"
+        if name in RESERVED_RUNGS:
+            yield "tier_a.rungs", f"{name!r} is the name of something else; choose another one"
+        model = settings.realtime(name).model
+        if model not in prices:
+            setting = "tier_a.rungs" if model == name else "tier_a.rung"
+            yield setting, f"the model {model!r} has no price; {price_remedy(model)}"
+        if _lacks_key(settings, name):
+            yield (
+                "tier_a.rung",
+                f"{name!r} has a base_url of its own and no api_key, and OpenAI's key is sent nowhere else; "
+                f'set api_key under [tier_a.rung."{name}"]',
+            )
+    for name in tier_a.rung:
+        if name not in tier_a.rungs:
+            known = ", ".join(tier_a.rungs)
+            yield "tier_a.rung", f"{name!r} is not one of tier_a.rungs ({known}); add it there, or remove it"
+    transcription = tier_a.transcription_model
+    if transcription and transcription not in prices:
+        problem = f"the model {transcription!r} has no price; {price_remedy(transcription)}"
+        yield "tier_a.transcription_model", problem
+
+
+def _lacks_key(settings: Settings, rung: str) -> bool:
+    given = settings.tier_a.rung.get(rung)
+    if given is None or given.base_url is None or given.api_key is not None:
+        return False
+    own_server = is_loopback(urlsplit(given.base_url).hostname or "")
+    return not own_server and not _same_host(given.base_url, settings.openai.base_url)
+
+
+def _same_host(one: str, other: str) -> bool:
+    """Whether a key for one address may be sent to the other: the same scheme, host and port."""
+    urls = urlsplit(one), urlsplit(other)
+    ports = [url.port or {"http": 80, "https": 443}.get(url.scheme) for url in urls]
+    return (urls[0].scheme, urls[0].hostname, ports[0]) == (urls[1].scheme, urls[1].hostname, ports[1])
+
+
     if tier_b.agent_base_url and not tier_b.agent_model:
         yield "tier_b.agent_base_url", "an address without a model; set tier_b.agent_model too"
     if tier_b.speech == "cartesia" and settings.cartesia.api_key is None:
@@ -328,10 +396,14 @@ def _explain(
     origin = _origin(setting, in_file, path, given)
     where = f"{setting} ({origin})" if origin else setting
     if detail["type"] == "extra_forbidden":
-        return f"{where}: there is no such setting{_did_you_mean(setting)}"
+        return f"{where}: there is no such setting{_did_you_mean([str(part) for part in detail['loc']])}"
     message = detail["msg"].replace("Input should be", "expected", 1)
     value = detail["input"]
-    if isinstance(value, str | int | float) and not _is_secret(setting) and "secret" not in detail["type"]:
+    # What stands where a table belongs may well be a key.
+    hidden = (
+        _is_secret(setting) or "secret" in detail["type"] or detail["type"] in ("model_type", "dict_type")
+    )
+    if isinstance(value, str | int | float) and not hidden:
         message += f", not {value!r}"
     return f"{where}: {message}"
 
@@ -341,10 +413,11 @@ def _origin(setting: str, in_file: Mapping[str, Any], path: Path | None, given: 
     if field.partition(".")[0] in given.get(section, {}):
         return f"--{field.replace('_', '-')}"
     variables = _variables()
-    for variable in (variable_for(setting), variable_for(section)):
+    own = variable_for(setting)
+    for variable in (own, variable_for(section)):
         if variable in variables:
             return variables[variable]
-        if not field and (inside := [v for v in variables if v.startswith(variable + "__")]):
+        if variable == own and (inside := [v for v in variables if v.startswith(own + "__")]):
             return variables[inside[0]]
     value: Any = in_file
     for part in setting.split("."):
@@ -358,13 +431,13 @@ def _is_secret(setting: str) -> bool:
     return setting.endswith("api_key") or setting == "redis.url"
 
 
-def _did_you_mean(setting: str) -> str:
-    section, _, field = setting.partition(".")
-    model = Settings.model_fields[section].annotation if section in Settings.model_fields else None
-    if field and isinstance(model, type) and issubclass(model, BaseModel):
-        known, prefix, wrong = list(model.model_fields), f"{section}.", field
-    else:
-        known, prefix, wrong = list(Settings.model_fields), "", section
+def _did_you_mean(path: Sequence[str]) -> str:
+    *sections, wrong = path
+    model: Any = Settings
+    for part in sections:
+        # Either a section, or a table of sections by names that the operator chose.
+        model = model.model_fields[part].annotation if hasattr(model, "model_fields") else get_args(model)[1]
+    known, prefix = list(model.model_fields), "".join(f"{part}." for part in sections)
     close = difflib.get_close_matches(wrong, known, n=1)
     if close:
         return f"; did you mean {prefix}{close[0]}?"

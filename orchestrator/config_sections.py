@@ -34,6 +34,10 @@ def _without_password(value: str) -> SplitResult:
         raise PydanticCustomError(
             "url_secret", "an address carries no user or password; use the api_key setting"
         )
+    try:
+        _ = url.port
+    except ValueError:
+        raise PydanticCustomError("url_port", "expected a port from 0 to 65535 in the address") from None
     return url
 
 
@@ -111,10 +115,20 @@ class OpenAI(Section):
     base_url: BaseUrl = OPENAI_BASE_URL
 
 
+class RealtimeRung(Section):
+    """A rung of Tier A. What is left out is the rung's own name, and OpenAI's address and key."""
+
+    model: str | None = None
+    base_url: BaseUrl | None = None
+    api_key: SecretStr | None = None
+
+
 class TierA(Section):
     enabled: bool = True
     rungs: Names = Field(default=("gpt-realtime-2.1",), min_length=1)
-    """Realtime models in order of preference; the first is used."""
+    """In order of preference: models of `openai.base_url`, or names that `rung` tells more of."""
+    rung: dict[str, RealtimeRung] = Field(default_factory=dict)
+    """Rungs that are not simply a model at `openai.base_url`."""
     transcription_model: Annotated[str | None, BeforeValidator(_none_if_none)] = "gpt-transcribe"
     """What writes down the caller's words in Tier A; "none" leaves it to the local Whisper, when needed."""
     max_output_tokens: int = Field(default=4096, ge=1, le=4096)

@@ -86,6 +86,7 @@ _SPECIAL_VALUES = {
     "openai.base_url": "http://127.0.0.1:9/v1",
     "tier_a.enabled": "false",
     "tier_a.rungs": "gpt-realtime-2.1-mini, gpt-realtime-2.1",
+    "tier_a.rung": '{"gpt-realtime-2.1": {"model": "gpt-realtime-2"}}',
     "tier_a.transcription_model": "whisper-1",
     "tier_b.agent_model": "openai/gpt-4.1-mini",
     "tier_b.speech": "kokoro-torch",
@@ -204,6 +205,13 @@ def test_transcription_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> Non
         ("ORCHESTRATOR_TIER_A__RUNGS", ",", "tier_a.rungs (ORCHESTRATOR_TIER_A__RUNGS)"),
         ("OPENAI_BASE_URL", "wss://h/v1", "write https:// (the WebSocket one is derived), not 'wss://h/v1'"),
         ("OPENAI_BASE_URL", "https://h/v2", "ends in /v1"),
+        ("OPENAI_BASE_URL", "https://h:70000/v1", "expected a port from 0 to 65535"),
+        ("ORCHESTRATOR_TIER_A__RUNG__EU__API_KYE", "k", "did you mean tier_a.rung.eu.api_key?"),
+        (
+            "ORCHESTRATOR_BUDGET__BUCKETS__ACME__USD_PER_DYA",
+            "1",
+            "did you mean budget.buckets.acme.usd_per_day?",
+        ),
         ("OPENAI_BASE_URL", "h/v1", "openai.base_url (OPENAI_BASE_URL): expected an address like https://"),
         ("REDIS_URL", "http://h", "expected redis://host:6379/0"),
         ("CARTESIA_BASE_URL", "h", "expected an http:// or https:// address"),
@@ -294,6 +302,10 @@ def test_an_endpoint_without_a_price_is_refused_and_a_free_one_is_not() -> None:
         ("OPENAI_BASE_URL", "https://user:hunter2@h/v1"),
         ("OPENAI_BASE_URL", "wss://user:hunter2@h/v1"),
         ("CARTESIA_BASE_URL", "ftp://user:hunter2@h"),
+        ("ORCHESTRATOR_TIER_A__RUNG", '{"eu": {"api_key": "hunter2", "base_url": "https://h/v1"}}'),
+        ("ORCHESTRATOR_TIER_A__RUNG__EU__API_KYE", "hunter2"),
+        ("ORCHESTRATOR_TIER_A__RUNG__EU__BASE_URL", "wss://user:hunter2@h/v1"),
+        ("ORCHESTRATOR_TIER_A__RUNG__EU", "hunter2"),
     ],
 )
 def test_no_error_shows_a_secret(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +317,9 @@ def test_no_repr_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "CARTESIA_API_KEY", "ORCHESTRATOR_API_KEY"):
         monkeypatch.setenv(name, "hunter2")
     monkeypatch.setenv("REDIS_URL", "redis://:hunter2@h/0")
+    monkeypatch.setenv("ORCHESTRATOR_TIER_A__RUNG", '{"gpt-realtime-2.1": {"api_key": "hunter2"}}')
     settings = load_settings()
+    assert "hunter2" not in repr(settings.realtime("gpt-realtime-2.1"))
     assert "hunter2" not in repr(settings) + str(settings.model_dump())
 
 
@@ -327,6 +341,92 @@ def test_the_realtime_address(base: str, url: str) -> None:
 
 def test_the_realtime_address_quotes_its_model() -> None:
     assert load_settings().realtime_url("a&b/c").endswith("?model=a%26b%2Fc")
+
+
+ELSEWHERE = """
+[openai]
+api_key = "openai-key"
+[tier_a]
+rungs = ["gpt-realtime-2.1", "gpt-realtime-2.1-mini", "spare", "own"]
+[tier_a.rung.spare]
+model = "gpt-realtime-2"
+base_url = "https://eu.example/v1"
+api_key = "spare-key"
+[tier_a.rung.own]
+model = "gpt-realtime"
+base_url = "http://127.0.0.1:9/v1"
+"""
+
+
+def test_rungs_of_the_realtime_tier(file: Path) -> None:
+    file.write_text(ELSEWHERE)
+    settings = load_settings(file)
+    assert [settings.realtime_url(rung) for rung in settings.tier_a.rungs] == [
+        "wss://api.openai.com/v1/realtime?model=gpt-realtime-2.1",
+        "wss://api.openai.com/v1/realtime?model=gpt-realtime-2.1-mini",
+        "wss://eu.example/v1/realtime?model=gpt-realtime-2",
+        "ws://127.0.0.1:9/v1/realtime?model=gpt-realtime",
+    ]
+    assert [settings.provider_headers(rung).get("Authorization") for rung in settings.tier_a.rungs] == [
+        "Bearer openai-key",
+        "Bearer openai-key",
+        "Bearer spare-key",
+        None,
+    ]
+
+
+def test_a_rungs_key_may_come_from_the_environment(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text(ELSEWHERE.replace('api_key = "spare-key"', ""))
+    monkeypatch.setenv("ORCHESTRATOR_TIER_A__RUNG__SPARE__API_KEY", "from-outside")
+    settings = load_settings(file)
+    assert settings.provider_headers("spare") == {"Authorization": "Bearer from-outside"}
+    assert settings.realtime("spare").model == "gpt-realtime-2"
+
+
+@pytest.mark.parametrize(
+    ("address", "sent"),
+    [
+        ("https://api.openai.com/v1", True),
+        ("https://API.openai.com:443/v1", True),
+        ("https://api.openai.com/other/v1", True),
+        ("http://api.openai.com/v1", False),
+        ("https://api.openai.com:8443/v1", False),
+        ("https://api.openai.com.evil.example/v1", False),
+        ("https://eu.api.openai.com/v1", False),
+    ],
+)
+def test_openais_key_goes_to_its_own_address_only(address: str, sent: bool, file: Path) -> None:
+    file.write_text(f'[tier_a.rung."gpt-realtime-2.1"]\nbase_url = "{address}"\n')
+    if sent:
+        headers = load_settings(file, openai__api_key="k").provider_headers("gpt-realtime-2.1")
+        assert headers == {"Authorization": "Bearer k"}
+    else:
+        text = problem_with(file, openai__api_key="k")
+        assert text.startswith(f"tier_a.rung ({file}): 'gpt-realtime-2.1' has a base_url of its own")
+        assert 'set api_key under [tier_a.rung."gpt-realtime-2.1"]' in text
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('rungs = ["gpt-realtime", "gpt-realtime"]', "'gpt-realtime' is named 2 times"),
+        ('rungs = ["kokoro"]', "'kokoro' is the name of something else"),
+        ('rungs = ["A"]\n[tier_a.rung.A]\nmodel = "gpt-realtime"', "'A' is the name of something else"),
+        ('[tier_a.rung.spare]\nmodel = "gpt-realtime"', "'spare' is not one of tier_a.rungs"),
+        ('rungs = ["spare"]\n[tier_a.rung.spare]\nmodel = "mine"', '[prices."mine"]'),
+    ],
+)
+def test_rungs_that_cannot_work_are_refused(text: str, says: str, file: Path) -> None:
+    file.write_text(f"[tier_a]\n{text}\n")
+    problem = problem_with(file)
+    assert problem.startswith(("tier_a.rungs (", "tier_a.rung ("))
+    assert says in problem
+    assert str(file) in problem
+
+
+def test_what_is_wrong_with_a_rung_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_TIER_A__RUNG__SPARE__MODEL", "gpt-realtime")
+    assert problem_with().startswith("tier_a.rung (ORCHESTRATOR_TIER_A__RUNG__SPARE__MODEL): ")
 
 
 def test_the_speech_engine() -> None:

@@ -100,7 +100,7 @@ class View:
     promote: bool = True
     """Whether a call may move to a better tier than its current one."""
     excluded: frozenset[str] = frozenset()
-    """Tiers that are not to be chosen for this call now."""
+    """Tiers ("A") and rungs ("gpt-realtime-2.1") that are not to be chosen for this call now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,7 @@ def _barred(rung: Rung, request: RouteRequest, view: View) -> tuple[Reason | Non
         return rung.missing, ""
     if request.purpose in view.one_way_purposes and rung.tier is not Tier.C:
         return Reason.ONE_WAY_PURPOSE, request.purpose
-    if rung.missing is None and rung.tier in view.excluded:
+    if rung.missing is None and not view.excluded.isdisjoint((rung.tier.value, rung.name)):
         return Reason.FAILED_IN_CALL, ""
     return rung.missing, ""
 

@@ -90,7 +90,7 @@ class Orchestrator:
         return self.engines.prompts.bridge(name, fmt, voice=voice, language=language)
 
     def route(self, request: RouteRequest, budget: CallBudget, excluded: frozenset[str]) -> Decision:
-        return self.fleet.decide(request, budget, frozenset(Tier(tier) for tier in excluded))
+        return self.fleet.decide(request, budget, excluded)
 
     def trusted(self, rung: str, since: float) -> bool:
         breaker = self.fleet.breakers.get(rung)
@@ -108,9 +108,12 @@ class Orchestrator:
         self.fleet.balances.spend(bucket, nanodollars)
 
     def price(self, model: str, usage: Event) -> int:
-        """A response's or a transcription's price. A model without one was chosen by a client: the dearest counts."""
+        """A response's price by its rung, or a transcription's by its model.
+
+        A transcription model without a price was chosen by a client: the dearest counts.
+        """
         if "output_token_details" in usage:
-            return self._prices.response(model, usage)
+            return self._prices.response(self.settings.realtime(model).model, usage)
         try:
             return self._prices.transcription(model, usage)
         except UnknownPrice:
@@ -126,16 +129,12 @@ class Orchestrator:
         tier_a = self.settings.tier_a
         link.open(
             self.settings.realtime_url(rung),
-            self._provider_headers(),
+            self.settings.provider_headers(rung),
             handshake_s=10.0,  # the call's own deadline strikes earlier
             ping_interval_s=tier_a.ping_interval_s,
             ping_timeout_s=tier_a.ping_timeout_s,
         )
         return link
-
-    def _provider_headers(self) -> dict[str, str]:
-        key = self.settings.openai.api_key
-        return {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
 
     # --- what the API needs ---
 
@@ -180,7 +179,7 @@ class Orchestrator:
     def _start_call(self, query: Mapping[str, str], socket: ClientSocket) -> None:
         info = CallInfo(
             call_id=new_call_id(),
-            model=query.get("model") or self.settings.tier_a.rungs[0],
+            model=query.get("model") or self.settings.realtime(self.settings.tier_a.rungs[0]).model,
             user=query.get("user", ""),
             purpose=query.get("purpose", "conversation"),
             bucket=query.get("bucket") or self.settings.budget.default_bucket,
@@ -218,7 +217,7 @@ class Orchestrator:
                 continue
             found = await probe(
                 self.settings.realtime_url(rung),
-                self._provider_headers(),
+                self.settings.provider_headers(rung),
                 response=kind is ProbeKind.RESPONSE,
                 timeout_s=self.settings.breaker.probe_timeout_s,
             )

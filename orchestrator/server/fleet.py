@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from orchestrator.config import Settings
-from orchestrator.config_sections import OPENAI_BASE_URL
 from orchestrator.core.budget import BudgetState, CallBudget
 from orchestrator.core.health import Breaker, BreakerPolicy, Cause, ProbeKind
 from orchestrator.core.overrides import Override, Tier, make_override
@@ -148,10 +147,6 @@ class Fleet:
             promote=settings.promotion.mode != "never",
             **options,
         )
-        if not settings.tier_a.enabled:
-            fleet._missing[Tier.A] = Reason.TIER_DISABLED
-        elif settings.openai.api_key is None and settings.openai.base_url == OPENAI_BASE_URL:
-            fleet._missing[Tier.A] = Reason.NO_PROVIDER_KEY
         fleet._missing[Tier.B] = fleet._missing[Tier.C] = Reason.NOT_READY
         return fleet
 
@@ -193,7 +188,7 @@ class Fleet:
     ) -> Decision:
         """The rung for a call, from what is known at this moment; `budget` is the call's own.
 
-        `excluded` are tiers not to be chosen, because they have just failed this call.
+        `excluded` are tiers and rungs not to be chosen, because they have just failed this call.
         """
         return decide(request, self.view(request.bucket, budget, excluded), self._wall())
 
@@ -217,7 +212,7 @@ class Fleet:
     def _rung(self, spec: RungSpec) -> Rung:
         breaker = self._breakers[spec.name]
         cause = breaker.cause.id if breaker.is_open and breaker.cause else ""
-        missing = self._missing.get(spec.tier)
+        missing = self.missing_rung(spec)
         return Rung(spec.tier, spec.name, spec.paid, spec.usd_per_minute, missing, breaker.is_open, cause)
 
     # Readiness
@@ -232,8 +227,13 @@ class Fleet:
             self._notify(ChangeKind.RUNG, tier)
 
     def missing(self, tier: Tier) -> Reason | None:
-        """Why a tier cannot be used at all; None where it can."""
-        return self._missing.get(tier)
+        """Why a tier cannot be used at all; None where one of its rungs can."""
+        reasons = [self.missing_rung(spec) for spec in self.rungs if spec.tier is tier]
+        return None if None in reasons or not reasons else reasons[0]
+
+    def missing_rung(self, spec: RungSpec) -> Reason | None:
+        """Why a rung cannot be used at all; None where it can."""
+        return spec.missing or self._missing.get(spec.tier)
 
     # Health
 

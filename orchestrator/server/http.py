@@ -287,7 +287,7 @@ def _connect(request: Request, settings: Settings, wanted: RouteRequest) -> Conn
     base = str(request.base_url).rstrip("/")
     if wanted.purpose in settings.tier_c.one_way_purposes or wanted.transport == "http":
         return Connect(kind="prompt", method="POST", url=f"{base}/v1/prompts/{{name}}")
-    model = settings.tier_a.rungs[0]
+    model = settings.realtime(settings.tier_a.rungs[0]).model
     return Connect(
         kind="realtime",
         method="GET",
@@ -347,7 +347,7 @@ def _rungs(fleet: Fleet) -> list[RungStatus]:
             RungStatus(
                 tier=spec.tier if spec else None,
                 rung=name,
-                missing=fleet.missing(spec.tier) if spec else None,
+                missing=fleet.missing_rung(spec) if spec else None,
                 breaker=breaker.state.value,
                 cause=breaker.cause.id if breaker.cause else None,
                 last_success_at=success_at,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.config import Settings
+from orchestrator.config_sections import OPENAI_BASE_URL
 from orchestrator.core.overrides import Tier
+from orchestrator.core.routing import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,8 @@ class RungSpec:
     name: str
     paid: bool = False
     usd_per_minute: float = 0.0
+    missing: Reason | None = None
+    """Why it can never be used as configured; None if it can."""
 
 
 # One minute of conversation, half of it spoken by us, for the estimates of what a rung costs.
@@ -26,20 +30,24 @@ _AGENT_TOKENS_OUT = 240
 
 def configured_rungs(settings: Settings) -> tuple[RungSpec, ...]:
     """The rungs of a configuration in order of preference, with rough prices per minute of conversation."""
-    prices = settings.price_table()
-    # Only the first model of Tier A is used today.
-    model = settings.tier_a.rungs[0]
-    realtime = transcription = 0.0
-    if settings.tier_a.enabled:
-        realtime = prices.usd_per_minute(model)
-        if settings.tier_a.transcription_model:
-            transcription = prices.usd_per_audio_minute(settings.tier_a.transcription_model) / 2
     pipeline = _pipeline_usd_per_minute(settings)
     return (
-        RungSpec(Tier.A, model, True, round(realtime + transcription, 6)),
+        *(_realtime_rung(settings, name) for name in settings.tier_a.rungs),
         RungSpec(Tier.B, settings.speech_engine(), pipeline > 0, round(pipeline, 6)),
         RungSpec(Tier.C, "prompts"),
     )
+
+
+def _realtime_rung(settings: Settings, name: str) -> RungSpec:
+    tier_a, prices, rung = settings.tier_a, settings.price_table(), settings.realtime(name)
+    if not tier_a.enabled:
+        return RungSpec(Tier.A, name, True, missing=Reason.TIER_DISABLED)
+    per_minute = prices.usd_per_minute(rung.model)
+    if tier_a.transcription_model:
+        per_minute += prices.usd_per_audio_minute(tier_a.transcription_model) / 2
+    keyless = rung.api_key is None and rung.base_url == OPENAI_BASE_URL
+    missing = Reason.NO_PROVIDER_KEY if keyless else None
+    return RungSpec(Tier.A, name, True, round(per_minute, 6), missing)
 
 
 def _pipeline_usd_per_minute(settings: Settings) -> float:

@@ -20,6 +20,7 @@ from orchestrator.core.overrides import Override, Scope, Tier
 from orchestrator.core.routing import DecidedBy, Decision, Reason, RouteRequest, Rung, View, decide
 
 A = Rung(Tier.A, "gpt-realtime-2.1", paid=True, usd_per_minute=0.05)
+MINI = Rung(Tier.A, "gpt-realtime-2.1-mini", paid=True, usd_per_minute=0.02)
 B = Rung(Tier.B, "kokoro")
 C = Rung(Tier.C, "prompts")
 SPENT = BudgetState(call_spent=2, call_cap=2)
@@ -71,8 +72,7 @@ def test_an_open_breaker_moves_down() -> None:
 
 
 def test_the_next_rung_of_the_same_tier_comes_first() -> None:
-    mini = Rung(Tier.A, "gpt-realtime-2.1-mini", paid=True)
-    decision = choose([broken(A), mini, B, C])
+    decision = choose([broken(A), MINI, B, C])
     assert (decision.tier, decision.rung) == (Tier.A, "gpt-realtime-2.1-mini")
 
 
@@ -116,8 +116,7 @@ def test_an_override_decides_for_its_scope() -> None:
 
 def test_an_override_is_above_health() -> None:
     assert told(choose([broken(A), B, C], overrides=[forced(Tier.A)])) == ("A", "override", "override")
-    mini = Rung(Tier.A, "gpt-realtime-2.1-mini", paid=True)
-    assert choose([broken(A), mini, B, C], overrides=[forced(Tier.A)]).rung == "gpt-realtime-2.1-mini"
+    assert choose([broken(A), MINI, B, C], overrides=[forced(Tier.A)]).rung == "gpt-realtime-2.1-mini"
 
 
 def test_the_hard_cap_is_above_an_override() -> None:
@@ -158,6 +157,16 @@ def test_a_tier_that_failed_this_call_is_left_out() -> None:
     assert told(choose(excluded=frozenset({"A"}), overrides=[forced(Tier.A)]))[0] == "B"
 
 
+def test_a_rung_that_failed_this_call_leaves_its_neighbours() -> None:
+    failed = frozenset({"gpt-realtime-2.1"})
+    decision = choose([A, MINI, B, C], excluded=failed)
+    assert told(decision) == ("A", "failed_in_call", "health")
+    assert decision.rung == "gpt-realtime-2.1-mini"
+    assert choose([A, MINI, B, C], excluded=failed, overrides=[forced(Tier.A)]).rung == MINI.name
+    assert told(choose([A, MINI, B, C], excluded=failed | {MINI.name}))[0] == "B"
+    assert told(choose([A, MINI, B, C], excluded=failed, budget=SPENT)) == ("B", "budget_spent", "hard_cap")
+
+
 def test_a_doubtful_rung_is_better_than_a_dead_line() -> None:
     decision = choose([broken(A), broken(B), missing(C)])
     assert told(decision) == ("B", "last_resort", "health")
@@ -182,7 +191,7 @@ _rungs = st.tuples(
                 [None, None, Reason.NOT_READY, Reason.NO_PROVIDER_KEY, Reason.TIER_DISABLED]
             ),
         )
-        for rung in (A, B, C)
+        for rung in (A, MINI, B, C)
     )
 )
 _requests = st.builds(
@@ -199,7 +208,7 @@ _views = st.builds(
     ),
     budget=st.sampled_from([BudgetState(), SPENT]),
     promote=st.booleans(),
-    excluded=st.sets(st.sampled_from(["A", "B", "C"])).map(frozenset),
+    excluded=st.sets(st.sampled_from(["A", "B", "C", A.name, MINI.name, B.name])).map(frozenset),
 )
 
 
@@ -218,7 +227,7 @@ def test_what_every_decision_promises(request: RouteRequest, view: View) -> None
     # Nothing that costs money is chosen without money, nothing that is not there, nothing just failed.
     assert not (chosen.paid and view.budget.spent_up)
     assert chosen.missing is None
-    assert chosen.tier not in view.excluded
+    assert not {chosen.tier.value, chosen.name} & view.excluded
     if request.purpose == "notification":
         assert chosen.tier is Tier.C
     if chosen.breaker_open:

@@ -498,3 +498,30 @@ def test_rungs_know_what_they_cost() -> None:
     # 450 characters at $50 per million, and 6000 tokens in, 240 out at $0.40 and $1.60 per million.
     assert (paid[1].name, paid[1].paid) == ("cartesia", True)
     assert paid[1].usd_per_minute == pytest.approx(0.0225 + 0.0024 + 0.000384)
+
+
+@pytest.mark.usefixtures("clean")
+async def test_every_rung_of_tier_a_is_one_of_its_own() -> None:
+    settings = Settings(
+        tier_a={
+            "rungs": ("gpt-realtime-2.1", "spare", "own"),
+            "rung": {
+                "spare": {"model": "gpt-realtime-2.1-mini", "base_url": "https://h/v1", "api_key": "k"},
+                "own": {"model": "gpt-realtime", "base_url": "http://127.0.0.1:9/v1"},
+            },
+            "transcription_model": None,
+        }
+    )
+    first, spare, own = configured_rungs(settings)[:3]
+    assert (first.missing, spare.missing, own.missing) == (Reason.NO_PROVIDER_KEY, None, None)
+    # A minute's 300 tokens in and 600 out, at $10 and $20, at $32 and $64 per million.
+    assert (spare.usd_per_minute, own.usd_per_minute) == pytest.approx((0.015, 0.048))
+    fleet = Fleet.from_settings(EmbeddedStore(), settings)
+    assert fleet.missing(Tier.A) is None
+    decision = fleet.decide(ACME)
+    assert (decision.rung, decision.reason) == ("spare", Reason.NO_PROVIDER_KEY)
+    fleet.failed("spare", Cause.REFUSED)
+    assert fleet.decide(ACME).rung == "own"
+    assert fleet.breakers["own"].state is BreakerState.CLOSED
+    fleet.set_ready(Tier.B)
+    assert fleet.decide(ACME, excluded=frozenset({"own"})).tier == "B"
