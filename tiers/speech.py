@@ -41,6 +41,30 @@ class Versioned(Protocol):
         ...
 
 
+@runtime_checkable
+class Voices(Protocol):
+    """An engine that knows which languages its voices speak."""
+
+    async def voice_for(self, voice: str, language: str) -> str | None:
+        """Its own voice of `language` that is nearest to `voice`; None where it has none of that language.
+
+        Raises `orchestrator.models.ModelMissing` without weights.
+        """
+        ...
+
+
+@runtime_checkable
+class RendersAhead(Protocol):
+    """An engine that callers share and that can tell when none of them needs it."""
+
+    async def render_ahead(self, text: str, *, voice: str = "", language: str = "en") -> Pcm16:
+        """The whole audio of `text`, made while nobody is spoken to: who comes meanwhile goes first.
+
+        Raises as `Speech.speak` does.
+        """
+        ...
+
+
 def engine_id(speech: Speech) -> str:
     """The engine and its version, as cache keys have it: ``kokoro 1.0``."""
     return f"{speech.rung} {speech.version}" if isinstance(speech, Versioned) else speech.rung

@@ -21,7 +21,7 @@ from orchestrator.models import ModelMissing
 from orchestrator.protocol.audio import SPEAK_RATE, Float32, Pcm16, float_to_pcm16
 from tiers.pipeline.clauses import split, spoken
 from tiers.pipeline.errors import Cause, EngineFailed
-from tiers.pipeline.worker import Worker
+from tiers.pipeline.worker import SpareTime, Worker, closing
 
 DEFAULT_VOICE = "marin"
 VOICES = {
@@ -73,6 +73,21 @@ def nearest_voice(voice: str, language: str, available: Collection[str]) -> str:
     return min(available, key=lambda name: (name[0] != letter, name[1:2] != wanted[1], name))
 
 
+def voice_of(voice: str, language: str, available: Collection[str]) -> str | None:
+    """`nearest_voice` among those that speak `language`; None where there is none.
+
+    English is read by any voice where it has none of its own: all speech sounds like that then.
+    """
+    espeak, letter = language_of(language)
+    english = espeak.startswith("en")
+    if letter == "a" and not english:
+        return None
+    own = [name for name in available if name[0] in ("ab" if english else letter)]
+    if not own and not english:
+        return None
+    return nearest_voice(voice, language, own or available)
+
+
 class _Kokoro(ABC):
     """What both engines share: the line of callers, the cutting, voices, pauses."""
 
@@ -82,6 +97,7 @@ class _Kokoro(ABC):
 
     def __init__(self, threads: int, voice: str) -> None:
         self._worker = Worker("kokoro", threads)
+        self._spare = SpareTime()
         self._voice = voice
 
     async def warm(self) -> None:
@@ -92,6 +108,20 @@ class _Kokoro(ABC):
     async def speak(
         self, text: str, *, voice: str = "", speed: float = 1.0, language: str = "en"
     ) -> AsyncIterator[Pcm16]:
+        with self._spare.serving():
+            async with closing(self._say(text, voice, speed, language)) as pieces:
+                async for pcm in pieces:
+                    yield pcm
+
+    async def render_ahead(self, text: str, *, voice: str = "", language: str = "en") -> Pcm16:
+        """See `tiers.speech.RendersAhead`."""
+
+        async def whole() -> Pcm16:
+            return np.concatenate([pcm async for pcm in self._say(text, voice, 1.0, language)])
+
+        return await self._spare.use(whole)
+
+    async def _say(self, text: str, voice: str, speed: float, language: str) -> AsyncIterator[Pcm16]:
         speed = min(max(speed, SPEEDS[0]), SPEEDS[1])
         pieces = [text] if len(text) <= WHOLE else split(text)
         for index, piece in enumerate(pieces):
@@ -133,6 +163,12 @@ class KokoroSpeech(_Kokoro):
         self._loading = threading.Lock()
         self._kokoro: Any = None
         self._styles: dict[str, Float32] = {}
+
+    async def voice_for(self, voice: str, language: str) -> str | None:
+        """See `tiers.speech.Voices`; the first time it loads the weights."""
+        if not self._styles:
+            await self._worker.run(self._load)
+        return voice_of(voice, language, self._styles)
 
     async def _render(self, text: str, voice: str, speed: float, language: str) -> Float32:
         options = ort.RunOptions()

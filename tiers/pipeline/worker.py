@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from typing import TypeVar
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -69,3 +69,41 @@ class Worker:
     def close(self) -> None:
         """Takes no more work; what runs is finished in its thread."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class SpareTime:
+    """Work that is done while nobody is served, and given up for whoever comes."""
+
+    def __init__(self) -> None:
+        self._served = 0
+        self._free = asyncio.Event()
+        self._free.set()
+        self._task: asyncio.Task[Any] | None = None
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Somebody is served in here."""
+        self._served += 1
+        self._free.clear()
+        if self._task is not None:
+            self._task.cancel()
+        try:
+            yield
+        finally:
+            self._served -= 1
+            if not self._served:
+                self._free.set()
+
+    async def use(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The result of `work()`, begun again from the start when it had to be given up. One user at a time."""
+        while True:
+            await self._free.wait()
+            task = asyncio.create_task(work())
+            self._task = task
+            try:
+                await asyncio.wait((task,))
+            finally:
+                self._task = None
+                task.cancel()
+            if not task.cancelled():
+                return task.result()

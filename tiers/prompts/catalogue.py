@@ -123,29 +123,46 @@ class Catalogue:
         return self._prompts[name]
 
     def constant(self) -> Iterator[Line]:
-        """Every prompt that needs no variables, in each of its languages; the bridges first."""
-        for name in sorted(self._prompts, key=lambda name: not self._prompts[name].bridge):
-            if not self._prompts[name].variables:
-                for language in self._prompts[name].text:
+        """Every prompt that needs no variables and is no bridge, in each of its languages."""
+        for name, prompt in self._prompts.items():
+            if not prompt.variables and not prompt.bridge:
+                for language in prompt.text:
                     yield self.fill(name, {}, language)
+
+    def bridges(self, language: str) -> Iterator[Line]:
+        """The bridges that are written in `language`, or for de-AT in de."""
+        for name, prompt in self._prompts.items():
+            if prompt.bridge and (written := self.written(name, language)):
+                yield self.fill(name, {}, written)
+
+    def bridge_languages(self) -> list[str]:
+        """The languages in which there is a bridge."""
+        return sorted({language for p in self._prompts.values() if p.bridge for language in p.text})
+
+    def bridge_texts(self) -> frozenset[str]:
+        """The words of every bridge in every language, as transcripts have them. A tone has no words."""
+        return frozenset(text for p in self._prompts.values() if p.bridge for text in p.text.values())
+
+    def written(self, name: str, language: str) -> str | None:
+        """The language of the prompt's text for a speaker of `language`: itself, de for de-AT, else None."""
+        text = self[name].text
+        return next((tag for tag in (language, _base(language)) if tag in text), None)
 
     def nearest(self, name: str, language: str) -> str:
         """The language to say a prompt in to a speaker of `language`: itself, de for de-AT, else English."""
         text = self[name].text
-        for candidate in (language, _base(language), DEFAULT_LANGUAGE):
-            if candidate in text:
-                return candidate
-        return next(iter(text))
+        written = self.written(name, language)
+        return written or (DEFAULT_LANGUAGE if DEFAULT_LANGUAGE in text else next(iter(text)))
 
     def fill(
         self, name: str, variables: Mapping[str, object] | None = None, language: str = DEFAULT_LANGUAGE
     ) -> Line:
         """The prompt with `variables` in it; raises a `PromptError` that says all that is wrong with them."""
         prompt, given = self[name], variables or {}
-        if language not in prompt.text:
-            if _base(language) not in prompt.text:
-                raise UnknownLanguage(name, language, list(prompt.text))
-            language = _base(language)
+        written = self.written(name, language)
+        if written is None:
+            raise UnknownLanguage(name, language, list(prompt.text))
+        language = written
         said = _say_all(name, prompt, given, language)
         template = prompt.text[language]
         return Line(
@@ -176,7 +193,7 @@ def _say_all(name: str, prompt: Prompt, given: Mapping[str, object], language: s
 
 
 def _base(language: str) -> str:
-    return language.partition("-")[0].lower()
+    return language.replace("_", "-").partition("-")[0].lower()
 
 
 def _shown(value: object) -> str:
@@ -212,6 +229,8 @@ def _parse(name: str, table: Any) -> Prompt:
             f"{'.'.join(map(str, problem['loc'])) or 'table'}: {problem['msg']}" for problem in error.errors()
         )
         raise CatalogueInvalid(f"prompt {name}: {problems}") from error
+    if prompt.bridge and prompt.variables:
+        raise CatalogueInvalid(f"prompt {name}: a bridge is ready before the call, so it takes no variables")
     for language, template in prompt.text.items():
         _check_template(f"prompt {name}, text.{language}", template, prompt, language)
     return prompt

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import orjson
 
-from cache import Clip, ClipCache, Form, Found, Source, clip_key
+from cache import Clip, ClipCache, Form, Found, Source
 from orchestrator.models import ModelMissing
 from orchestrator.protocol.answers import (
     AnsweredBy,
@@ -28,8 +28,10 @@ from orchestrator.protocol.audio import AudioFormat
 from tiers.flow import CallTool, Say
 from tiers.prompts.catalogue import DEFAULT_LANGUAGE, Catalogue, Line, PromptError, VariablesInvalid
 from tiers.prompts.choices import next_step
+from tiers.prompts.rendering import Renderer, VoiceMissing
 from tiers.prompts.tone import tone
-from tiers.speech import Speech, SpeechFailed, engine_id
+from tiers.prompts.trim import trim_wire
+from tiers.speech import Speech, SpeechFailed
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +41,12 @@ DELTA_MS = 200
 TONE_MS = 600
 DEFAULT_VOICE = "marin"
 """The voice a session has that asks for none, so that what is warm fits most calls."""
+DEFAULT_BRIDGE = "one_moment"
+MAX_EXPECTED = 1000
+"""Pairs of language and voice that are remembered as asked for: clients may make up voices."""
 
 Progress = Callable[[int, int, str], None]
 """Called after each prompt of a warm-up: how many are done, of how many, and its name."""
-
-
-class VoiceMissing(PromptError):
-    """The prompt is not in the cache, and there is no engine to say it."""
 
 
 @dataclass(slots=True)
@@ -71,13 +72,20 @@ class Prompts:
         *,
         engine: str | None = None,
         voice: str = DEFAULT_VOICE,
+        bridge: str = DEFAULT_BRIDGE,
     ) -> None:
         self.catalogue = catalogue
         self.cache = cache
         self.voice = voice
-        self._speech = speech
-        self._engine = engine or (engine_id(speech) if speech is not None else "")
-        self._warm: dict[tuple[str, str, str, AudioFormat], bytes] = {}
+        self._bridge = bridge
+        self._renderer = Renderer(cache, speech, engine, voice)
+        self._warm: dict[tuple[str, str, AudioFormat], dict[str, bytes]] = {}
+        """By name, language and format: the bytes of each voice."""
+        self._formats: tuple[AudioFormat, ...] = tuple(AudioFormat)
+        self._own_voices: dict[tuple[str, str], str] = {}
+        """Language and session's voice to the voice that bridges are kept in."""
+        self._expected: set[tuple[str, str]] = set()
+        self._to_render: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
 
     async def render(
         self,
@@ -100,7 +108,7 @@ class Prompts:
     ) -> tuple[Line, Found]:
         """The prompt's words, its clip and where that came from; raises as `render` does."""
         line = self.catalogue.fill(name, variables, language)
-        return line, await self._say(line, voice or self.voice, speed)
+        return line, await self._renderer.say(line, voice or self.voice, speed)
 
     async def audio(
         self,
@@ -119,7 +127,7 @@ class Prompts:
     ) -> SpokenPrompt:
         """The prompt in the language nearest to `language`; raises as `render` does."""
         line = self.catalogue.fill(name, variables, self.catalogue.nearest(name, language))
-        found = await self._say(line, self.voice, 1.0)
+        found = await self._renderer.say(line, self.voice)
         return SpokenPrompt(name, line.text, found.clip.pcm, found.source is not Source.RENDER)
 
     def clip(
@@ -133,18 +141,20 @@ class Prompts:
     ) -> bytes | None:
         """Wire bytes that are in memory already, else None, in which case there is `tone`.
 
-        Looks for `voice` and then for the default voice: a caller who is owed an answer would rather hear
-        another voice than none.
+        Looks for `voice`, then for the default voice, then for any of that language: a caller who is owed an
+        answer would rather hear another voice than none.
         """
         language = self.catalogue.nearest(name, language)
-        for candidate in dict.fromkeys((voice or self.voice, self.voice)):
-            data = None if variables else self._warm.get((name, language, candidate, fmt))
+        asked = dict.fromkeys((voice or self.voice, self.voice))
+        warm = {} if variables else self._warm.get((name, language, fmt), {})
+        for candidate in asked:
+            data = warm.get(self._own_voices.get((language, candidate), candidate))
             if data is None:
                 line = self.catalogue.fill(name, variables, language)
-                data = self.cache.peek_form(self._key(line, candidate, 1.0), fmt)
+                data = self.cache.peek_form(self._renderer.key(line, candidate), fmt)
             if data is not None:
                 return data
-        return None
+        return next(iter(warm.values()), None)
 
     def bridge(
         self,
@@ -154,11 +164,23 @@ class Prompts:
         language: str = DEFAULT_LANGUAGE,
         voice: str | None = None,
     ) -> tuple[str, bytes]:
-        """A prompt's words and wire bytes, at once; where it is not in memory, no words and the tone."""
-        data = self.clip(name, fmt, language=language, voice=voice)
-        if data is None:
-            return "", tone(fmt, TONE_MS)
-        return self.catalogue.fill(name, {}, self.catalogue.nearest(name, language)).text, data
+        """A prompt's words and wire bytes, at once; where it is not in memory, no words and the tone.
+
+        A bridge that is not there in the caller's language gives way to the default one in that language, and that to
+        the tone: one that is asked for in a language it does not have is not said in another. Any other prompt is
+        said in the nearest language.
+        """
+        if not self.catalogue[name].bridge:
+            data = self.clip(name, fmt, language=language, voice=voice)
+            text = self.catalogue.fill(name, {}, self.catalogue.nearest(name, language)).text
+            return ("", tone(fmt, TONE_MS)) if data is None else (text, data)
+        for candidate in dict.fromkeys((name, self._bridge)):
+            written = self.catalogue.written(candidate, language)
+            data = self.clip(candidate, fmt, language=written, voice=voice) if written else None
+            if written and data is not None:
+                return self.catalogue.fill(candidate, {}, written).text, data
+        self.expect(language, voice)
+        return "", tone(fmt, TONE_MS)
 
     @staticmethod
     def tone(fmt: AudioFormat, ms: int) -> bytes:
@@ -171,25 +193,53 @@ class Prompts:
         progress: Progress | None = None,
         *,
         voices: Iterable[str] = (),
+        languages: Iterable[str] = (DEFAULT_LANGUAGE,),
     ) -> Warmed:
         """Puts every prompt without variables into memory, in `formats` and the default voice (or `voices`).
 
-        Bridges come first. They stay in memory whatever else the cache lets go of. One that cannot be said
-        does not stop the others. Running it again does only what is missing.
+        Bridges come first, in `languages`; those of other languages are for `expect`. They stay in memory whatever
+        else the cache lets go of. One that cannot be said does not stop the others. Running it again does only what
+        is missing.
         """
-        formats, voices = tuple(formats), tuple(voices) or (self.voice,)
-        todo = [(line, voice) for line in self.catalogue.constant() for voice in voices]
+        self._formats, voices = tuple(formats), tuple(voices) or (self.voice,)
+        bridges = [line for language in languages for line in self.catalogue.bridges(language)]
+        todo = [(line, voice) for line in (*bridges, *self.catalogue.constant()) for voice in voices]
         warmed = Warmed()
         for done, (line, voice) in enumerate(todo, start=1):
             try:
-                await self._warm_one(line, voice, formats)
+                await self._warm_one(line, voice)
                 warmed.ready += 1
             except (PromptError, SpeechFailed, ModelMissing) as error:
                 warmed.failed[f"{line.name}.{line.language}"] = str(error)
-                log.warning("prompt %s is not ready: %s", line.name, error)
+                log.warning("prompt %s is not ready in %s: %s", line.name, line.language, error)
             if progress is not None:
                 progress(done, len(todo), line.name)
         return warmed
+
+    def expect(self, language: str, voice: str | None = None) -> None:
+        """A caller speaks `language` and may come to need its bridges, in the voice nearest to `voice`.
+
+        Returns at once; `render_ahead` does the work. Costs nothing where that was said before.
+        """
+        pair = (language, voice or self.voice)
+        if pair in self._expected or len(self._expected) >= MAX_EXPECTED:
+            return
+        self._expected.add(pair)
+        self._to_render.put_nowait(pair)
+
+    async def render_ahead(self) -> None:
+        """Renders the bridges that were expected, while the engine has nobody to speak to; until cancelled."""
+        while True:
+            pair = await self._to_render.get()
+            try:
+                await self._make_ready(*pair)
+            except VoiceMissing as error:
+                log.warning("callers hear a tone for the bridges in %s: %s", pair[0], error)
+            except (SpeechFailed, ModelMissing) as error:
+                self._expected.discard(pair)  # the next call tries again
+                log.warning("the bridges in %s are not ready: %s", pair[0], error)
+            finally:
+                self._to_render.task_done()
 
     async def answer(self, request: AnswerRequest) -> AsyncIterator[AnswerEvent]:
         """Tier C as a call's own tier: the flow, the order tool, catalogue prompts. Never a model."""
@@ -236,42 +286,33 @@ class Prompts:
     async def _say_in_call(self, line: Line, request: AnswerRequest) -> Clip:
         """In the call's voice and speed; where no engine can, in the default voice from the cache."""
         try:
-            return (await self._say(line, request.voice or self.voice, request.speed)).clip
+            return (await self._renderer.say(line, request.voice or self.voice, request.speed)).clip
         except (VoiceMissing, SpeechFailed, ModelMissing):
-            clip = await self.cache.get(self._key(line, self.voice, 1.0))
+            clip = await self.cache.get(self._renderer.key(line, self.voice))
             if clip is None:
                 raise
             return clip
 
-    async def _warm_one(self, line: Line, voice: str, formats: Iterable[AudioFormat]) -> None:
-        clip = (await self._say(line, voice, 1.0)).clip
-        for fmt in formats:
-            self._warm[line.name, line.language, voice, fmt] = await self.cache.form(clip, fmt)
+    async def _warm_one(self, line: Line, voice: str) -> None:
+        if self.catalogue[line.name].bridge and line.language != DEFAULT_LANGUAGE:
+            voice = await self._own_voice(line, voice)
+        await self._keep((await self._renderer.say(line, voice)).clip, line, voice)
 
-    async def _say(self, line: Line, voice: str, speed: float) -> Found:
-        key = self._key(line, voice, speed)
-        return await self.cache.fetch(key, lambda: self._render(key, line, voice, speed))
+    async def _make_ready(self, language: str, voice: str) -> None:
+        lines = list(self.catalogue.bridges(language))
+        if not lines:
+            log.info("no bridge is written in %r: its callers hear a tone", language)
+        for line in lines:
+            own = await self._own_voice(line, voice)
+            if any(own not in self._warm.get((line.name, line.language, fmt), {}) for fmt in self._formats):
+                await self._keep(await self._renderer.say_ahead(line, own), line, own)
 
-    async def _render(self, key: str, line: Line, voice: str, speed: float) -> Clip:
-        if self._speech is None:
-            raise VoiceMissing(
-                f"prompt {line.name} is not in the cache in voice {voice!r}, and no speech engine is set up "
-                f"to say it: fetch one with `orchestrator models fetch`, or warm the cache where there is one"
-            )
-        try:
-            spoken = self._speech.speak(line.spoken, voice=voice, speed=speed, language=line.language)
-            chunks = [chunk async for chunk in spoken]
-        except (SpeechFailed, ModelMissing):
-            raise
-        except Exception as error:
-            # The class only: an engine's own text may hold an address or a key.
-            cause = type(error).__name__
-            raise SpeechFailed(f"{self._speech.rung} could not say prompt {line.name}: {cause}") from error
-        pcm = np.concatenate(chunks) if chunks else np.zeros(0, np.int16)
-        if not pcm.any():
-            raise SpeechFailed(f"{self._speech.rung} returned no sound for prompt {line.name}")
-        pcm.flags.writeable = False
-        return Clip(key, line.spoken, pcm)
+    async def _own_voice(self, line: Line, voice: str) -> str:
+        own = await self._renderer.voice_for(voice, line.language)
+        self._own_voices[line.language, voice] = own
+        return own
 
-    def _key(self, line: Line, voice: str, speed: float) -> str:
-        return clip_key(line.spoken, voice=voice, engine=self._engine, language=line.language, speed=speed)
+    async def _keep(self, clip: Clip, line: Line, voice: str) -> None:
+        for fmt in self._formats:
+            data = await asyncio.to_thread(trim_wire, await self.cache.form(clip, fmt), fmt)
+            self._warm.setdefault((line.name, line.language, fmt), {})[voice] = data

@@ -15,7 +15,14 @@ import pytest
 from orchestrator.models import ModelMissing
 from orchestrator.protocol.audio import SPEAK_RATE, Float32, Pcm16
 from tiers.pipeline.errors import Cause, EngineFailed
-from tiers.pipeline.kokoro import VOICES, KokoroSpeech, KokoroTorchSpeech, language_of, nearest_voice
+from tiers.pipeline.kokoro import (
+    VOICES,
+    KokoroSpeech,
+    KokoroTorchSpeech,
+    language_of,
+    nearest_voice,
+    voice_of,
+)
 from tiers.pipeline.stt import WhisperTranscriber
 
 JAPANESE = ("jf_alpha", "jf_gongitsune", "jm_kumo")
@@ -126,6 +133,41 @@ def test_the_nearest_voice_there_is(
     voice: str, language: str, available: tuple[str, ...], nearest: str
 ) -> None:
     assert nearest_voice(voice, language, available) == nearest
+
+
+@pytest.mark.parametrize(
+    ("voice", "language", "available", "own"),
+    [
+        ("cedar", "es-MX", ("af_heart", "ef_dora", "em_alex"), "em_alex"),
+        ("af_heart", "es", ("af_heart", "ef_dora", "em_alex"), "ef_dora"),
+        ("cedar", "fr", ("am_michael", "ff_siwis"), "ff_siwis"),
+        ("ballad", "en", ("af_heart", "bm_fable"), "bm_fable"),
+        ("marin", "fr", ("af_heart", "ef_dora"), None),
+        ("marin", "de", ("af_heart", "ef_dora"), None),
+        ("marin", "fr", JAPANESE, None),
+        ("cedar", "en", JAPANESE, "jm_kumo"),
+    ],
+)
+def test_no_voice_reads_another_language_than_its_own_but_english(
+    voice: str, language: str, available: tuple[str, ...], own: str | None
+) -> None:
+    assert voice_of(voice, language, available) == own
+
+
+async def test_the_weights_tell_which_languages_they_speak(kokoro: KokoroSpeech) -> None:
+    own = {tag: await kokoro.voice_for("marin", tag) for tag in ("es", "fr", "hi", "it", "pt-BR", "de")}
+    assert [voice and voice[0] for voice in own.values()] == ["e", "f", "h", "i", "p", None]
+
+
+async def test_what_is_rendered_ahead_goes_after_whoever_speaks(kokoro: KokoroSpeech) -> None:
+    """The long text is given up for the short one, and rendered when that is over."""
+    text = "a sentence that goes on and on so that the engine takes a good while to render it"
+    ahead = asyncio.create_task(kokoro.render_ahead(text))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(await spoken(kokoro.speak("Okay."))) > 0
+    assert not ahead.done()
+    assert len(await ahead) / SPEAK_RATE > 3
 
 
 def test_languages() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tiers.pipeline.worker import Worker
+from tiers.pipeline.worker import SpareTime, Worker
 
 SOON = 5.0
 
@@ -85,3 +85,64 @@ async def test_a_stream_that_nobody_reads_any_more_ends(worker: Worker) -> None:
     assert await anext(stream) == 1
     await stream.aclose()  # type: ignore[attr-defined]
     assert await asyncio.to_thread(ended.wait, SOON)
+
+
+class Spare:
+    """Work for spare time that notes when it begins and is given up, and ends when it may."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.log: list[str] = []
+
+    async def __call__(self) -> str:
+        self.log.append("begun")
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.log.append("given up")
+            raise
+        return "done"
+
+
+async def turn_of_the_loop() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_spare_work_waits_until_nobody_is_served() -> None:
+    spare, work = SpareTime(), Spare()
+    work.open.set()
+    with spare.serving():
+        with spare.serving():
+            using = asyncio.create_task(spare.use(work))
+            await turn_of_the_loop()
+        await turn_of_the_loop()
+        assert work.log == []
+    assert await asyncio.wait_for(using, SOON) == "done"
+
+
+async def test_spare_work_is_given_up_for_whoever_comes_and_begun_again() -> None:
+    spare, work = SpareTime(), Spare()
+    using = asyncio.create_task(spare.use(work))
+    await turn_of_the_loop()
+    with spare.serving():
+        await turn_of_the_loop()
+        assert work.log == ["begun", "given up"]
+        work.open.set()
+    assert await asyncio.wait_for(using, SOON) == "done"
+    assert work.log == ["begun", "given up", "begun"]
+
+
+async def test_spare_work_that_fails_tells_and_one_that_nobody_waits_for_ends() -> None:
+    async def fail() -> None:
+        raise ValueError("no")
+
+    spare, work = SpareTime(), Spare()
+    with pytest.raises(ValueError, match="no"):
+        await spare.use(fail)
+    using = asyncio.create_task(spare.use(work))
+    await turn_of_the_loop()
+    using.cancel()
+    await turn_of_the_loop()
+    assert using.cancelled()
+    assert work.log == ["begun", "given up"]

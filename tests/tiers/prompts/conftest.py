@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -59,9 +60,42 @@ class Mute(Hum):
         yield
 
 
+class Choir(Hum):
+    """A `Hum` that has voices of some languages, and renders ahead when `free` is set."""
+
+    rung = "choir"
+    VOICES: ClassVar = {
+        "en": {"marin": "en_f", "cedar": "en_m", "sage": "en_f"},
+        "fr": {"marin": "fr_f", "cedar": "fr_f"},
+        "es": {"marin": "es_f", "cedar": "es_m"},
+    }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = asyncio.Event()
+        self.free.set()
+        self.ahead: list[tuple[str, str, str]] = []
+
+    async def voice_for(self, voice: str, language: str) -> str | None:
+        voices = self.VOICES.get(language, {})
+        return voices.get(voice, voices.get("marin"))
+
+    async def render_ahead(self, text: str, *, voice: str = "", language: str = "en") -> Pcm16:
+        await self.free.wait()
+        if self.fault is not None:
+            raise self.fault
+        self.ahead.append((text, voice, language))
+        return self.samples(text, voice)
+
+
 @pytest.fixture
 def hum() -> Hum:
     return Hum()
+
+
+@pytest.fixture
+def choir() -> Choir:
+    return Choir()
 
 
 @pytest.fixture

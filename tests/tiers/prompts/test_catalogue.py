@@ -26,10 +26,37 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_the_prompts_that_calls_use_are_there_and_the_bridge_is_one():
-    assert set(CATALOGUE) >= NAMES
-    assert CATALOGUE["one_moment"].bridge
-    assert not CATALOGUE["one_moment"].variables
+BRIDGES = {"one_moment", "bridge_interrupted", "bridge_late", "bridge_simpler"}
+
+
+def test_the_prompts_that_calls_use_are_there():
+    assert set(CATALOGUE) >= NAMES | BRIDGES
+
+
+def test_every_bridge_is_written_in_every_language_of_the_bridges():
+    languages = CATALOGUE.bridge_languages()
+    assert {"en", "es", "fr", "hi", "it", "pt"} <= set(languages)
+    for language in languages:
+        lines = list(CATALOGUE.bridges(language))
+        assert {line.name for line in lines} == BRIDGES
+        assert all(line.language == language for line in lines)
+        assert len({line.text for line in lines}) == len(lines), "another cause is another line"
+
+
+def test_a_region_hears_the_bridges_of_its_language_and_an_unknown_one_none():
+    assert [line.language for line in CATALOGUE.bridges("pt-BR")] == ["pt"] * len(BRIDGES)
+    assert [line.language for line in CATALOGUE.bridges("es_MX")] == ["es"] * len(BRIDGES)
+    assert list(CATALOGUE.bridges("tlh")) == []
+    assert CATALOGUE.written("one_moment", "FR") == "fr"
+    assert CATALOGUE.written("one_moment", "tlh") is None
+
+
+def test_the_texts_of_all_bridges_tell_a_bridge_from_an_answer():
+    texts = CATALOGUE.bridge_texts()
+    for language in CATALOGUE.bridge_languages():
+        assert {line.text for line in CATALOGUE.bridges(language)} <= texts
+    assert len(texts) == len(BRIDGES) * len(CATALOGUE.bridge_languages())
+    assert not texts & {line.text for line in CATALOGUE.constant()}
 
 
 def test_the_transcript_keeps_the_order_number_and_the_voice_spells_it():
@@ -179,7 +206,7 @@ def test_a_region_has_its_language_and_a_call_in_another_has_english(tmp_path):
     assert catalogue.fill("goodbye", language="en-GB").language == "en"
     assert catalogue.nearest("goodbye", "de-AT") == "de"
     assert catalogue.nearest("goodbye", "fr") == "en"
-    assert catalogue.nearest("one_moment", "de") == "en"
+    assert catalogue.nearest("opening_hours", "de") == "en"
 
 
 def test_an_own_file_adds_and_rewords(tmp_path):
@@ -194,7 +221,8 @@ def test_an_own_file_adds_and_rewords(tmp_path):
     """
     catalogue = Catalogue.load(write(tmp_path / "own.toml", own))
     assert catalogue.fill("opening_hours").text == "We never close."
-    assert {line.name for line in list(catalogue.constant())[:2]} == {"one_moment", "fire_drill"}
+    assert {line.name for line in catalogue.bridges("en")} == BRIDGES | {"fire_drill"}
+    assert "This is a drill." in catalogue.bridge_texts()
     status = {"order_id": "1", "status": "lost"}
     assert catalogue.fill("order_status", status).text.endswith("cannot be found, and we are looking for it.")
     assert catalogue.fill("order_status", status | {"status": "shipped"}).text.endswith("has been shipped.")
@@ -218,6 +246,10 @@ def test_an_own_file_adds_and_rewords(tmp_path):
         ('x.text.en = "Hi {a}"\nx.variables.a = {type = "text", maximum = 3}', "maximum: Extra inputs"),
         ('x.text.de = "Hallo {a}"\nx.variables.a.type = "text"', "in en only, not in 'de'"),
         ('x.text.en-GB = "{a}"\nx.variables.a = {type = "enum", wording.en.b = "c"}', r"no wording\.en-GB"),
+        (
+            'x.bridge = true\nx.text.en = "Hi {a}"\nx.variables.a.type = "text"',
+            "a bridge .* takes no variables",
+        ),
         ('goodbye.text.en = "Bye {name}"\ngoodbye.variables.name.type = "text"', "name cannot be added"),
     ],
 )

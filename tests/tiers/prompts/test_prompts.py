@@ -11,8 +11,8 @@ from orchestrator.models import ModelMissing
 from orchestrator.protocol.answers import PromptSource
 from orchestrator.protocol.audio import AudioFormat, to_pcm16
 from tiers.prompts.catalogue import Catalogue, UnknownLanguage, VariablesInvalid
-from tiers.prompts.prompts import Prompts, VoiceMissing
-from tiers.prompts.tone import tone
+from tiers.prompts.prompts import Prompts
+from tiers.prompts.rendering import VoiceMissing
 from tiers.speech import SpeechFailed
 
 ORDER = {"order_id": "4172", "status": "out_for_delivery"}
@@ -29,7 +29,7 @@ def same_sound(one: bytes | None, other: bytes, fmt: AudioFormat) -> bool:
 async def test_a_prompt_is_rendered_in_words_under_the_key_of_its_content(prompts, hum):
     clip = await prompts.render("order_status", ORDER, "en-US", "cedar", 1.2)
     assert hum.spoken == [(SPOKEN, "cedar", 1.2, "en")]
-    assert clip.key == clip_key(SPOKEN, voice="cedar", engine="hum 1", language="en", speed=1.2)
+    assert clip.key == clip_key(SPOKEN, voice="cedar", engine="hum 1 trimmed", language="en", speed=1.2)
     assert np.array_equal(clip.pcm, hum.samples(SPOKEN, "cedar"))
     with pytest.raises(ValueError, match="read-only"):
         clip.pcm[0] = 1
@@ -89,10 +89,11 @@ async def test_warming_makes_every_prompt_without_variables_ready_at_once(prompt
     formats = (AudioFormat.PCM, AudioFormat.PCMU)
     assert prompts.clip("one_moment", AudioFormat.PCM) is None
     warmed = await prompts.warm(formats, lambda *step: seen.append(step))
-    names = {line.name for line in prompts.catalogue.constant()}
+    bridges = [line.name for line in prompts.catalogue.bridges("en")]
+    names = {*bridges, *(line.name for line in prompts.catalogue.constant())}
     assert warmed.ready == len(names) == len(seen)
     assert warmed.failed == {}
-    assert seen[0] == (1, len(names), "one_moment"), "bridges come first"
+    assert [name for _, _, name in seen[: len(bridges)]] == bridges, "bridges come first"
     assert seen[-1][0] == len(names)
     for name in names:
         samples = hum.samples(prompts.catalogue.fill(name).spoken, "marin")
@@ -119,22 +120,6 @@ async def test_a_clip_with_variables_is_there_once_it_was_said(prompts, hum):
     data = await prompts.audio("order_status", ORDER, AudioFormat.PCMU)
     assert prompts.clip("order_status", AudioFormat.PCMU, ORDER) == data
     assert prompts.clip("order_status", AudioFormat.PCM, ORDER) is None
-
-
-async def test_a_bridge_in_another_voice_is_better_than_none(prompts):
-    await prompts.warm([AudioFormat.PCM], voices=["marin", "cedar"])
-    marin = prompts.clip("one_moment", AudioFormat.PCM)
-    cedar = prompts.clip("one_moment", AudioFormat.PCM, voice="cedar")
-    assert marin != cedar
-    assert prompts.clip("one_moment", AudioFormat.PCM, voice="sage", language="fr") == marin
-
-
-async def test_a_bridge_that_is_not_ready_is_a_tone_without_words(prompts):
-    assert prompts.bridge("one_moment", AudioFormat.PCMA) == ("", tone(AudioFormat.PCMA, 600))
-    await prompts.warm([AudioFormat.PCMA])
-    words, data = prompts.bridge("one_moment", AudioFormat.PCMA)
-    assert words == "One moment, please."
-    assert data == prompts.clip("one_moment", AudioFormat.PCMA)
 
 
 async def test_without_an_engine_what_was_kept_is_said_and_the_rest_is_a_clear_error(hum, tmp_path: Path):
@@ -172,7 +157,7 @@ async def test_one_prompt_that_fails_does_not_stop_the_others(prompts, hum):
     hum.speak = speak
     warmed = await prompts.warm([AudioFormat.PCM])
     assert warmed.failed == {"ask_order_number.en": "no such sound"}
-    assert warmed.ready == len(list(prompts.catalogue.constant())) - 1
+    assert warmed.ready == len([*prompts.catalogue.bridges("en"), *prompts.catalogue.constant()]) - 1
     assert prompts.clip("ask_order_number", AudioFormat.PCM) is None
 
 

@@ -1,0 +1,110 @@
+"""How a line of the catalogue becomes a clip: in which voice, from the cache or an engine, trimmed to its sound."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+
+import numpy as np
+
+from cache import Clip, ClipCache, Found, clip_key
+from orchestrator.models import ModelMissing
+from orchestrator.protocol.audio import Pcm16
+from tiers.prompts.catalogue import DEFAULT_LANGUAGE, Line, PromptError
+from tiers.prompts.trim import trim
+from tiers.speech import RendersAhead, Speech, SpeechFailed, Voices, engine_id
+
+TRIMMED = "trimmed"
+"""What is done to an engine's sound before it is kept: part of a clip's key, as it changes what is heard."""
+
+
+class VoiceMissing(PromptError):
+    """No engine can say the prompt, and it is not in the cache."""
+
+
+class Renderer:
+    """Clips of lines. `engine` names the engine and version that they are kept under; without it, `speech` tells.
+
+    With `speech` None only what is in the cache can be had.
+    """
+
+    def __init__(
+        self, cache: ClipCache, speech: Speech | None, engine: str | None, default_voice: str
+    ) -> None:
+        self.cache = cache
+        self._speech = speech
+        self._engine = engine or (engine_id(speech) if speech is not None else "")
+        self._default_voice = default_voice
+
+    def key(self, line: Line, voice: str, speed: float = 1.0) -> str:
+        engine = f"{self._engine} {TRIMMED}"
+        return clip_key(line.spoken, voice=voice, engine=engine, language=line.language, speed=speed)
+
+    async def say(self, line: Line, voice: str, speed: float = 1.0) -> Found:
+        """Raises `VoiceMissing`, `SpeechFailed` or `ModelMissing`."""
+        key = self.key(line, voice, speed)
+        return await self.cache.fetch(key, lambda: self._render(key, line, voice, speed))
+
+    async def say_ahead(self, line: Line, voice: str) -> Clip:
+        """As `say`, but by the engine only while nobody needs it; who asks for the line meanwhile does not wait."""
+        key = self.key(line, voice)
+        clip = await self.cache.get(key)
+        if clip is None:
+            clip = await self._render(key, line, voice, 1.0, ahead=True)
+        return (await self.cache.fetch(key, partial(_as_is, clip))).clip
+
+    async def voice_for(self, voice: str, language: str) -> str:
+        """The voice that a session's `voice` comes to in `language`: the engine's own. Raises `VoiceMissing`.
+
+        In the default language the default voice keeps its name, so that its clips are found without an engine. An
+        engine that does not tell has one voice here, as it may take money for each.
+        """
+        if not isinstance(self._speech, Voices):
+            return self._default_voice
+        try:
+            own = await self._speech.voice_for(voice, language)
+            default = await self._speech.voice_for(self._default_voice, language)
+        except (SpeechFailed, ModelMissing):
+            raise
+        except Exception as error:
+            raise SpeechFailed(
+                f"{self._speech.rung} could not load its voices: {type(error).__name__}"
+            ) from error
+        if own is None:
+            raise VoiceMissing(f"{self._speech.rung} has no voice that speaks {language!r}")
+        return self._default_voice if language == DEFAULT_LANGUAGE and own == default else own
+
+    async def _render(self, key: str, line: Line, voice: str, speed: float, *, ahead: bool = False) -> Clip:
+        if self._speech is None:
+            raise VoiceMissing(
+                f"prompt {line.name} is not in the cache in voice {voice!r}, and no speech engine is set up "
+                f"to say it: fetch one with `orchestrator models fetch`, or warm the cache where there is one"
+            )
+        try:
+            if ahead and isinstance(self._speech, RendersAhead):
+                pcm = await self._speech.render_ahead(line.spoken, voice=voice, language=line.language)
+            else:
+                pcm = await _whole(
+                    self._speech.speak(line.spoken, voice=voice, speed=speed, language=line.language)
+                )
+        except (SpeechFailed, ModelMissing):
+            raise
+        except Exception as error:
+            # The class only: an engine's own text may hold an address or a key.
+            cause = type(error).__name__
+            raise SpeechFailed(f"{self._speech.rung} could not say prompt {line.name}: {cause}") from error
+        if not pcm.any():
+            raise SpeechFailed(f"{self._speech.rung} returned no sound for prompt {line.name}")
+        pcm = await asyncio.to_thread(trim, pcm)
+        pcm.flags.writeable = False
+        return Clip(key, line.spoken, pcm)
+
+
+async def _whole(chunks: AsyncIterator[Pcm16]) -> Pcm16:
+    pcm = [chunk async for chunk in chunks]
+    return np.concatenate(pcm) if pcm else np.zeros(0, np.int16)
+
+
+async def _as_is(clip: Clip) -> Clip:
+    return clip
