@@ -158,6 +158,15 @@ class CallStatus(BaseModel):
     spent_usd: float
 
 
+class ProcessStatus(BaseModel):
+    """What this replica holds now. All of it goes back when calls end: a number that only grows is a leak."""
+
+    rss_bytes: int | None = Field(description="Memory that is resident; null where the system does not tell.")
+    tasks: int = Field(description="Tasks of the event loop that have not ended.")
+    calls: int
+    open_files: int | None = Field(description="Open files and sockets; null where the system does not tell.")
+
+
 class Status(BaseModel):
     replica: str
     now: float = Field(description="Unix seconds on this replica.")
@@ -167,3 +176,4 @@ class Status(BaseModel):
     overrides: list[OverrideView]
     buckets: list[BucketStatus]
     calls: list[CallStatus]
+    process: ProcessStatus

@@ -6,10 +6,13 @@ do. Everything but /healthz and /readyz asks `auth.Auth` first.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -34,6 +37,7 @@ from orchestrator.server.api_models import (
     OverrideBody,
     Overrides,
     OverrideView,
+    ProcessStatus,
     PromptBody,
     Readiness,
     ReadyPart,
@@ -48,6 +52,8 @@ from orchestrator.server.fleet import Fleet
 from tiers.prompts.catalogue import PromptError, UnknownPrompt, VariablesInvalid
 
 log = logging.getLogger(__name__)
+
+PROC = Path("/proc/self")
 
 PromptFormat = Literal["wav", "pcm", "pcmu", "pcma"]
 
@@ -314,6 +320,7 @@ def _decision(decision: Decision) -> DecisionBody:
 def _status(service: Service) -> Status:
     fleet = service.fleet
     known = fleet.status()
+    calls = [CallStatus.model_validate(call) for call in service.calls()]
     return Status(
         replica=known.replica,
         now=time.time(),
@@ -330,8 +337,18 @@ def _status(service: Service) -> Status:
             BucketStatus(bucket=name, spent_usd=spent / NANO, cap_usd=None if cap is None else cap / NANO)
             for name, (spent, cap) in fleet.balances.overview().items()
         ],
-        calls=[CallStatus.model_validate(call) for call in service.calls()],
+        calls=calls,
+        process=_process(len(calls)),
     )
+
+
+def _process(calls: int) -> ProcessStatus:
+    """Two looks into /proc, which are memory: cheap enough to be asked every second."""
+    rss = files = None
+    if PROC.exists():
+        rss = int((PROC / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        files = len(os.listdir(PROC / "fd"))
+    return ProcessStatus(rss_bytes=rss, tasks=len(asyncio.all_tasks()), calls=calls, open_files=files)
 
 
 def _rungs(fleet: Fleet) -> list[RungStatus]:

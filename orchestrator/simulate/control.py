@@ -20,7 +20,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def control_routes(
     board: FaultBoard, catalogue: Catalogue, state: Callable[[], dict[str, Any]]
 ) -> list[Route]:
-    """``GET /healthz``, ``GET /control/state``, ``POST`` and ``DELETE /control/faults``.
+    """``GET /healthz``, ``GET /control/state``; ``GET``, ``POST`` and ``DELETE /control/faults``.
 
     `state` gives what there is to tell beside the armed faults.
     """
@@ -28,8 +28,14 @@ def control_routes(
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
+    def told() -> dict[str, Any]:
+        return {"faults": board.describe(), "struck": list(board.struck)}
+
     async def show(request: Request) -> Response:
-        return JSONResponse({"faults": board.describe(), "struck": list(board.struck), **state()})
+        return JSONResponse({**told(), **state()})
+
+    async def show_faults(request: Request) -> Response:
+        return JSONResponse(told())
 
     async def arm(request: Request) -> Response:
         try:
@@ -48,6 +54,7 @@ def control_routes(
     return [
         Route("/healthz", health),
         Route("/control/state", _loopback_only(show)),
+        Route("/control/faults", _loopback_only(show_faults)),
         Route("/control/faults", _loopback_only(arm), methods=["POST"]),
         Route("/control/faults", _loopback_only(clear), methods=["DELETE"]),
     ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +17,7 @@ from pydantic import SecretStr
 from orchestrator.config import Settings
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.overrides import Tier
+from orchestrator.server import http
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.http import Part, PromptFormat, SpokenFile, build_api
 from orchestrator.server.store import EmbeddedStore
@@ -295,6 +299,33 @@ async def test_status_tells_the_whole_view(server: Server, client: httpx.AsyncCl
     assert status["buckets"] == [{"bucket": "acme", "spent_usd": 1.25, "cap_usd": 5.0}]
     assert status["calls"] == [call]
     assert (status["store"]["kind"], status["store"]["connected"]) == ("embedded", True)
+
+
+async def test_status_tells_what_the_process_holds(client: httpx.AsyncClient, server: Server) -> None:
+    async def look() -> dict[str, Any]:
+        process: dict[str, Any] = (await client.get("/v1/status")).json()["process"]
+        return process
+
+    before = await look()
+    waiting = [asyncio.create_task(asyncio.Event().wait()) for _ in range(3)]
+    with socket.socket(), socket.socket():
+        after = await look()
+    for task in waiting:
+        task.cancel()
+    assert (before["calls"], after["calls"]) == (0, 0)
+    assert after["tasks"] - before["tasks"] == 3
+    if http.PROC.exists():
+        assert after["open_files"] - before["open_files"] == 2
+        assert 10_000_000 < after["rss_bytes"] < 100_000_000_000
+
+
+async def test_status_goes_without_what_the_system_does_not_tell(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(http, "PROC", tmp_path / "nowhere")
+    process = (await client.get("/v1/status")).json()["process"]
+    assert (process["rss_bytes"], process["open_files"]) == (None, None)
+    assert process["tasks"] > 0
 
 
 async def test_a_key_guards_everything_but_health() -> None:

@@ -380,6 +380,7 @@ async def test_control_over_http(bench: Bench) -> None:
             {**body, "after_chunks": 0, "model": None, "new_sessions": False, "fired": 0}
         ]
         assert (await http.get("/control/state")).json()["faults"] == armed.json()["faults"]
+        assert (await http.get("/control/faults")).json() == {"faults": armed.json()["faults"], "struck": []}
         assert (await http.delete("/control/faults")).json() == {"faults": []}
 
 
@@ -410,6 +411,7 @@ async def test_control_answers_on_loopback_only(bench: Bench) -> None:
         assert (await http.get("/healthz")).status_code == 200
         for answer in (
             await http.get("/control/state"),
+            await http.get("/control/faults"),
             await http.post("/control/faults", json={"fault": "abort"}),
             await http.delete("/control/faults"),
         ):
