@@ -58,6 +58,7 @@ from orchestrator.config_sections import (
 from orchestrator.core.prices import ModelPrice, PriceTable, price_remedy
 from orchestrator.core.overrides import Tier
 
+from tiers.prompts.catalogue import Catalogue, CatalogueInvalid
 PREFIX = "ORCHESTRATOR_"
 CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
 WELL_KNOWN = {
@@ -235,6 +236,7 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
             "(text_in and text_out in US dollars per million tokens; 0 for your own server)",
         )
     yield from _speech_problems(settings)
+    yield from _bridge_problems(settings.tier_c)
 
 
 def _speech_problems(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -308,6 +310,30 @@ def _same_host(one: str, other: str) -> bool:
             "tier_b.stt_model",
             "a model without a server; set tier_b.stt_base_url, or remove it for the local Whisper",
         )
+
+
+def _bridge_problems(tier_c: TierC) -> Iterator[tuple[str, str]]:
+    try:
+        catalogue = Catalogue.load(*filter(None, (tier_c.catalogue,)))
+    except CatalogueInvalid as error:
+        yield "tier_c.catalogue", str(error)
+        return
+    bridges = [name for name in catalogue if catalogue[name].bridge]
+    for cause, name in tier_c.bridges_by_cause.items():
+        if name not in bridges:
+            problem = "is not marked as a bridge" if name in catalogue else "does not exist"
+            yield (
+                f"tier_c.bridges.{cause}" if cause in tier_c.bridges else "tier_c.bridge",
+                f"the prompt {name!r} {problem}; name one of {', '.join(bridges)}, or write it with "
+                "`bridge = true` in the file that tier_c.catalogue names",
+            )
+    for language in tier_c.bridge_languages:
+        if not any(catalogue.bridges(language)):
+            yield (
+                "tier_c.bridge_languages",
+                f"no bridge is written in {language!r}; choose from {', '.join(catalogue.bridge_languages())}, or "
+                f"write text.{language} for the bridges in the file that tier_c.catalogue names",
+            )
 
 
 @cache

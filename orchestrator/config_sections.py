@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
@@ -90,6 +91,7 @@ def _none_if_none(value: Any) -> Any:
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)]
+BridgeCause = Literal["default", "interrupted", "late", "planned"]
 
 
 class Section(BaseModel):
@@ -170,12 +172,32 @@ class TierB(Section):
     """Threads of each local model."""
 
 
+BRIDGES: Mapping[BridgeCause, str] = {
+    "default": "one_moment",
+    "interrupted": "bridge_interrupted",
+    "late": "bridge_late",
+    "planned": "bridge_simpler",
+}
+"""The built-in bridges: in general, for an answer that broke off, for one that did not come, for a planned move."""
+
+
 class TierC(Section):
     catalogue: Path | None = None
     """A TOML file with more prompts, or other words for the built-in ones."""
-    bridge: str = "one_moment"
+    bridge: str = BRIDGES["default"]
+    """The bridge of every cause that `bridges` does not name; set by itself, of all of them."""
+    bridges: dict[BridgeCause, str] = Field(default_factory=dict)
+    """Prompts by cause, over those of `BRIDGES`."""
+    bridge_languages: Names = ("en",)
+    """Whose bridges are made at the start; those of other languages are made when a call needs them."""
     one_way_purposes: Names = tuple(sorted(ONE_WAY_PURPOSES))
     """Purposes of calls that only say something; they are always Tier C."""
+
+    @property
+    def bridges_by_cause(self) -> dict[BridgeCause, str]:
+        """The bridge of every cause, with `bridge` and the built-in ones where `bridges` has none."""
+        built_in = dict.fromkeys(BRIDGES, self.bridge) if "bridge" in self.model_fields_set else BRIDGES
+        return {**built_in, **self.bridges}
 
 
 class Cartesia(Section):
