@@ -48,17 +48,17 @@ from orchestrator.config_sections import (
     OpenAI,
     Price,
     Promotion,
-    Redis,
     RealtimeRung,
+    Redis,
     Server,
     TierA,
     TierB,
     TierC,
 )
-from orchestrator.core.prices import ModelPrice, PriceTable, price_remedy
 from orchestrator.core.overrides import Tier
-
+from orchestrator.core.prices import ModelPrice, PriceTable, price_remedy
 from tiers.prompts.catalogue import Catalogue, CatalogueInvalid
+
 PREFIX = "ORCHESTRATOR_"
 CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
 WELL_KNOWN = {
@@ -81,7 +81,6 @@ class SettingsError(ValueError):
 _config_file: ContextVar[Path | None] = ContextVar("config_file", default=None)
 
 
-class Settings(BaseSettings):
 @dataclass(frozen=True, slots=True)
 class RealtimeTarget:
     """A rung of Tier A. `api_key` None: it is sent none."""
@@ -91,6 +90,7 @@ class RealtimeTarget:
     api_key: SecretStr | None
 
 
+class Settings(BaseSettings):
     """All sections. ``Settings()`` reads the environment; `load_settings` adds the file and readable errors."""
 
     model_config = SettingsConfigDict(
@@ -239,8 +239,6 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _bridge_problems(settings.tier_c)
 
 
-def _speech_problems(settings: Settings) -> Iterator[tuple[str, str]]:
-    tier_b = settings.tier_b
 RESERVED_RUNGS = frozenset({*Tier, "prompts", *get_args(TierB.model_fields["speech"].annotation)})
 """Names that mean something else where rungs are named."""
 
@@ -288,6 +286,8 @@ def _same_host(one: str, other: str) -> bool:
     return (urls[0].scheme, urls[0].hostname, ports[0]) == (urls[1].scheme, urls[1].hostname, ports[1])
 
 
+def _speech_problems(settings: Settings) -> Iterator[tuple[str, str]]:
+    tier_b = settings.tier_b
     if tier_b.agent_base_url and not tier_b.agent_model:
         yield "tier_b.agent_base_url", "an address without a model; set tier_b.agent_model too"
     if tier_b.speech == "cartesia" and settings.cartesia.api_key is None:
