@@ -159,8 +159,10 @@ class Session:
 
     @property
     def language(self) -> str:
+        """The caller's, a tag in small letters (es, es-mx), as the input transcription has it; en where it has none."""
         transcription = self.fields["audio"]["input"]["transcription"] or {}
-        return str(transcription.get("language") or "en")
+        told = str(transcription.get("language") or "").strip().lower().replace("_", "-")
+        return "en" if told in ("", "auto") else told
 
 
 def _known_audio(side: Any) -> Event:

@@ -37,6 +37,26 @@ def test_updates_merge_and_empty_values_clear(session: Session) -> None:
     assert not session.creates_response
 
 
+@pytest.mark.parametrize(
+    ("told", "language"),
+    [
+        ("es", "es"),
+        ("es-ES", "es-es"),
+        (" PT_br ", "pt-br"),
+        ("", "en"),
+        ("auto", "en"),
+        (None, "en"),
+        ("tlh", "tlh"),
+    ],
+)
+def test_the_language_is_a_tag_however_it_was_written(
+    session: Session, told: str | None, language: str
+) -> None:
+    assert session.language == "en"
+    session.update(audio_in(transcription={"model": "whisper-1", "language": told}))
+    assert session.language == language
+
+
 @pytest.mark.parametrize("fmt", list(AudioFormat))
 def test_every_audio_format_goes_in_and_out(session: Session, fmt: AudioFormat) -> None:
     session.update({"audio": {"input": {"format": {"type": fmt.wire}}, "output": {"format": fmt.describe()}}})

@@ -145,8 +145,8 @@ class Catalogue:
 
     def written(self, name: str, language: str) -> str | None:
         """The language of the prompt's text for a speaker of `language`: itself, de for de-AT, else None."""
-        text = self[name].text
-        return next((tag for tag in (language, _base(language)) if tag in text), None)
+        written = {_tag(key): key for key in self[name].text}
+        return written.get(_tag(language)) or written.get(_base(language))
 
     def nearest(self, name: str, language: str) -> str:
         """The language to say a prompt in to a speaker of `language`: itself, de for de-AT, else English."""
@@ -192,8 +192,12 @@ def _say_all(name: str, prompt: Prompt, given: Mapping[str, object], language: s
     return said
 
 
+def _tag(language: str) -> str:
+    return language.replace("_", "-").lower()
+
+
 def _base(language: str) -> str:
-    return language.replace("_", "-").partition("-")[0].lower()
+    return _tag(language).partition("-")[0]
 
 
 def _shown(value: object) -> str:

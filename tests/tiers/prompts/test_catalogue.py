@@ -9,6 +9,7 @@ from tiers.prompts.catalogue import (
     Catalogue,
     CatalogueInvalid,
     Problem,
+    Prompt,
     UnknownLanguage,
     UnknownPrompt,
     VariablesInvalid,
@@ -48,6 +49,8 @@ def test_a_region_hears_the_bridges_of_its_language_and_an_unknown_one_none():
     assert [line.language for line in CATALOGUE.bridges("es_MX")] == ["es"] * len(BRIDGES)
     assert list(CATALOGUE.bridges("tlh")) == []
     assert CATALOGUE.written("one_moment", "FR") == "fr"
+    british = Catalogue({"hello": Prompt(text={"en": "Hi.", "en-GB": "Hello."})})
+    assert [british.written("hello", tag) for tag in ("en-gb", "EN_GB", "en-AU")] == ["en-GB", "en-GB", "en"]
     assert CATALOGUE.written("one_moment", "tlh") is None
 
 
