@@ -194,10 +194,10 @@ class TierC(Section):
     """Purposes of calls that only say something; they are always Tier C."""
 
     @property
-    def bridges_by_cause(self) -> dict[BridgeCause, str]:
+    def bridges_by_cause(self) -> dict[str, str]:
         """The bridge of every cause, with `bridge` and the built-in ones where `bridges` has none."""
-        built_in = dict.fromkeys(BRIDGES, self.bridge) if "bridge" in self.model_fields_set else BRIDGES
-        return {**built_in, **self.bridges}
+        default = dict.fromkeys(BRIDGES, self.bridge) if "bridge" in self.model_fields_set else BRIDGES
+        return {cause: self.bridges.get(cause, name) for cause, name in default.items()}
 
 
 class Cartesia(Section):

@@ -74,6 +74,7 @@ class Orchestrator:
         self._tasks = [
             asyncio.create_task(self.engines.warm(self.fleet.set_ready), name="warm"),
             asyncio.create_task(self._probe(), name="probe"),
+            asyncio.create_task(self.engines.prompts.render_ahead(), name="render ahead"),
         ]
 
     async def stop(self) -> None:
@@ -88,6 +89,9 @@ class Orchestrator:
 
     def clips(self, name: str, fmt: AudioFormat, voice: str, language: str) -> tuple[str, bytes]:
         return self.engines.prompts.bridge(name, fmt, voice=voice, language=language)
+
+    def expect(self, voice: str, language: str) -> None:
+        self.engines.prompts.expect(language, voice)
 
     def route(self, request: RouteRequest, budget: CallBudget, excluded: frozenset[str]) -> Decision:
         return self.fleet.decide(request, budget, excluded)

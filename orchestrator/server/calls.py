@@ -69,6 +69,9 @@ class Services(Protocol):
 
     def clips(self, name: str, fmt: AudioFormat, voice: str, language: str) -> tuple[str, bytes]: ...
 
+    def expect(self, voice: str, language: str) -> None:
+        """A call in this voice and language is under way: its bridges had better be ready."""
+
     def route(self, request: RouteRequest, budget: CallBudget, excluded: frozenset[str]) -> Decision: ...
 
     def trusted(self, rung: str, since: float) -> bool: ...
@@ -211,6 +214,8 @@ class CallDriver:
             if usual is not None:
                 self._client_frame(usual)
                 return
+            session = self.call.ctx.session
+            self._services.expect(session.voice, session.language)
         self._pump()
 
     def _hear(self, frame: bytes, now: float) -> None:

@@ -64,6 +64,7 @@ class Engines:
             _catalogue(settings),
             ClipCache(_clip_store(settings), memory_bytes=settings.cache.memory_mb << 20),
             kokoro if self._local_speech else speech[0],
+            bridge=settings.tier_c.bridges_by_cause["default"],
         )
         self.transcriber = _transcriber(settings, self.directory)
         self.agent = _agent(settings, self.directory)
@@ -105,7 +106,7 @@ class Engines:
         return True
 
     async def _warm_prompts(self) -> None:
-        warmed = await self.prompts.warm(AudioFormat)
+        warmed = await self.prompts.warm(AudioFormat, languages=self._settings.tier_c.bridge_languages)
         if not warmed.ready:
             raise models.ModelError("; ".join(warmed.failed.values()) or "the catalogue has no fixed prompt")
 
