@@ -14,7 +14,7 @@ ARGS =
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help demo test serve bench check install models clients lock clean
+.PHONY: help demo test serve bench peers check install models clients lock clean
 
 help: ## List the targets
 	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ serve: install models ## Run the orchestrator
 
 bench: install models ## Measure the failover; tables and plots go to benchmarks/results
 	$(VENV)/bin/python -m benchmarks.failover $(ARGS)
+
+peers: install models ## Compare with peers; installs them into .venv-peers-*
+	$(VENV)/bin/python -m benchmarks.peers $(ARGS)
 
 check: install ## Lint, formatting and types
 	$(VENV)/bin/ruff check .

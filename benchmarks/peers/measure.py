@@ -1,0 +1,106 @@
+"""Places the calls: the same fault for all contenders at the same time, so that the machine's load is the same too."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from benchmarks.caller import Utterance
+from benchmarks.peers.cases import GONE, Planned
+from benchmarks.peers.contenders import Running, hall, running
+from benchmarks.peers.figures import FORMAT, Figures, Outcome, figures
+from benchmarks.peers.lines import place
+from benchmarks.processes import Simulator, http_client
+
+CONNECT_S = 3.0
+"""How long a call may take to reach the provider before the provider is gone; the caller starts speaking meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured call."""
+
+    contender: str
+    fault: str
+    round: int
+    after_ms: int
+    figures: Figures
+    closed: str = ""
+    """How the call ended, where it was not the caller who ended it."""
+
+
+async def measure(
+    names: Sequence[str],
+    planned: Sequence[Planned],
+    utterance: Utterance,
+    folder: Path,
+    watch_s: float,
+    tell: Callable[[Planned, list[Row]], None],
+) -> list[Row]:
+    """Place all calls. `tell` is called with each finished lot. A contender that fails `none` gets no further calls."""
+    rows: list[Row] = []
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(http_client())
+        shared = await stack.enter_async_context(hall(utterance, folder, http))
+        up = await asyncio.gather(*(stack.enter_async_context(running(name, shared)) for name in names))
+        for plan in planned:
+            lot = await asyncio.gather(*(_one_call(each, plan, utterance, folder, watch_s) for each in up))
+            rows += lot
+            tell(plan, lot)
+            out = refused(lot)
+            up = [each for each in up if each.name not in out]
+    return rows
+
+
+def refused(rows: Sequence[Row]) -> list[str]:
+    """Contenders of which a call without a fault was not answered: what they do with one says nothing."""
+    bad = [row for row in rows if row.fault == "none" and row.figures.outcome is not Outcome.ANSWERED]
+    return list(dict.fromkeys(row.contender for row in bad))
+
+
+async def _one_call(
+    contender: Running, plan: Planned, utterance: Utterance, folder: Path, watch_s: float
+) -> Row:
+    await contender.settled()
+    provider, case = contender.provider, plan.case
+    connected = len((await provider.state())["connections"])
+    if case.moment is not None:
+        await provider.arm(case.fault(plan.after_ms))
+    line = contender.line(folder / contender.name / f"{case.name}-{plan.round}.jsonl")
+    began = time.monotonic()
+    going = asyncio.create_task(_go(provider, connected)) if case.gone else None
+
+    async def fault_at() -> float | None:
+        struck = (await provider.state())["struck"]
+        return next((s["at"] for s in struck if s["at"] > began and s["fault"] == case.name), None)
+
+    closed = ""
+    try:
+        stream = await place(line, plan.pause, watch_s, FORMAT.ms(len(utterance.audio)) / 1000.0, fault_at)
+        at = await fault_at()
+        found = Figures(Outcome.MISSED) if case.moment and at is None else figures(stream, at)
+        closed = stream.closed
+    except (OSError, httpx.HTTPError, KeyError, ValueError) as error:
+        found, closed = Figures(Outcome.ERROR), f"{type(error).__name__}: {error}"
+    finally:
+        if going is not None:
+            going.cancel()
+            await asyncio.wait([going])
+        await provider.disarm()
+    return Row(contender.name, case.name, plan.round, plan.after_ms, found, closed)
+
+
+async def _go(provider: Simulator, connected: int) -> None:
+    """Once the call has reached the provider, it takes no more connections."""
+    async with asyncio.timeout(CONNECT_S):
+        while True:
+            if len((await provider.state())["connections"]) > connected:
+                break
+            await asyncio.sleep(0.05)
+    await provider.arm(GONE)
