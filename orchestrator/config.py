@@ -44,6 +44,7 @@ from orchestrator.config_sections import (
     Cache,
     Cartesia,
     Deadlines,
+    Hedging,
     Models,
     OpenAI,
     Price,
@@ -107,6 +108,7 @@ class Settings(BaseSettings):
     redis: Redis = Redis()
     cache: Cache = Cache()
     deadlines: Deadlines = Deadlines()
+    hedging: Hedging = Hedging()
     breaker: Breaker = Breaker()
     promotion: Promotion = Promotion()
     budget: Budget = Budget()

@@ -230,12 +230,17 @@ class Cache(Section):
 
 
 class Deadlines(Section):
-    """Seconds without which a provider counts as failing."""
+    """Seconds without which a provider counts as failing. The first three hold until a rung's own pace is known."""
 
     session_s: PositiveFloat = 1.0
     response_s: PositiveFloat = 1.0
     first_audio_s: PositiveFloat = 1.0
     next_audio_s: PositiveFloat = 0.4
+    """How much silence an answer may hold because its audio is late, all its pauses together."""
+    floor_s: PositiveFloat = 0.8
+    """No deadline is learned that is shorter, however quick a rung has been."""
+    ceiling_s: PositiveFloat = 2.5
+    """... or longer, however slow."""
     answer_s: PositiveFloat = 8.0
     """How long Tier B may be silent before Tier C takes its answer over."""
 
@@ -251,10 +256,23 @@ class Breaker(Section):
         return BreakerPolicy(self.failures, self.window_s, self.probe_after_s, self.probe_max_s)
 
 
+class Hedging(Section):
+    """Tier B starts on a turn in silence while Tier A is late; whichever has audio first speaks."""
+
+    start_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of a deadline that must have passed."""
+    max_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of all turns that may be hedged; 0 never hedges."""
+    burst: float = Field(default=5.0, ge=1)
+    """Hedges that may be saved up while all is well."""
+
+
 class Promotion(Section):
     mode: Literal["never", "next_turn"] = "next_turn"
     quiet_s: NonNegativeFloat = 1.0
     min_interval_s: NonNegativeFloat = 5.0
+    renew_before_s: NonNegativeFloat = 300.0
+    """How long before a provider ends its session a fresh one takes over; at most a fifth of the session's life."""
 
 
 class Bucket(Section):

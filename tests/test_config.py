@@ -98,6 +98,8 @@ _SPECIAL_VALUES = {
     "tier_c.one_way_purposes": '["reminder"]',
     "models.source": "hub",
     "redis.url": "redis://127.0.0.1:9/0",
+    "hedging.start_share": "0.7",
+    "hedging.max_share": "0.2",
     "promotion.mode": "never",
     "budget.buckets": '{"acme": {"usd_per_day": 3}}',
 }

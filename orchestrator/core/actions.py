@@ -17,12 +17,16 @@ class ToClient:
 
 @dataclass(frozen=True, slots=True)
 class ToUpstream:
+    """For the provider session that was opened with this `attempt`."""
+
     event: Event
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
 class ToUpstreamFrame:
     frame: bytes
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class CheckSpeech:
     from_ms: float
     audio: bytes
     format: AudioFormat
+    threshold: float
+    """Probability from which a window of 32 ms counts as speech."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from orchestrator.core.actions import Action, Record, Spend, ToClient
 from orchestrator.core.budget import CallBudget
 from orchestrator.core.conversation import Conversation
 from orchestrator.core.input_audio import InputAudio
+from orchestrator.core.outcomes import Outcome, Outcomes
+from orchestrator.core.pace import PROVIDER_STEPS, DeadlinePolicy, HedgeCap, Pace, Paces
 from orchestrator.core.playback import Playback
 from orchestrator.core.responses import OpenResponse, ResponseWriter
 from orchestrator.protocol.audio import AudioFormat
@@ -20,30 +23,52 @@ Clips = Callable[[str, AudioFormat, str, str], tuple[str, bytes]]
 """``clips(prompt, format, voice, language)``: its words and wire audio, from memory; must not block."""
 
 
+class Bridge(StrEnum):
+    """Which line bridges a handover: by what the caller has just lived through."""
+
+    DEFAULT = "default"
+    INTERRUPTED = "interrupted"
+    """An answer broke off in the middle."""
+    LATE = "late"
+    """The answer did not come, and the caller has waited for it."""
+    PLANNED = "planned"
+    """Nothing broke: an operator or the budget moved the call."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How a call behaves; lengths in seconds. Built from the settings, where the defaults are documented."""
 
-    session_s: float = 1.0
-    """From connecting to ``session.created``."""
-    response_s: float = 1.0
-    """From the end of the caller's turn, or the client's request, to ``response.created``."""
-    first_audio_s: float = 1.0
-    """From ``response.created`` to the first audio."""
+    deadlines: DeadlinePolicy = field(
+        default_factory=lambda: DeadlinePolicy(dict.fromkeys(PROVIDER_STEPS, 1.0))
+    )
+    """Of the provider's steps; they follow each rung's own pace."""
     next_audio_s: float = 0.4
-    """How long a client's buffer may be dry within an answer."""
+    """How much silence an answer may hold because its audio is late."""
     answer_s: float = 8.0
     """How long Tier B may be silent before Tier C takes its answer over."""
+    hedge_share: float = 0.5
+    """Share of a deadline after which Tier B may start on the same turn in silence."""
+    bridge_lead_s: float = 0.15
+    """How long before the client's buffer runs dry a bridge is sent."""
     promote: bool = True
     quiet_s: float = 1.0
     """The caller must have been quiet this long before a promotion."""
     promotion_interval_s: float = 5.0
+    session_limit_s: float = 3600.0
+    """How long a provider lets a session live, where it does not say so itself."""
+    renew_before_s: float = 300.0
+    """How long before its end a provider session is replaced, if the caller is quiet; at most a fifth of its life."""
     transcription_model: str | None = None
     max_output_tokens: int = 4096
-    bridge: str = "one_moment"
+    bridges: Mapping[str, str] = field(default_factory=lambda: {Bridge.DEFAULT: "one_moment"})
+    """Prompt names by `Bridge`; a cause without one has the default's."""
     apology: str = "offer_choice"
     """What a caller hears when no tier could answer: ready in memory, so that it cannot fail."""
     commit_min_ms: float = 100.0
+
+    def bridge(self, kind: Bridge) -> str:
+        return self.bridges.get(kind) or self.bridges[Bridge.DEFAULT]
 
 
 @dataclass(slots=True)
@@ -56,6 +81,8 @@ class Turn:
     committed: bool = False
     awaits_response: bool = False
     ended_at: float = 0.0
+    number: int = 0
+    """Its number in the call's `Outcomes`, once an answer to it is owed."""
 
 
 @dataclass(slots=True)
@@ -66,7 +93,15 @@ class Owed:
     client_asked: bool
     since: float
     response: OpenResponse | None = None
-    bridge: bool = False
+    bridge: Bridge | None = None
+    """The line that may be heard before it; None for none."""
+    turn: int = 0
+    """Its number in the call's `Outcomes`."""
+
+    @property
+    def out_of_band(self) -> bool:
+        opened = self.response is not None and self.response.out_of_band
+        return opened or self.request.get("conversation") == "none"
 
 
 @dataclass(slots=True)
@@ -92,6 +127,13 @@ class CallContext:
     """Nano-dollars for a model's usage object (a response's or a transcription's)."""
     conversation_id: str
     budget: CallBudget
+    paces: Paces = field(default_factory=Paces)
+    """How fast the rungs are; shared by the calls of a process."""
+    hedge_cap: HedgeCap = field(default_factory=HedgeCap)
+    """How many turns may be answered twice; shared likewise."""
+    wall_offset: float = 0.0
+    """Unix seconds at second 0 of the call's clock: a provider says in Unix seconds when its session ends."""
+    outcomes: Outcomes = field(default_factory=Outcomes)
     tier: str = "A"
     rung: str = ""
     reason: str = ""
@@ -121,6 +163,18 @@ class CallContext:
             self.budget.spend(nanodollars)
             self.out.append(Spend(nanodollars, rung))
 
+    def end_turn(self, turn: int, outcome: Outcome, reason: str = "") -> None:
+        """Every turn that was asked ends once; the timeline says how."""
+        if self.outcomes.end(turn, outcome):
+            self.record(
+                "turn_ended", turn=turn, outcome=outcome.value, **({"reason": reason} if reason else {})
+            )
+
+    @property
+    def pace(self) -> Pace:
+        """Of the rung that serves the call."""
+        return self.paces.of(self.rung)
+
     def tags(self) -> dict[str, str]:
         """What `response.metadata` tells of the tier."""
         return {"tier": self.tier, "rung": self.rung}
@@ -129,6 +183,15 @@ class CallContext:
         return self.session.describe(
             {"call_id": self.call_id, "tier": self.tier, "rung": self.rung, "reason": self.reason}
         )
+
+    def speaks(self, request: Event) -> bool:
+        """Whether a response asked for in this way is to be heard."""
+        return "audio" in (request.get("output_modalities") or self.session.fields["output_modalities"])
+
+    def speaks_to(self, owed: Owed) -> bool:
+        """Whether the answer owed is one for the caller's ears."""
+        spoken = owed.response.speaks if owed.response is not None else self.speaks(owed.request)
+        return spoken and not owed.out_of_band
 
     def default_response(self) -> OpenResponse | None:
         return next((r for r in self.responses.values() if not r.out_of_band), None)

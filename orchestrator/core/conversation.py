@@ -36,6 +36,8 @@ class Item:
     """The client was told of it by ``conversation.item.added``."""
     done: bool = False
     """... and by ``conversation.item.done``."""
+    words_told: bool = False
+    """A transcription event for it has gone to the client."""
 
     @property
     def kind(self) -> str:

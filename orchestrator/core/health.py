@@ -54,6 +54,8 @@ class Cause(Enum):
     EMPTY_RESPONSE = ("empty_response", ProbeKind.RESPONSE, False)
     DEAF = ("deaf", ProbeKind.RESPONSE, False)
     """The caller spoke and the provider noticed nothing."""
+    EXPIRED = ("expired", ProbeKind.SESSION, False)
+    """The provider ended a session that had reached its limit: no fault of the rung, and never told to its breaker."""
 
     def __init__(self, id: str, proof: ProbeKind, fatal: bool) -> None:
         self.id = id

@@ -12,20 +12,22 @@ from enum import Enum
 
 from orchestrator.core import items
 from orchestrator.core.actions import Listen, Report, StartAnswer, StopAnswer, Transcribe
-from orchestrator.core.context import CallContext, Owed, Turn, Unfinished
+from orchestrator.core.asking import ask, history_for, nothing_said
+from orchestrator.core.context import Bridge, CallContext, Owed, Turn, Unfinished
 from orchestrator.core.conversation import Item, text_of
 from orchestrator.core.health import Cause
+from orchestrator.core.hedge import Hedge
+from orchestrator.core.hedge import Stage as HedgeStage
+from orchestrator.core.outcomes import Outcome
+from orchestrator.core.pace import Step
 from orchestrator.core.responses import OpenItem, OpenResponse, local_usage
 from orchestrator.core.turns import SpeechStarted, SpeechStopped, TurnDetector
 from orchestrator.protocol.answers import (
     AnsweredBy,
     AnswerEvent,
-    AnswerRequest,
     AudioDelta,
     Failed,
     Finished,
-    HistoryItem,
-    Message,
     TextDelta,
     ToolCallReady,
     Transcript,
@@ -34,6 +36,8 @@ from orchestrator.protocol.client_events import ClientError
 from orchestrator.protocol.wire import Event
 
 CHUNK_MS = 200
+BEHIND_MS = 500.0
+"""A turn found this long after it ended was said to a provider that ignored it: the caller has waited."""
 
 
 class Stage(Enum):
@@ -51,8 +55,11 @@ class Answering:
     stage: Stage = Stage.WORDS
     response: OpenResponse | None = None
     item: OpenItem | None = None
+    begun_at: float = 0.0
     due: float | None = None
     """When the tier will have been silent for too long."""
+    bridge_at: float | None = None
+    """When a bridge is to be heard, unless the answer's own audio is there by then."""
     audio_at: float | None = None
     """When the answer's own first audio went out; a bridge may have been heard before."""
     by: dict[str, str] = field(default_factory=dict)
@@ -68,8 +75,8 @@ class Local:
         self.turn: Turn | None = None
         """Announced by ``speech_started`` and not yet stopped."""
         self.quiet_since = 0.0
-        self.bridge_next = False
-        """The next answer is late already: it begins with a bridge."""
+        self.racing = False
+        """Another tier may give the answer as well: no response is opened before there is something to hear."""
         self._queue: deque[Owed] = deque()
         self._active: Answering | None = None
         self._beside: dict[str, Answering] = {}
@@ -82,8 +89,13 @@ class Local:
 
     # --- taking over ---
 
-    def take_over(self, left: Unfinished, now: float, *, listen_from: float | None = None) -> None:
-        """Go on where another tier stopped: our ears open (from `listen_from` on), what is owed gets answered."""
+    def take_over(
+        self, left: Unfinished, now: float, *, listen_from: float | None = None, hedge: Hedge | None = None
+    ) -> None:
+        """Go on where another tier stopped: our ears open (from `listen_from` on), what is owed gets answered.
+
+        A `hedge` made for an owed answer is gone on with.
+        """
         ctx = self.ctx
         self.quiet_since = now
         self.turn = left.speaking
@@ -92,8 +104,19 @@ class Local:
         else:
             recent = max(ctx.input.total_ms - 300.0, ctx.buffer_from_ms, 0.0)
             self._listen(recent if listen_from is None else listen_from)
+        if hedge is not None:
+            self._take_words(hedge)
         for owed in left.owed:
-            self._owe(owed, now)
+            made = hedge is not None and hedge.is_for(owed) and not hedge.adopted
+            self._owe(owed, now, hedge if made else None)
+
+    def _take_words(self, hedge: Hedge) -> None:
+        """What the hedge has written down, or is about to."""
+        self._awaited |= hedge.awaited
+        for item_id, transcript in hedge.transcripts.items():
+            item = self.ctx.conversation.get(item_id)
+            if item is not None and self.ctx.session.wants_transcripts and not item.words_told:
+                self._tell_transcript(item, transcript)
 
     def listen_again(self, from_ms: float) -> None:
         """Hear the kept audio from here on with our own ears: the provider heard none of it."""
@@ -219,7 +242,9 @@ class Local:
             if self._active is not None:
                 self._stop(self._active, "turn_detected", now)
             # What the caller asked before is in the history of the turn now beginning; not so what the client asked.
-            self._queue = deque(owed for owed in self._queue if owed.client_asked)
+            for owed in [owed for owed in self._queue if not owed.client_asked]:
+                self._queue.remove(owed)
+                ctx.end_turn(owed.turn, Outcome.STOPPED, "the caller went on")
 
     def _on_stopped(self, found: SpeechStopped, now: float) -> None:
         ctx = self.ctx
@@ -237,8 +262,8 @@ class Local:
         ctx.hold_input(None)
         self._write_down(item, now)
         if ctx.session.creates_response:
-            self._owe(Owed({}, client_asked=False, since=now, bridge=self.bridge_next), now)
-            self.bridge_next = False
+            late = ctx.input.total_ms - found.at_ms > BEHIND_MS
+            self._owe(Owed({}, client_asked=False, since=now, bridge=Bridge.LATE if late else None), now)
 
     def _write_down(self, item: Item, now: float) -> None:
         ctx = self.ctx
@@ -267,6 +292,7 @@ class Local:
                 self._ask_when_known(answering, now)
 
     def _tell_transcript(self, item: Item, transcript: Transcript | None) -> None:
+        item.words_told = True
         event: Event = {"item_id": item.id, "content_index": 0}
         kind = "conversation.item.input_audio_transcription"
         if transcript is None:
@@ -282,33 +308,50 @@ class Local:
 
     # --- answering ---
 
-    def _owe(self, owed: Owed, now: float) -> None:
+    def _owe(self, owed: Owed, now: float, hedge: Hedge | None = None) -> None:
         self._idle_due = None
-        if (owed.response is not None and owed.response.out_of_band) or owed.request.get(
-            "conversation"
-        ) == "none":
+        if owed.out_of_band:
             answering = Answering(self.ctx.ids.new("answer"), owed, self.ctx.tier, response=owed.response)
             self._beside[answering.id] = answering
             self._begin(answering, now)
             return
+        owed.turn = owed.turn or self.ctx.outcomes.ask()
         self._queue.append(owed)
-        self._advance(now)
+        self._advance(now, hedge)
 
-    def _advance(self, now: float) -> None:
+    def _advance(self, now: float, hedge: Hedge | None = None) -> None:
         if self._active is None and self._queue:
             owed = self._queue.popleft()
             self._active = Answering(self.ctx.ids.new("answer"), owed, self.ctx.tier, response=owed.response)
-            self._begin(self._active, now)
+            self._begin(self._active, now, hedge)
 
-    def _begin(self, answering: Answering, now: float) -> None:
-        owed = answering.owed
-        if owed.client_asked or owed.bridge:
+    def _begin(self, answering: Answering, now: float, hedge: Hedge | None = None) -> None:
+        ctx, owed = self.ctx, answering.owed
+        answering.begun_at = now if hedge is None else hedge.started_at
+        if owed.client_asked:
             self._open(answering)
-        if owed.bridge:
-            self._bridge(answering, now)
-        for item in self.ctx.conversation:
+        if owed.bridge is not None and ctx.speaks_to(owed):
+            answering.bridge_at = max(now, ctx.playback.dry_at - ctx.policy.bridge_lead_s)
+        if hedge is not None and hedge.adoptable:
+            self._adopt(answering, hedge, now)
+        self._bridge_if_due(answering, now)
+        if answering.stage is Stage.ANSWERING:
+            return
+        for item in ctx.conversation:
             self._write_down(item, now)
         self._ask_when_known(answering, now)
+
+    def _adopt(self, answering: Answering, hedge: Hedge, now: float) -> None:
+        """What was made in silence is said now, and the tier goes on under the same answer."""
+        hedge.adopted = True
+        answering.id, answering.stage = hedge.id, Stage.ANSWERING
+        answering.due = now + self.ctx.policy.answer_s
+        if (
+            hedge.stage is not HedgeStage.READY
+        ):  # a tool call, say: the caller has nothing to hear from it yet
+            self._bridge_if_due(answering, now)
+        for event in hedge.kept:
+            self.answer_event(answering.id, event, now)
 
     def _open(self, answering: Answering) -> OpenResponse:
         if answering.response is None:
@@ -324,20 +367,24 @@ class Local:
         self.ctx.responses[answering.response.id] = answering.response
         return answering.response
 
+    def _bridge_if_due(self, answering: Answering, now: float) -> None:
+        """A bridge is sent when the client's audio runs out, unless the answer itself is there."""
+        if answering.bridge_at is not None and now >= answering.bridge_at and answering.item is None:
+            self._bridge(answering, now)
+
     def _bridge(self, answering: Answering, now: float) -> None:
-        """The short line a caller hears while the answer is being made."""
-        ctx, response = self.ctx, answering.response
-        assert response is not None
-        if not response.speaks or response.out_of_band:
-            return
-        session = ctx.session
-        words, audio = ctx.clips(ctx.policy.bridge, session.output_format, session.voice, session.language)
+        """The short line a caller hears while the answer is being made: once a handover, and no model knows of it."""
+        ctx, response, session = self.ctx, self._open(answering), self.ctx.session
+        kind = answering.owed.bridge or Bridge.DEFAULT
+        answering.bridge_at = answering.owed.bridge = None
+        name = ctx.policy.bridge(kind)
+        words, audio = ctx.clips(name, session.output_format, session.voice, session.language)
         item = ctx.writer.open_message(response, bridge=True)
         if words:
             ctx.writer.words(response, item, words)
         self._audio(response, item, audio, now)
         ctx.writer.close_item(response, item, "completed")
-        ctx.record("bridge", response_id=response.id, text=words)
+        ctx.record("bridge", response_id=response.id, text=words, kind=kind.value)
 
     def _audio(self, response: OpenResponse, item: OpenItem, data: bytes, now: float) -> None:
         fmt = self.ctx.session.output_format
@@ -351,19 +398,20 @@ class Local:
         if any(item.needs_transcript for item in ctx.conversation):
             answering.due = now + ctx.policy.answer_s
             return
-        history = self._history(answering.owed)
-        if not answering.owed.client_asked and answering.response is None and _nothing_said(history):
+        history = history_for(ctx, answering.owed)
+        if not answering.owed.client_asked and answering.response is None and nothing_said(history):
             if not self._interrupted:
                 ctx.record("turn_closed", reason="nothing_said")
+                ctx.end_turn(answering.owed.turn, Outcome.CLOSED, "nothing_said")
                 self._drop(answering, now)
                 return
             ctx.record("false_interruption")
         self._interrupted = False
-        history = tuple(entry for entry in history if not _is_empty(entry))
         answering.stage = Stage.ANSWERING
         answering.due = now + ctx.policy.answer_s
-        self._open(answering)
-        ctx.do(StartAnswer(answering.tier, self._request(answering, history)))
+        if not self.racing:
+            self._open(answering)
+        ctx.do(StartAnswer(answering.tier, ask(ctx, answering.id, answering.owed, history)))
 
     def _go_without_words(self, answering: Answering, now: float) -> None:
         """Transcription does not come: the tier is asked with what is known."""
@@ -373,61 +421,43 @@ class Local:
                 self.ctx.record("transcription_late", item_id=item.id)
         self._ask_when_known(answering, now)
 
-    def _history(self, owed: Owed) -> tuple[HistoryItem, ...]:
-        if "input" not in owed.request or owed.request["input"] is None:
-            return self.ctx.conversation.history()
-        chosen: list[HistoryItem] = []
-        for wire in owed.request["input"]:
-            if wire.get("type") == "item_reference":
-                found = self.ctx.conversation.get(wire.get("id", ""))
-                if found is not None:
-                    chosen.append(Message("user", found.transcript or text_of(found.wire)))
-            elif wire.get("type") == "message":
-                chosen.append(Message(wire["role"], text_of(wire)))
-        return tuple(chosen)
-
-    def _request(self, answering: Answering, history: tuple[HistoryItem, ...]) -> AnswerRequest:
-        session, wanted = self.ctx.session, answering.owed.request
-        response = answering.response
-        limit = wanted.get("max_output_tokens") or session.fields["max_output_tokens"]
-        choice = wanted.get("tool_choice") or session.fields["tool_choice"]
-        tools = wanted.get("tools") if wanted.get("tools") is not None else session.tools
-        return AnswerRequest(
-            answer_id=answering.id,
-            history=history,
-            instructions=str(wanted.get("instructions") or session.instructions),
-            tools=() if choice == "none" else tuple(t for t in tools or [] if t.get("type") == "function"),
-            tool_choice=choice,
-            speak=response is None or response.speaks,
-            format=session.output_format,
-            voice=session.voice,
-            speed=session.speed,
-            language=session.language,
-            max_output_tokens=limit if isinstance(limit, int) else None,
-        )
-
     def answer_event(self, answer_id: str, event: AnswerEvent, now: float) -> None:
         """What a tier says; news of answers that were stopped is ignored."""
         answering = self._find(answer_id)
-        if answering is None or answering.response is None:
+        if answering is None or answering.stage is not Stage.ANSWERING:
             return
         answering.due = now + self.ctx.policy.answer_s
-        response, writer = answering.response, self.ctx.writer
+        match event:
+            case AnsweredBy(tier, rung):
+                answering.by = {"tier": tier, "rung": rung}
+            case Failed(cause, message):
+                self._on_failed(answering, cause, message, now)
+            case Finished():
+                self._on_finished(answering, event, now)
+            case _:
+                self._on_output(answering, event, now)
+
+    def _on_output(
+        self, answering: Answering, event: TextDelta | AudioDelta | ToolCallReady, now: float
+    ) -> None:
+        response, writer = self._open(answering), self.ctx.writer
         match event:
             case TextDelta(text):
                 writer.words(response, self._message(answering), text)
             case AudioDelta(data):
-                answering.audio_at = answering.audio_at or now
+                self._note_first_audio(answering, now)
                 self._audio(response, self._message(answering), data, now)
             case ToolCallReady(call_id, name, arguments):
+                if answering.bridge_at is not None:  # the tool may take its time
+                    self._bridge(answering, now)
                 self._end_message(answering)
                 writer.function_call(response, call_id, name, arguments)
-            case AnsweredBy(tier, rung):
-                answering.by = {"tier": tier, "rung": rung}
-            case Finished():
-                self._on_finished(answering, event, now)
-            case Failed(cause, message):
-                self._on_failed(answering, cause, message, now)
+
+    def _note_first_audio(self, answering: Answering, now: float) -> None:
+        if answering.audio_at is None:
+            answering.audio_at, answering.bridge_at = now, None
+            if answering.tier == self.ctx.tier and not answering.owed.out_of_band:
+                self.ctx.pace.note(Step.ANSWER, now - answering.begun_at)
 
     def _find(self, answer_id: str) -> Answering | None:
         if self._active is not None and self._active.id == answer_id:
@@ -435,9 +465,8 @@ class Local:
         return self._beside.get(answer_id)
 
     def _message(self, answering: Answering) -> OpenItem:
-        assert answering.response is not None
         if answering.item is None:
-            answering.item = self.ctx.writer.open_message(answering.response)
+            answering.item = self.ctx.writer.open_message(self._open(answering))
         return answering.item
 
     def _end_message(self, answering: Answering) -> None:
@@ -446,8 +475,7 @@ class Local:
             answering.item = None
 
     def _on_finished(self, answering: Answering, done: Finished, now: float) -> None:
-        ctx, response = self.ctx, answering.response
-        assert response is not None
+        ctx, response = self.ctx, self._open(answering)
         self._end_message(answering)
         usage = local_usage(done.input_tokens, done.output_tokens)
         tags = answering.by or {"tier": answering.tier, "rung": done.rung or ctx.rung}
@@ -456,6 +484,7 @@ class Local:
         if answering.tier == ctx.tier:
             ctx.do(Report(ctx.rung))
         self._record(answering, "completed", done.cost_nanodollars, done.parts)
+        ctx.end_turn(answering.owed.turn, Outcome.ANSWERED)
         self._drop(answering, now)
 
     def _on_failed(self, answering: Answering, cause: str, message: str, now: float) -> None:
@@ -476,6 +505,7 @@ class Local:
         self._apologise(answering, now)
         self._record(answering, "incomplete", 0, {})
         ctx.record("turn_closed", reason="answer_failed")
+        ctx.end_turn(answering.owed.turn, Outcome.CLOSED, "answer_failed")
         self._drop(answering, now)
 
     def _apologise(self, answering: Answering, now: float) -> None:
@@ -501,11 +531,13 @@ class Local:
                 item.cut_off = True
             ctx.writer.finish(response, "cancelled", reason=reason)
             self._record(answering, "cancelled", 0, {})
+        ctx.end_turn(answering.owed.turn, Outcome.STOPPED, reason)
         self._drop(answering, now, advance=False)
 
     def _drop(self, answering: Answering, now: float, *, advance: bool = True) -> None:
         if answering.response is not None:
             self.ctx.responses.pop(answering.response.id, None)
+        answering.bridge_at = None
         self._beside.pop(answering.id, None)
         self.quiet_since = max(now, self.ctx.playback.dry_at)
         if answering is self._active:
@@ -536,13 +568,15 @@ class Local:
 
     def next_due(self) -> float | None:
         dues = [a.due for a in self._beside.values() if a.due is not None]
-        if self._active is not None and self._active.due is not None:
-            dues.append(self._active.due)
+        if self._active is not None:
+            dues += [due for due in (self._active.due, self._active.bridge_at) if due is not None]
         if self._idle_due is not None:
             dues.append(self._idle_due)
         return min(dues) if dues else None
 
     def tick(self, now: float) -> None:
+        if self._active is not None:
+            self._bridge_if_due(self._active, now)
         late = [a for a in [self._active, *self._beside.values()] if a is not None and a.due is not None]
         for answering in late:
             if answering.due is None or now < answering.due:
@@ -581,26 +615,34 @@ class Local:
         """Nobody speaks and nothing is owed: a planned handover may happen."""
         return not (self._active or self._queue or self._beside or self.turn or self._awaited)
 
-    def leave(self, now: float) -> Unfinished:
-        """Hand what is unfinished to another tier; answers under way are stopped and stay owed."""
-        ctx = self.ctx
-        left = Unfinished(speaking=self.turn)
+    @property
+    def yieldable(self) -> bool:
+        """Whether another tier may still give the answer owed: unheard, and not asked for by the client."""
+        active = self._active
+        if active is None or self._beside or self.turn is not None or active.audio_at is not None:
+            return False
+        return active.item is None and not active.owed.client_asked and not self._queue
+
+    def race_over(self) -> None:
+        """Nobody else answers any more."""
+        self.racing = False
+        if self._active is not None and self._active.stage is Stage.ANSWERING:
+            self._open(self._active)
+
+    def yield_answer(self) -> Owed:
+        """Another tier answers: what was begun here stops, and a bridge ends as a response of its own."""
+        ctx, active = self.ctx, self._active
+        assert active is not None
+        ctx.do(StopAnswer(active.id))
+        if active.response is not None:
+            ctx.writer.finish(active.response, "completed", usage=local_usage(0, 0))
+            ctx.responses.pop(active.response.id, None)
+        self._active = None
+        return active.owed
+
+    def leave(self) -> None:
+        """The call is over: stop all answers."""
         for answering in [*([self._active] if self._active else []), *self._beside.values()]:
-            ctx.do(StopAnswer(answering.id))
-            if answering.response is not None and answering.item is not None:
-                ctx.writer.close_item(answering.response, answering.item, "incomplete")
-            answering.owed.response = answering.response
-            answering.owed.bridge = False
-            left.owed.append(answering.owed)
-        left.owed.extend(self._queue)
+            self.ctx.do(StopAnswer(answering.id))
         self._active, self._beside = None, {}
         self._queue.clear()
-        return left
-
-
-def _is_empty(entry: HistoryItem) -> bool:
-    return isinstance(entry, Message) and entry.role == "user" and not entry.text.strip()
-
-
-def _nothing_said(history: tuple[HistoryItem, ...]) -> bool:
-    return bool(history) and _is_empty(history[-1])

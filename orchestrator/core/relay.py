@@ -12,13 +12,16 @@ from dataclasses import dataclass
 
 from orchestrator.core import items
 from orchestrator.core.actions import ToUpstream
-from orchestrator.core.context import CallContext, Owed, Turn, Unfinished
+from orchestrator.core.context import Bridge, CallContext, Owed, Turn, Unfinished
 from orchestrator.core.conversation import Item, text_of
+from orchestrator.core.deadlines import Deadlines
 from orchestrator.core.health import Cause
+from orchestrator.core.in_flight import InFlight
+from orchestrator.core.outcomes import Outcome
+from orchestrator.core.pace import Step
 from orchestrator.core.responses import OpenItem, OpenPart, OpenResponse, merge_metadata
 from orchestrator.core.suspicion import Suspicion
 from orchestrator.protocol.audio import AudioFormat
-from orchestrator.protocol.session import upstream_update
 from orchestrator.protocol.wire import AudioShape, Event, base64_size
 
 TERMINAL_CODES = {
@@ -30,7 +33,7 @@ TERMINAL_CODES = {
     "model_not_found": Cause.MODEL_NOT_FOUND,
     "missing_model": Cause.MODEL_NOT_FOUND,
     "invalid_model": Cause.MODEL_NOT_FOUND,
-    "session_expired": Cause.CLOSED,
+    "session_expired": Cause.EXPIRED,
 }
 """Error codes after which the provider session is of no use, with what they say of the rung."""
 
@@ -53,34 +56,31 @@ class _Stream:
     format: AudioFormat
 
 
-@dataclass(slots=True)
-class _Update:
-    """A ``session.update`` on its way, and the session's fields before and after it; `before` None: it was ours."""
-
-    event_id: str | None
-    changes: Event
-    before: Event | None
-    after: Event
-
-
 class Relay:
-    """One provider session of a call. `base_ms`: where on the call's input clock its own audio clock starts."""
+    """One provider session of a call. `base_ms`: where on the call's input clock its own audio clock starts.
 
-    def __init__(self, ctx: CallContext, base_ms: float) -> None:
+    `expires_at`: when the provider will end it, on the call's clock.
+    """
+
+    def __init__(self, ctx: CallContext, attempt: int, base_ms: float, expires_at: float, now: float) -> None:
         self.ctx = ctx
+        self.attempt = attempt
         self.base_ms = base_ms
+        self.renew_at = expires_at - min(ctx.policy.renew_before_s, max(expires_at - now, 0.0) / 5)
+        """From here on a fresh session is to take over, at a quiet moment."""
+        self.busy_at = now
+        """When a turn or a response last began or ended."""
+        self.timed = True
+        """False while what was said before the session got the call is gone through: it tells nothing of its pace."""
         self.turn: Turn | None = None
         self.suspicion = Suspicion()
+        self.in_flight = InFlight(ctx, attempt)
+        self.deadlines = Deadlines(ctx.policy, ctx.pace, ctx.playback)
         self._creates: deque[Owed] = deque()
-        self._updates: deque[_Update] = deque()
-        self._requests: list[Event] = []
-        """Client events about items or the buffer that the provider has not yet carried out."""
         self._stream: _Stream | None = None
         self._last_audio = b""
         self._seen: deque[str] = deque(maxlen=64)
         """Latest event ids: a provider that says something twice is heard once."""
-        self._response_due: float | None = None
-        self._audio_due: float | None = None
 
     # --- audio, unparsed ---
 
@@ -97,15 +97,18 @@ class Relay:
         return True
 
     def _note_audio(self, stream: _Stream, ms: float, now: float) -> None:
-        ctx = self.ctx
+        playback, response = self.ctx.playback, stream.response
         stream.part.audio_ms += ms
         if stream.kept is not None:
             stream.kept.sent_ms += ms
-        ctx.playback.add(stream.item.id, ms, now)
-        if stream.response.first_audio_at is None:
-            stream.response.first_audio_at = now
-        if not stream.response.out_of_band:
-            self._audio_due = ctx.playback.dry_at + ctx.policy.next_audio_s
+        starved_s = now - playback.dry_at
+        playback.add(stream.item.id, ms, now)
+        if response.first_audio_at is None:
+            response.first_audio_at = now
+            if self.timed and response.turn:
+                self.ctx.pace.note(Step.FIRST_AUDIO, now - response.created_at)
+        if not response.out_of_band:
+            self.deadlines.audio(starved_s, ms)
 
     # --- the client's events ---
 
@@ -113,7 +116,7 @@ class Relay:
         """Pass a checked client event on; raises ClientError for what cannot be done."""
         kind = event["type"]
         if kind == "session.update":
-            self._update_session(event)
+            self.in_flight.update_session(event)
         elif kind == "conversation.item.create":
             self._create_item(event)
         elif kind.startswith("conversation.item."):
@@ -127,8 +130,11 @@ class Relay:
             elif kind in ("input_audio_buffer.commit", "input_audio_buffer.clear"):
                 self._note_buffer(kind, now)
                 if kind.endswith("clear"):
-                    self._requests.append(event)
-            self.ctx.do(ToUpstream(event))
+                    self.in_flight.requests.append(event)
+            self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        self.ctx.do(ToUpstream(event, self.attempt))
 
     def _bounded(self, event: Event) -> Event:
         """An answer without a limit could cost anything: the provider gets one in any case."""
@@ -139,34 +145,12 @@ class Relay:
             return event
         return {**event, "response": {**response, "max_output_tokens": limit}}
 
-    def open_session(self, changes: Event) -> None:
-        """The first ``session.update`` of a provider session; its answer is not for the client."""
-        fields = self.ctx.session.fields
-        self._send_update({"type": "session.update"}, changes, _Update(None, changes, None, fields))
-
-    def _update_session(self, event: Event) -> None:
-        session, changes = self.ctx.session, event["session"]
-        before = session.fields
-        session.update(changes)
-        self._send_update(event, changes, _Update(event.get("event_id"), changes, before, session.fields))
-
-    def _send_update(self, event: Event, changes: Event, update: _Update) -> None:
-        policy = self.ctx.policy
-        session = upstream_update(
-            self.ctx.session,
-            changes,
-            transcription_model=policy.transcription_model,
-            max_output_tokens=policy.max_output_tokens,
-        )
-        self._updates.append(update)
-        self.ctx.do(ToUpstream({**event, "session": session}))
-
     def _create_item(self, event: Event) -> None:
         item = items.accept_item(self.ctx, event)
         forwarded = {**event, "item": {**event["item"], "id": item.id}}
         if event.get("previous_item_id"):
             forwarded["previous_item_id"] = self.ctx.conversation.upstream_anchor(event["previous_item_id"])
-        self.ctx.do(ToUpstream(forwarded))
+        self._tell(forwarded)
 
     def _about_item(self, event: Event) -> None:
         """Retrieve, truncate, delete: the provider's business if it knows the item, else ours."""
@@ -180,18 +164,31 @@ class Relay:
             return
         if kind == "truncate" and item is not None and item.role == "assistant":
             items.note_truncated(item, event["audio_end_ms"])
-        self._requests.append(event)
-        self.ctx.do(ToUpstream(event))
+        self.in_flight.requests.append(event)
+        self._tell(event)
 
     def _note_create(self, event: Event, now: float) -> None:
-        self._creates.append(Owed(event.get("response") or {}, client_asked=True, since=now))
-        if self._response_due is None:
-            self._response_due = now + self.ctx.policy.response_s
+        self.owe(Owed(event.get("response") or {}, client_asked=True, since=now), now)
+
+    def owe(self, owed: Owed, now: float) -> None:
+        """The provider was asked for a response: it is awaited from now on."""
+        if not owed.out_of_band and not owed.turn:
+            owed.turn = self.ctx.outcomes.ask()
+        self._creates.append(owed)
+        self._await_answer(now, speaks=self.ctx.speaks_to(owed))
+
+    def _await_answer(self, now: float, *, speaks: bool) -> None:
+        self.ctx.hedge_cap.note_turn()
+        self.deadlines.answer_owed(now, speaks=speaks)
 
     def _note_cancel(self, event: Event) -> None:
         if event.get("response_id") is None and not self.ctx.responses and self._creates:
-            self._creates.popleft()
-            self._disarm_response()
+            self._give_up_create()
+
+    def _give_up_create(self) -> None:
+        """The oldest request will not be answered: it was cancelled, or refused and the client told so."""
+        self.ctx.end_turn(self._creates.popleft().turn, Outcome.STOPPED)
+        self._disarm_response()
 
     def _note_buffer(self, kind: str, now: float) -> None:
         total = self.ctx.input.total_ms
@@ -217,19 +214,11 @@ class Relay:
         elif kind.startswith("input_audio_buffer.speech") or kind == "input_audio_buffer.committed":
             self._on_turn_event(kind, event, now)
         elif kind == "session.updated":
-            self._on_session_updated()
+            self.in_flight.session_updated()
         elif kind in _CONTROL_PASSED:
-            self._carried_out(kind, event)
+            self.in_flight.carried_out(kind, event)
             self._pass_on(self._rebased(event))
         return None
-
-    def _carried_out(self, kind: str, event: Event) -> None:
-        """The oldest request that this provider event answers is settled."""
-        item_id = event.get("item_id") or (event.get("item") or {}).get("id")
-        for request in self._requests:
-            if kind.startswith(request["type"]) and request.get("item_id") in (None, item_id):
-                self._requests.remove(request)
-                return
 
     def _pass_on(self, event: Event) -> None:
         self.ctx.send({k: v for k, v in event.items() if k != "event_id"})
@@ -242,14 +231,6 @@ class Relay:
                 shown[name] = event[name] + round(self.base_ms)
         return shown
 
-    def _on_session_updated(self) -> None:
-        update = self._updates.popleft() if self._updates else None
-        if update is None or update.before is not None:
-            session = self.ctx.describe_session()
-            self.ctx.send(
-                {"type": "session.updated", "session": {**session, **(update.after if update else {})}}
-            )
-
     def _on_error(self, event: Event) -> Cause | None:
         error = event["error"]
         cause = TERMINAL_CODES.get(error.get("code") or "")
@@ -258,64 +239,43 @@ class Relay:
         self.ctx.record("provider_error", code=error.get("code"), message=error.get("message"))
         if error.get("type") == "server_error":
             return None  # not the client's doing, and it ends some clients; the deadlines decide
-        self._undo_refused(error)
+        self.in_flight.refused(error)
         if error.get("code") == "conversation_already_has_active_response" and self._creates:
-            self._creates.popleft()
-            self._disarm_response()
+            self._give_up_create()
         self._pass_on(event)
         return None
-
-    def _undo_refused(self, error: Event) -> None:
-        """What the provider did not accept must not stay in our books."""
-        refused, param = error.get("event_id"), str(error.get("param") or "")
-        for request in self._requests:
-            if refused and request.get("event_id") == refused:
-                self._requests.remove(request)
-                return
-        for update in list(self._updates):
-            if (refused and update.event_id == refused) or (not refused and param.startswith("session")):
-                self._undo(update)
-                return
-        if param.startswith("item") or (error.get("code") or "").startswith("item_create"):
-            pending = [item for item in self.ctx.conversation if not item.announced]
-            if pending:
-                self.ctx.conversation.remove(pending[0].id)
-
-    def _undo(self, refused: _Update) -> None:
-        """Go back to before a refused update, and put those that followed it on top again."""
-        position = self._updates.index(refused)
-        self._updates.remove(refused)
-        session = self.ctx.session
-        if refused.before is None:
-            return
-        session.fields = refused.before
-        for update in list(self._updates)[position:]:
-            if update.before is not None:
-                update.before = session.fields
-                session.update(update.changes)
-                update.after = session.fields
 
     def _on_turn_event(self, kind: str, event: Event, now: float) -> None:
         ctx = self.ctx
         shown = self._rebased(event)
-        self.suspicion.provider_noticed()
+        self.busy_at = now
         if kind.endswith("speech_started"):
-            self.turn = Turn(event["item_id"], shown["audio_start_ms"])
-            self._response_due = None
-            if ctx.session.interrupts_response:
-                ctx.note_barge_in(now)
+            self._on_speech_started(event["item_id"], shown["audio_start_ms"], now)
         elif kind.endswith("speech_stopped"):
-            turn = self.turn or Turn(event["item_id"], ctx.buffer_from_ms)
-            self.turn = turn
-            turn.stop_ms, turn.ended_at = shown["audio_end_ms"], now
-            turn.awaits_response = ctx.session.creates_response
-            if turn.awaits_response:
-                self._response_due = now + ctx.policy.response_s
+            self._on_speech_stopped(event["item_id"], shown["audio_end_ms"], now)
         else:
             self._on_committed(event)
             shown["previous_item_id"] = ctx.conversation.previous(event["item_id"])
         ctx.hold_input(self.turn)
         self._pass_on(shown)
+
+    def _on_speech_started(self, item_id: str, start_ms: float, now: float) -> None:
+        before, self.turn = self.turn, Turn(item_id, start_ms)
+        if before is not None and before.awaits_response:
+            self.ctx.end_turn(before.number, Outcome.STOPPED, "the caller went on")
+        self.suspicion.turn_began()
+        self.deadlines.nothing_owed()
+        if self.ctx.session.interrupts_response:
+            self.ctx.note_barge_in(now)
+
+    def _on_speech_stopped(self, item_id: str, stop_ms: float, now: float) -> None:
+        turn = self.turn = self.turn or Turn(item_id, self.ctx.buffer_from_ms)
+        turn.stop_ms, turn.ended_at = stop_ms, now
+        turn.awaits_response = self.ctx.session.creates_response
+        self.suspicion.turn_ended()
+        if turn.awaits_response:
+            turn.number = turn.number or self.ctx.outcomes.ask()
+            self._await_answer(now, speaks=self.ctx.speaks({}))
 
     def _on_committed(self, event: Event) -> None:
         ctx = self.ctx
@@ -343,7 +303,7 @@ class Relay:
         if kind.endswith((".added", ".done", ".created")):
             self._on_item(kind, event)
             return
-        self._carried_out(kind, event)
+        self.in_flight.carried_out(kind, event)
         if kind.endswith(".deleted"):
             ctx.conversation.remove(event["item_id"])
         self._pass_on(event)
@@ -378,6 +338,8 @@ class Relay:
             ctx.spend(ctx.price(model, event["usage"]), ctx.rung)
             ctx.record("caller_said", item_id=item.id, text=item.transcript)
         if ctx.session.wants_transcripts:
+            if item is not None:
+                item.words_told = not kind.endswith(".delta")
             self._pass_on(event)
 
     # --- responses ---
@@ -421,11 +383,15 @@ class Relay:
             client_asked=owed.client_asked,
             request=owed.request,
             owed_since=owed.since,
+            created_at=now,
+            turn=owed.turn or (0 if out_of_band else ctx.outcomes.ask()),
         )
         ctx.responses[response.id] = response
         self._disarm_response()
-        if response.speaks and not out_of_band:
-            self._audio_due = now + ctx.policy.first_audio_s
+        if not out_of_band:
+            if self.timed and owed.turn:  # else the provider began by itself
+                ctx.pace.note(Step.RESPONSE, now - owed.since)
+            self.deadlines.response_opened(now, speaks=response.speaks)
         self._pass_on({**event, "response": shown})
 
     def _owed_for(self, wire: Event, out_of_band: bool, now: float) -> Owed:
@@ -434,7 +400,7 @@ class Relay:
         matching = [o for o in self._creates if metadata and o.request.get("metadata") == metadata]
         if not matching and self.turn is not None and self.turn.awaits_response and not out_of_band:
             self.turn.awaits_response = False
-            return Owed({}, client_asked=False, since=self.turn.ended_at)
+            return Owed({}, client_asked=False, since=self.turn.ended_at, turn=self.turn.number)
         kind = "none" if out_of_band else "auto"
         matching = matching or [o for o in self._creates if o.request.get("conversation", "auto") == kind]
         if matching:
@@ -445,7 +411,7 @@ class Relay:
     def _disarm_response(self) -> None:
         waiting = self._creates or (self.turn is not None and self.turn.awaits_response)
         if not waiting:
-            self._response_due = None
+            self.deadlines.nothing_owed()
 
     def _follow(self, kind: str, response: OpenResponse, event: Event, frame: bytes, now: float) -> bool:
         """Keep our picture of a response; False for an event about something that is not open."""
@@ -484,7 +450,7 @@ class Relay:
         response.items[index] = item
         response.next_index = index + 1
         if item.kind != "message" and not response.out_of_band:
-            self._audio_due = now + self.ctx.policy.answer_s  # a tool call owes no audio, but must end
+            self.deadlines.no_audio_owed(now)
         return True
 
     def _follow_part(
@@ -507,7 +473,7 @@ class Relay:
         elif kind == "response.output_audio.done":
             part.audio_done = True
             if not response.out_of_band:
-                self._audio_due = max(now, self.ctx.playback.dry_at) + self.ctx.policy.response_s
+                self.deadlines.audio_ended(now)
         elif kind.endswith((".output_audio_transcript.done", ".output_text.done")):
             part.words_done = True
         elif kind.endswith((".output_audio_transcript.delta", ".output_text.delta")):
@@ -515,8 +481,8 @@ class Relay:
             kept = self.ctx.conversation.get(item.id)
             if kept is not None:
                 kept.transcript = part.words
-            if part.kind == "text":
-                self._audio_due = now + self.ctx.policy.answer_s
+            if part.kind == "text" and not response.out_of_band:
+                self.deadlines.no_audio_owed(now)
 
     def _on_done(self, event: Event, now: float) -> Cause | None:
         ctx, wire = self.ctx, event["response"]
@@ -524,9 +490,10 @@ class Relay:
         if response is None:
             ctx.record("provider_orphan", event="response.done")
             return None
+        self.busy_at = now
         self._bill(wire)
         if not response.out_of_band:
-            self._audio_due = None
+            self.deadlines.response_closed()
             self._stream = None
         if wire.get("status") == "failed":
             return _failure(wire)
@@ -546,6 +513,8 @@ class Relay:
         }
         self._pass_on({**event, "response": shown})
         self._record_answer(response, wire)
+        stopped = wire.get("status") == "cancelled"
+        ctx.end_turn(response.turn, Outcome.STOPPED if stopped else Outcome.ANSWERED)
         return None
 
     def _is_empty(self, response: OpenResponse) -> bool:
@@ -567,21 +536,18 @@ class Relay:
             ttfa_ms=None if first is None else round((first - response.owed_since) * 1000, 1),
         )
 
-    # --- deadlines and the end ---
+    # --- what is owed, and the end ---
 
-    def next_due(self) -> float | None:
-        dues = [d for d in (self._response_due, self._audio_due) if d is not None]
-        return min(dues) if dues else None
-
-    def overdue(self, now: float) -> Cause | None:
-        """The deadline that has passed, if one has."""
-        if self._response_due is not None and now >= self._response_due:
-            return Cause.RESPONSE_TIMEOUT
-        if self._audio_due is not None and now >= self._audio_due:
-            response = self.ctx.default_response()
-            heard = response is not None and response.first_audio_at is not None
-            return Cause.NEXT_AUDIO_TIMEOUT if heard else Cause.FIRST_AUDIO_TIMEOUT
-        return None
+    def awaits_audio(self) -> Owed | None:
+        """The answer whose first audio the caller is waiting for."""
+        if not self.deadlines.awaits_audio:
+            return None
+        response = self.ctx.default_response()
+        if response is not None:
+            return Owed(response.request, response.client_asked, response.owed_since)
+        if self.turn is not None and self.turn.awaits_response:
+            return Owed({}, client_asked=False, since=self.turn.ended_at)
+        return next((owed for owed in self._creates if not owed.out_of_band), None)
 
     @property
     def at_boundary(self) -> bool:
@@ -590,10 +556,10 @@ class Relay:
         waiting = self.turn is not None and self.turn.awaits_response
         return not (self.ctx.responses or self._creates or speaking or waiting)
 
-    def leave(self, now: float) -> Unfinished:
+    def leave(self) -> Unfinished:
         """Close towards the client what the provider left open, and say what is still owed to the caller."""
         ctx = self.ctx
-        left = Unfinished(requests=self._requests)
+        left = Unfinished(requests=self.in_flight.requests)
         answering = {item.id for response in ctx.responses.values() for item in response.items.values()}
         for item in list(ctx.conversation):
             if not item.announced and (self.turn is None or item.id != self.turn.item_id):
@@ -604,14 +570,15 @@ class Relay:
         self._leave_turn(left)
         for response in list(ctx.responses.values()):
             self._leave_response(response, left)
+        for waiting in self._creates:
+            waiting.bridge = None if waiting.out_of_band else Bridge.DEFAULT
         left.owed.extend(self._creates)
-        for owed in left.owed:
-            owed.bridge = True
         return left
 
     def _leave_response(self, response: OpenResponse, left: Unfinished) -> None:
         ctx = self.ctx
         owed = _is_owed(response)
+        bridge = Bridge.DEFAULT if response.first_audio_at is None else Bridge.INTERRUPTED
         for wire in response.finished:
             ended = ctx.conversation.get(wire.get("id", ""))
             if ended is not None and wire.get("status") == "incomplete":
@@ -622,12 +589,17 @@ class Relay:
                 kept.cut_off = True
             ctx.writer.close_item(response, item, "incomplete")
         if owed and (response.client_asked or response.out_of_band):
-            left.owed.append(Owed(response.request, response.client_asked, response.owed_since, response))
+            since, turn = response.owed_since, response.turn
+            left.owed.append(Owed(response.request, response.client_asked, since, response, bridge, turn))
             return
         ctx.writer.finish(response, "incomplete")
         del ctx.responses[response.id]
         if owed:
-            left.owed.append(Owed({}, client_asked=False, since=response.owed_since))
+            left.owed.append(
+                Owed({}, client_asked=False, since=response.owed_since, bridge=bridge, turn=response.turn)
+            )
+        else:
+            ctx.end_turn(response.turn, Outcome.ANSWERED)
 
     def _leave_turn(self, left: Unfinished) -> None:
         ctx, turn = self.ctx, self.turn
@@ -642,7 +614,17 @@ class Relay:
         elif item is not None and not item.announced:
             items.announce(ctx, item)
         if turn.awaits_response:
-            left.owed.append(Owed({}, client_asked=False, since=turn.ended_at))
+            left.owed.append(
+                Owed({}, client_asked=False, since=turn.ended_at, bridge=Bridge.DEFAULT, turn=turn.number)
+            )
+
+
+def expiry(ctx: CallContext, session: Event, now: float) -> float:
+    """When a provider will end its session, on the call's clock: by its own word, else after the usual limit."""
+    said = session.get("expires_at")
+    if isinstance(said, int | float) and said > 0:
+        return said - ctx.wall_offset
+    return now + ctx.policy.session_limit_s
 
 
 def _is_owed(response: OpenResponse) -> bool:

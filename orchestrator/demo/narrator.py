@@ -77,7 +77,7 @@ class Narrator:
             "provider_killed": self._killed,
             "provider_started": self._started,
             "handover": self._handover,
-            "promotion_abandoned": self._abandoned,
+            "preparation_abandoned": self._abandoned,
             "probe": self._probe,
             "answer_failed": self._answer_failed,
             "tool": self._tool,

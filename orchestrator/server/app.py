@@ -21,6 +21,7 @@ from orchestrator.core.budget import CallBudget
 from orchestrator.core.context import Policy
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.overrides import Tier
+from orchestrator.core.pace import DeadlinePolicy, HedgeCap, Paces, Step
 from orchestrator.core.prices import UnknownPrice
 from orchestrator.core.relay import TERMINAL_CODES
 from orchestrator.core.routing import Decision, RouteRequest
@@ -56,6 +57,8 @@ class Orchestrator:
         self.engines = Engines(settings)
         self.events = EventLog(settings.server.events_path)
         self.policy = _policy(settings)
+        self.paces = Paces()
+        self.hedge_cap = HedgeCap(settings.hedging.max_share, settings.hedging.burst)
         self.transcriber = self.engines.transcriber
         self.answerers: Mapping[str, Answerer] = {
             "B": TierB(self.engines.pipeline, settings.tier_b.instructions, settings.tier_b.voice),
@@ -94,13 +97,13 @@ class Orchestrator:
         self.engines.prompts.expect(language, voice)
 
     def route(self, request: RouteRequest, budget: CallBudget, excluded: frozenset[str]) -> Decision:
-        return self.fleet.decide(request, budget, excluded)
+        return self.fleet.place(request, budget, excluded)
 
     def trusted(self, rung: str, since: float) -> bool:
         breaker = self.fleet.breakers.get(rung)
         if breaker is None or breaker.is_open:
             return False
-        return breaker.last_success_at is not None and breaker.last_success_at > since
+        return breaker.proved_at is not None and breaker.proved_at > since
 
     def report(self, rung: str, cause: str) -> None:
         if cause:
@@ -252,18 +255,23 @@ def _store(settings: Settings) -> Store:
 
 def _policy(settings: Settings) -> Policy:
     deadlines, promotion, tier_a = settings.deadlines, settings.promotion, settings.tier_a
+    start = {
+        Step.SESSION: deadlines.session_s,
+        Step.RESPONSE: deadlines.response_s,
+        Step.FIRST_AUDIO: deadlines.first_audio_s,
+    }
     return Policy(
-        session_s=deadlines.session_s,
-        response_s=deadlines.response_s,
-        first_audio_s=deadlines.first_audio_s,
+        deadlines=DeadlinePolicy(start, deadlines.floor_s, deadlines.ceiling_s),
         next_audio_s=deadlines.next_audio_s,
         answer_s=deadlines.answer_s,
+        hedge_share=settings.hedging.start_share,
         promote=promotion.mode != "never",
         quiet_s=promotion.quiet_s,
         promotion_interval_s=promotion.min_interval_s,
+        renew_before_s=promotion.renew_before_s,
         transcription_model=tier_a.transcription_model or None,
         max_output_tokens=tier_a.max_output_tokens,
-        bridge=settings.tier_c.bridge,
+        bridges=settings.tier_c.bridges_by_cause,
     )
 
 

@@ -38,6 +38,7 @@ from orchestrator.core.context import CallContext, Policy
 from orchestrator.core.health import Cause
 from orchestrator.core.input_audio import InputAudio
 from orchestrator.core.overrides import Tier
+from orchestrator.core.pace import HedgeCap, Paces
 from orchestrator.core.routing import Decision, RouteRequest
 from orchestrator.protocol.answers import Answerer, AnswerRequest, Failed, Transcriber
 from orchestrator.protocol.audio import AudioFormat, Decoder, Float32, hear
@@ -50,6 +51,8 @@ from tiers.realtime.link import Link, Loss, LossKind
 log = logging.getLogger(__name__)
 
 SESSION_S = 3600
+SPEECH_WINDOWS = 6
+"""Windows of 32 ms in which speech must be found before a provider that noticed none counts as deaf."""
 
 
 class Ear(Protocol):
@@ -62,6 +65,8 @@ class Services(Protocol):
     """What a call needs of the process it lives in."""
 
     policy: Policy
+    paces: Paces
+    hedge_cap: HedgeCap
     events: EventLog
     transcriber: Transcriber
     answerers: Mapping[str, Answerer]
@@ -132,7 +137,8 @@ class CallDriver:
         self.info = info
         self._socket = socket
         self._services = services
-        self._link: Link | None = None
+        self._links: dict[int, Link] = {}
+        """Sockets to the provider, by attempt: the one that serves the call, and one that is being prepared."""
         self._ear: Ear | None = None
         self._decoder: Decoder | None = None
         self._answers: dict[str, asyncio.Task[None]] = {}
@@ -157,6 +163,9 @@ class CallDriver:
             price=services.price,
             conversation_id=f"conv_{token}",
             budget=budget,
+            paces=services.paces,
+            hedge_cap=services.hedge_cap,
+            wall_offset=time.time() - time.monotonic(),
         )
 
         def route(current: str | None, excluded: frozenset[str]) -> Decision:
@@ -203,8 +212,8 @@ class CallDriver:
     def _client_frame(self, frame: bytes) -> None:
         now = time.monotonic()
         path = self.call.client_audio(frame, now)
-        if path is Audio.FORWARD and self._link is not None:
-            self._link.send(frame)
+        if path is Audio.FORWARD:
+            self._send(self.call.serving, frame)
             if not self.call.ctx.out:
                 return
         elif path is Audio.HEAR:
@@ -265,12 +274,10 @@ class CallDriver:
         match action:
             case ToClient(event):
                 self._socket.send(dump(event))
-            case ToUpstream(event):
-                if self._link is not None:
-                    self._link.send(dump(event))
-            case ToUpstreamFrame(frame):
-                if self._link is not None:
-                    self._link.send(frame)
+            case ToUpstream(event, attempt):
+                self._send(attempt, dump(event))
+            case ToUpstreamFrame(frame, attempt):
+                self._send(attempt, frame)
             case Record(type, fields):
                 fields = {"tier": self.call.ctx.tier, **fields}
                 self._services.events.add(type, call_id=self.info.call_id, **fields)
@@ -285,17 +292,23 @@ class CallDriver:
             case _:
                 self._carry_out_hearing(action)
 
+    def _send(self, attempt: int | None, frame: bytes) -> None:
+        link = self._links.get(attempt) if attempt is not None else None
+        if link is not None:
+            link.send(frame)
+
     def _carry_out_link(self, action: OpenUpstream | CloseUpstream) -> None:
-        if self._link is not None:
-            self._link.close()
-            self._link = None
-        if isinstance(action, OpenUpstream):
-            attempt = action.attempt
-            self._link = self._services.open_link(
-                action.rung,
-                lambda frame: self._upstream_frame(attempt, frame),
-                lambda loss: self._upstream_lost(attempt, loss),
-            )
+        attempt = action.attempt
+        if isinstance(action, CloseUpstream):
+            link = self._links.pop(attempt, None)
+            if link is not None:
+                link.close()
+            return
+        self._links[attempt] = self._services.open_link(
+            action.rung,
+            lambda frame: self._upstream_frame(attempt, frame),
+            lambda loss: self._upstream_lost(attempt, loss),
+        )
 
     def _carry_out_answer(self, action: StartAnswer | StopAnswer) -> None:
         if isinstance(action, StopAnswer):
@@ -356,7 +369,7 @@ class CallDriver:
     async def _check_speech(self, action: CheckSpeech) -> None:
         def any_speech() -> bool:
             probabilities = self._services.new_ear().feed(hear(action.audio, action.format))
-            return sum(p > 0.5 for p in probabilities) >= 4
+            return sum(p >= action.threshold for p in probabilities) >= SPEECH_WINDOWS
 
         found = await asyncio.to_thread(any_speech)
         self.call.speech_checked(action.from_ms, found, time.monotonic())

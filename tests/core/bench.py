@@ -50,7 +50,11 @@ USAGE = {
 }
 SILENCE = b"\x00" * 960
 FRAME_MS = 20
-CLIPS = {"one_moment": "One moment, please.", "offer_choice": "I am sorry."}
+CLIPS = {
+    "one_moment": "One moment, please.",
+    "cut_off": "Sorry, I was cut off.",
+    "offer_choice": "I am sorry.",
+}
 
 
 def append(data: bytes = SILENCE) -> bytes:
@@ -64,13 +68,17 @@ class Bench:
     policy: Policy = field(default_factory=lambda: Policy(transcription_model="gpt-transcribe"))
     tier: str = "A"
     decided_by: DecidedBy = DecidedBy.DEFAULT
+    rungs: tuple[str, ...] = ("gpt-realtime-2.1",)
+    """Tier A's, in order of preference."""
     healthy: bool = True
     """What ``trusted`` answers: the rung has proved itself since it failed."""
     now: float = 100.0
     actions: list[Action] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
-    upstream: list[Event] = field(default_factory=list)
+    sent_to: dict[int, list[Event]] = field(default_factory=dict)
+    """What each provider session was sent, by attempt."""
     attempt: int = 0
+    """The provider session opened last: `provider` and `upstream` are about it."""
     _ids: int = 0
 
     def __post_init__(self) -> None:
@@ -88,8 +96,9 @@ class Bench:
         self.call = Call(ctx, self._route, lambda rung, since: self.healthy)
 
     def _route(self, current: str | None, excluded: frozenset[str]) -> Decision:
-        tier = self.tier if self.tier not in excluded else "B"
-        rung = {"A": "gpt-realtime-2.1", "B": "kokoro", "C": "prompts"}[tier]
+        left = [rung for rung in self.rungs if rung not in excluded]
+        tier = self.tier if self.tier not in excluded and (self.tier != "A" or left) else "B"
+        rung = {"A": (left or [""])[0], "B": "kokoro", "C": "prompts"}[tier]
         return Decision(Tier(tier), rung, Reason.DEFAULT, self.decided_by)
 
     @property
@@ -106,12 +115,16 @@ class Bench:
                 if isinstance(action, ToClient):
                     self.frames.append(Frame(dump(action.event).decode()))
                 elif isinstance(action, ToUpstream):
-                    self.upstream.append(action.event)
+                    self.sent_to[action.attempt].append(action.event)
                 elif isinstance(action, ToUpstreamFrame):
-                    self.upstream.append({"type": "frame", "frame": action.frame})
+                    self.sent_to[action.attempt].append({"type": "frame", "frame": action.frame})
                 elif isinstance(action, OpenUpstream):
                     self.attempt = action.attempt
-                    self.upstream = []
+                    self.sent_to[self.attempt] = []
+
+    @property
+    def upstream(self) -> list[Event]:
+        return self.sent_to.setdefault(self.attempt, [])
 
     def wait(self, seconds: float) -> None:
         """Let time pass in steps, with every deadline on the way."""

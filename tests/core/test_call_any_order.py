@@ -10,6 +10,7 @@ from orchestrator.core.actions import OpenUpstream, StartAnswer, StopAnswer, Tra
 from orchestrator.core.call import State
 from orchestrator.core.health import Cause
 from orchestrator.core.routing import DecidedBy
+from orchestrator.core.states import PREPARED, RELAYED, SERVED_LOCALLY
 from orchestrator.protocol.answers import Failed, Transcript
 from tests.core.bench import Bench
 
@@ -32,11 +33,11 @@ class AnyOrder(RuleBasedStateMachine):
 
     @property
     def relaying(self) -> bool:
-        return self.bench.call.state is State.RELAYING
+        return self.bench.call.state in RELAYED
 
     @property
     def ours(self) -> bool:
-        return self.bench.call.state in (State.LOCAL, State.PROMOTING)
+        return self.bench.call.state in (State.LOCAL, State.RACING, State.PROMOTING)
 
     def pending_answers(self) -> list[StartAnswer]:
         stopped = {a.answer_id for a in self.bench.all(StopAnswer)}
@@ -211,9 +212,10 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def one_tier_serves(self) -> None:
         call = self.bench.call
-        assert (call.relay is not None) == (call.state is State.RELAYING)
-        assert (call.local is not None) == (call.state in (State.LOCAL, State.PROMOTING))
-        assert (call.promotion is not None) == (call.state is State.PROMOTING)
+        assert (call.relay is not None) == (call.state in RELAYED)
+        assert (call.local is not None) == (call.state in SERVED_LOCALLY)
+        assert (call.preparation is not None) == (call.state in PREPARED)
+        assert (call.hedge is not None) == (call.state is State.HEDGING)
 
     def teardown(self) -> None:
         """Whatever is owed is answered once everybody has done their part, and hanging up ends it all."""

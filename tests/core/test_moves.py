@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.core.actions import OpenUpstream
-from orchestrator.core.call import TRANSITIONS, State
+from orchestrator.core.call import State
 from orchestrator.core.health import Cause
 from orchestrator.core.routing import DecidedBy
 from tests.core.bench import Bench, lose
@@ -84,7 +84,7 @@ def test_a_caller_who_speaks_keeps_the_call_where_it_is(bench: Bench) -> None:
     assert bench.call.state is State.PROMOTING
     bench.say()
     assert bench.call.state is State.LOCAL
-    assert bench.rows("promotion_abandoned")
+    assert bench.rows("preparation_abandoned")
     bench.words("Hello?")
     bench.answer("Yes?")
 
@@ -139,12 +139,6 @@ def test_hanging_up_ends_everything(bench: Bench) -> None:
     assert bench.upstream_closed
     assert bench.call.next_due() is None
     bench.call.client_closed(bench.now)
-
-
-def test_the_table_of_states_is_closed() -> None:
-    assert set(TRANSITIONS) == set(State)
-    assert all(target in TRANSITIONS for targets in TRANSITIONS.values() for target in targets)
-    assert TRANSITIONS[State.ENDED] == frozenset()
 
 
 def test_a_new_provider_session_is_opened_once(bench: Bench) -> None:

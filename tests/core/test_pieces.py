@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from base64 import b64encode
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from orchestrator.core.conversation import Conversation, Item, text_of
 from orchestrator.core.input_audio import InputAudio
 from orchestrator.core.playback import Playback
-from orchestrator.core.suspicion import PATIENCE_MS, Suspicion, rms
+from orchestrator.core.suspicion import CLOSE_MS, NOTICE_MS, Suspicion, patience_ms, rms
 from orchestrator.core.turns import SpeechStarted, SpeechStopped, TurnDetector
 from orchestrator.protocol.answers import Message, ToolCall
 from orchestrator.protocol.audio import AudioFormat
@@ -207,28 +208,65 @@ def test_the_snapshot_holds_words_as_heard_and_no_bridge() -> None:
 
 # --- suspicion ---
 
+SILENCE_MS = 500.0
 
-def test_a_caller_who_spoke_and_got_no_notice_is_a_suspicion_once() -> None:
+
+def hear(suspicion: Suspicion, *spans: tuple[float, int]) -> list[float]:
+    """Play levels, each for so many milliseconds; when suspicion arose."""
+    at, raised = 0.0, []
+    for level, length in spans:
+        for _ in range(length // 100):
+            at += 100.0
+            if suspicion.hear(level, at, 100.0, SILENCE_MS):
+                raised.append(at)
+    return raised
+
+
+def test_a_caller_who_speaks_and_gets_no_notice_is_a_suspicion_once() -> None:
     suspicion = Suspicion()
-    raised = [suspicion.hear(2000.0, 100.0 * n, 100.0) for n in range(1, 11)]
-    raised += [suspicion.hear(10.0, 1000 + 100.0 * n, 100.0) for n in range(1, 40)]
-    assert sum(raised) == 1
-    assert raised.index(True) == 10 + PATIENCE_MS / 100 - 1
+    assert hear(suspicion, (2000.0, 1000), (10.0, 4000)) == [NOTICE_MS]
     assert suspicion.loud_from_ms == 0.0
+    assert not suspicion.in_turn
 
 
-def test_a_notice_of_the_provider_ends_the_suspicion() -> None:
+def test_a_long_speech_is_a_suspicion_before_it_ends() -> None:
+    assert hear(Suspicion(), (2000.0, 9000)) == [NOTICE_MS]
+
+
+def test_an_announced_turn_is_a_suspicion_only_when_its_end_is_late() -> None:
     suspicion = Suspicion()
-    for n in range(1, 11):
-        suspicion.hear(2000.0, 100.0 * n, 100.0)
-    suspicion.provider_noticed()
-    assert not any(suspicion.hear(10.0, 1000 + 100.0 * n, 100.0) for n in range(1, 40))
+    suspicion.turn_began()
+    assert hear(suspicion, (2000.0, 5000), (10.0, 4000)) == [5000 + SILENCE_MS + CLOSE_MS]
+    assert suspicion.in_turn
+
+
+def test_a_turn_that_was_announced_to_its_end_is_no_suspicion() -> None:
+    suspicion = Suspicion()
+    suspicion.turn_began()
+    hear(suspicion, (2000.0, 1000), (10.0, 500))
+    suspicion.turn_ended()
+    assert hear(suspicion, (10.0, 4000)) == []
+
+
+def test_a_noise_that_is_no_speech_is_looked_at_ever_more_rarely() -> None:
+    suspicion, found = Suspicion(), []
+    for n in range(1, 600):
+        if suspicion.hear(2000.0, 100.0 * n, 100.0, SILENCE_MS):
+            found.append(100.0 * n)
+            suspicion.dismissed()
+    waits = [b - a for a, b in itertools.pairwise([0.0, *found])]
+    assert waits[:4] == [NOTICE_MS, 2 * NOTICE_MS, 4 * NOTICE_MS, 8 * NOTICE_MS]
+    assert set(waits[4:]) == {8 * NOTICE_MS}
+
+
+def test_how_long_a_provider_may_wait_depends_on_the_turn_detection() -> None:
+    assert patience_ms({"type": "server_vad", "silence_duration_ms": 200}) == 200.0
+    assert patience_ms({"type": "semantic_vad", "eagerness": "low"}) == 8000.0
+    assert patience_ms({"type": "semantic_vad"}) == 4000.0
 
 
 def test_a_short_noise_is_no_suspicion() -> None:
-    suspicion = Suspicion()
-    suspicion.hear(2000.0, 100.0, 100.0)
-    assert not any(suspicion.hear(10.0, 100 + 100.0 * n, 100.0) for n in range(1, 40))
+    assert hear(Suspicion(), (2000.0, 100), (10.0, 4000)) == []
 
 
 @pytest.mark.parametrize("fmt", list(AudioFormat))

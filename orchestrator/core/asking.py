@@ -1,0 +1,51 @@
+"""What a tier is asked: a snapshot of the conversation and of what the session wants of an answer."""
+
+from __future__ import annotations
+
+from orchestrator.core.context import CallContext, Owed
+from orchestrator.core.conversation import text_of
+from orchestrator.protocol.answers import AnswerRequest, HistoryItem, Message
+
+
+def history_for(ctx: CallContext, owed: Owed) -> tuple[HistoryItem, ...]:
+    """The conversation as the answer is to know it; turns that hold no words (noise) included, as empty."""
+    if owed.request.get("input") is None:
+        return ctx.conversation.history()
+    chosen: list[HistoryItem] = []
+    for wire in owed.request["input"]:
+        if wire.get("type") == "item_reference":
+            found = ctx.conversation.get(wire.get("id", ""))
+            if found is not None:
+                chosen.append(Message("user", found.transcript or text_of(found.wire)))
+        elif wire.get("type") == "message":
+            chosen.append(Message(wire["role"], text_of(wire)))
+    return tuple(chosen)
+
+
+def nothing_said(history: tuple[HistoryItem, ...]) -> bool:
+    """Whether the turn to be answered turned out to hold no words."""
+    return bool(history) and _is_empty(history[-1])
+
+
+def ask(ctx: CallContext, answer_id: str, owed: Owed, history: tuple[HistoryItem, ...]) -> AnswerRequest:
+    session, wanted = ctx.session, owed.request
+    limit = wanted.get("max_output_tokens") or session.fields["max_output_tokens"]
+    choice = wanted.get("tool_choice") or session.fields["tool_choice"]
+    tools = wanted.get("tools") if wanted.get("tools") is not None else session.tools
+    return AnswerRequest(
+        answer_id=answer_id,
+        history=tuple(entry for entry in history if not _is_empty(entry)),
+        instructions=str(wanted.get("instructions") or session.instructions),
+        tools=() if choice == "none" else tuple(t for t in tools or [] if t.get("type") == "function"),
+        tool_choice=choice,
+        speak=owed.response.speaks if owed.response is not None else ctx.speaks(wanted),
+        format=session.output_format,
+        voice=session.voice,
+        speed=session.speed,
+        language=session.language,
+        max_output_tokens=limit if isinstance(limit, int) else None,
+    )
+
+
+def _is_empty(entry: HistoryItem) -> bool:
+    return isinstance(entry, Message) and entry.role == "user" and not entry.text.strip()

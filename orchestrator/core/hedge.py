@@ -1,0 +1,106 @@
+"""Tier B's answer to a turn that Tier A still owes, made in silence: nothing of it reaches the client.
+
+    stage       what is going on                                       then
+    WORDS       the turn is being written down                         ANSWERING
+    ANSWERING   the tier was asked; what it says is kept               READY, STUCK
+    READY       its first audio is there: it may speak
+    STUCK       it wants a tool, or failed: kept for the deadline at most
+
+A hedge stops before any tool: a call it asks for is kept, and reaches the client only if the turn is handed over.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from orchestrator.core.actions import StartAnswer, StopAnswer, Transcribe
+from orchestrator.core.asking import ask, history_for, nothing_said
+from orchestrator.core.context import CallContext, Owed
+from orchestrator.core.conversation import Item
+from orchestrator.protocol.answers import AnswerEvent, AudioDelta, Failed, Finished, ToolCallReady, Transcript
+
+TIER = "B"
+
+
+class Stage(Enum):
+    WORDS = "words"
+    ANSWERING = "answering"
+    READY = "ready"
+    STUCK = "stuck"
+
+
+class Hedge:
+    """One answer in silence, for `owed`. `rung`: which rung of Tier B makes it."""
+
+    def __init__(self, ctx: CallContext, owed: Owed, rung: str, now: float) -> None:
+        self.ctx = ctx
+        self.owed = owed
+        self.rung = rung
+        self.id = ctx.ids.new("answer")
+        self.started_at = now
+        self.stage = Stage.WORDS
+        self.adopted = False
+        """The turn was handed over, and the tier that took it goes on with this answer."""
+        self.kept: list[AnswerEvent] = []
+        """What the tier has said so far, for whoever takes the answer over."""
+        self._asked = False
+        self.awaited: set[str] = set()
+        """Items that are being written down for it."""
+        self.transcripts: dict[str, Transcript | None] = {}
+        """What was written down, by item."""
+        for item in ctx.conversation:
+            if item.needs_transcript:
+                self._write_down(item)
+        self.words_known()
+
+    def _write_down(self, item: Item) -> None:
+        ctx, span = self.ctx, item.audio_span
+        audio = item.audio if span is None else ctx.input.slice(*span)
+        self.awaited.add(item.id)
+        ctx.do(Transcribe(item.id, audio or b"", ctx.session.input_format, ctx.session.language))
+
+    def transcribed(self, item_id: str, transcript: Transcript | None) -> None:
+        """The words of an item, or None if they could not be had. The provider's own, if they came, are kept."""
+        self.awaited.discard(item_id)
+        item = self.ctx.conversation.get(item_id)
+        if item is not None and item.needs_transcript:
+            self.transcripts[item_id] = transcript
+            item.transcript, item.audio, item.audio_span = transcript.text if transcript else "", None, None
+        self.words_known()
+
+    def words_known(self) -> None:
+        """Ask the tier, once every turn before the answer is written down."""
+        ctx = self.ctx
+        if self.stage is not Stage.WORDS or any(item.needs_transcript for item in ctx.conversation):
+            return
+        history = history_for(ctx, self.owed)
+        if nothing_said(history):
+            self.stage = Stage.STUCK
+            return
+        self.stage, self._asked = Stage.ANSWERING, True
+        ctx.do(StartAnswer(TIER, ask(ctx, self.id, self.owed, history)))
+
+    def answer_event(self, event: AnswerEvent) -> None:
+        """Keep what the tier says. After this `stage` tells whether it may speak."""
+        self.kept.append(event)
+        if self.stage is not Stage.ANSWERING:
+            return
+        if isinstance(event, AudioDelta):
+            self.stage = Stage.READY
+        elif isinstance(event, ToolCallReady | Failed):
+            self.stage = Stage.STUCK
+
+    def is_for(self, owed: Owed) -> bool:
+        """Whether this is the answer that is owed."""
+        same = owed.request == self.owed.request and owed.client_asked == self.owed.client_asked
+        return same and not owed.out_of_band
+
+    @property
+    def adoptable(self) -> bool:
+        """Whether another can go on with what was begun."""
+        return self._asked and not any(isinstance(event, Failed) for event in self.kept)
+
+    def drop(self) -> int:
+        """Tier A made it, or all has changed: stop, and say what is known to have been spent, in nano-dollars."""
+        self.ctx.do(StopAnswer(self.id))
+        return sum(event.cost_nanodollars for event in self.kept if isinstance(event, Finished))

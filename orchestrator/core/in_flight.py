@@ -1,0 +1,104 @@
+"""What the client asked of the provider and the provider has not confirmed: to be undone, or done by the next tier."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from orchestrator.core.actions import ToUpstream
+from orchestrator.core.context import CallContext
+from orchestrator.protocol.session import upstream_update
+from orchestrator.protocol.wire import Event
+
+
+@dataclass(slots=True)
+class _Update:
+    """A ``session.update`` on its way, and the session's fields before and after it; `before` None: it was ours."""
+
+    event_id: str | None
+    changes: Event
+    before: Event | None
+    after: Event
+
+
+class InFlight:
+    """Of one provider session."""
+
+    def __init__(self, ctx: CallContext, attempt: int) -> None:
+        self.requests: list[Event] = []
+        """Client events about items or the input buffer that the provider has not yet carried out."""
+        self._ctx = ctx
+        self._attempt = attempt
+        self._updates: deque[_Update] = deque()
+
+    # --- session updates ---
+
+    def open_session(self, changes: Event) -> None:
+        """The first ``session.update`` of a provider session; its answer is not for the client."""
+        fields = self._ctx.session.fields
+        self._send_update({"type": "session.update"}, changes, _Update(None, changes, None, fields))
+
+    def update_session(self, event: Event) -> None:
+        session, changes = self._ctx.session, event["session"]
+        before = session.fields
+        session.update(changes)
+        self._send_update(event, changes, _Update(event.get("event_id"), changes, before, session.fields))
+
+    def _send_update(self, event: Event, changes: Event, update: _Update) -> None:
+        policy = self._ctx.policy
+        session = upstream_update(
+            self._ctx.session,
+            changes,
+            transcription_model=policy.transcription_model,
+            max_output_tokens=policy.max_output_tokens,
+        )
+        self._updates.append(update)
+        self._ctx.do(ToUpstream({**event, "session": session}, self._attempt))
+
+    def session_updated(self) -> None:
+        """The provider took the oldest update; the client is told of its own ones."""
+        update = self._updates.popleft() if self._updates else None
+        if update is None or update.before is not None:
+            session = self._ctx.describe_session()
+            shown = {**session, **(update.after if update else {})}
+            self._ctx.send({"type": "session.updated", "session": shown})
+
+    # --- what came of it ---
+
+    def carried_out(self, kind: str, event: Event) -> None:
+        """The oldest request that this provider event answers is settled."""
+        item_id = event.get("item_id") or (event.get("item") or {}).get("id")
+        for request in self.requests:
+            if kind.startswith(request["type"]) and request.get("item_id") in (None, item_id):
+                self.requests.remove(request)
+                return
+
+    def refused(self, error: Event) -> None:
+        """What the provider did not accept must not stay in our books."""
+        event_id, param = error.get("event_id"), str(error.get("param") or "")
+        for request in self.requests:
+            if event_id and request.get("event_id") == event_id:
+                self.requests.remove(request)
+                return
+        for update in list(self._updates):
+            if (event_id and update.event_id == event_id) or (not event_id and param.startswith("session")):
+                self._undo(update)
+                return
+        if param.startswith("item") or (error.get("code") or "").startswith("item_create"):
+            pending = [item for item in self._ctx.conversation if not item.announced]
+            if pending:
+                self._ctx.conversation.remove(pending[0].id)
+
+    def _undo(self, refused: _Update) -> None:
+        """Go back to before a refused update, and put those that followed it on top again."""
+        position = self._updates.index(refused)
+        self._updates.remove(refused)
+        session = self._ctx.session
+        if refused.before is None:
+            return
+        session.fields = refused.before
+        for update in list(self._updates)[position:]:
+            if update.before is not None:
+                update.before = session.fields
+                session.update(update.changes)
+                update.after = session.fields
