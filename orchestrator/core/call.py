@@ -1,51 +1,31 @@
 """A call as a state machine: events in, actions out, the clock passed in. `states.py` has its states and moves.
 
-`Call` decides who serves the call and moves it; `Relay` and `Local` serve it, `Preparation` and `Hedge` get ready
-beside them. Every public method takes `now` (monotonic seconds) and leaves what is to be done in `drain()`.
+Every public method takes `now` (monotonic seconds) and leaves what is to be done in `drain()`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
 
 from orchestrator.core.actions import (
     Action,
     CheckSpeech,
     CloseUpstream,
-    OpenUpstream,
     Report,
     StopListening,
-    ToUpstream,
     ToUpstreamFrame,
 )
-from orchestrator.core.context import Bridge, CallContext, Unfinished
+from orchestrator.core.handovers import LEAD_IN_MS, POLL_S, Handovers
 from orchestrator.core.health import Cause
-from orchestrator.core.hedge import TIER as HEDGE_TIER
-from orchestrator.core.hedge import Hedge
 from orchestrator.core.hedge import Stage as HedgeStage
-from orchestrator.core.local import Local
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.pace import Step
-from orchestrator.core.preparation import Preparation, Purpose
 from orchestrator.core.relay import TERMINAL_CODES, Relay, expiry
-from orchestrator.core.routing import DecidedBy, Decision
-from orchestrator.core.states import Move, State, after
+from orchestrator.core.states import Move, State
 from orchestrator.core.suspicion import SAMPLE_EVERY, patience_ms, rms
 from orchestrator.protocol.answers import AnswerEvent, Transcript
 from orchestrator.protocol.client_events import ClientError, parse_client_event
 from orchestrator.protocol.wire import Event, append_audio, dump, parse_server_event
-
-Route = Callable[[str | None, frozenset[str]], Decision]
-"""``route(current tier, tiers and rungs to leave out)``: the router over the driver's view; no I/O."""
-
-Trusted = Callable[[str, float], bool]
-"""``trusted(rung, since)``: has the rung proved itself after that moment, and is its breaker closed?"""
-
-POLL_S = 0.5
-"""How often a call looks whether it may move between turns."""
-LEAD_IN_MS = 300.0
-"""Input audio that a new provider session is given from before it took over."""
 
 
 class Audio(Enum):
@@ -59,100 +39,14 @@ class Audio(Enum):
     """Nothing: it is kept until a tier is there."""
 
 
-TRIGGERS = {DecidedBy.OVERRIDE: "operator", DecidedBy.HARD_CAP: "budget", DecidedBy.POLICY: "policy"}
-
-DEADLINES = frozenset(
-    {
-        Cause.CONNECT_TIMEOUT,
-        Cause.RESPONSE_TIMEOUT,
-        Cause.FIRST_AUDIO_TIMEOUT,
-        Cause.NEXT_AUDIO_TIMEOUT,
-        Cause.DEAF,
-    }
-)
-TERMINAL = frozenset({Cause.BAD_KEY, Cause.NO_CREDIT, Cause.MODEL_NOT_FOUND})
-"""Causes that no second try on the same rung can help."""
-
-
-class Call:
-    def __init__(self, ctx: CallContext, route: Route, trusted: Trusted) -> None:
-        self.ctx = ctx
-        self.state = State.NEW
-        self.relay: Relay | None = None
-        self.local: Local | None = None
-        self.hedge: Hedge | None = None
-        self.preparation: Preparation | None = None
-        self._route = route
-        self._trusted = trusted
-        self._attempts = 0
-        self._connecting: int | None = None
-        """The attempt whose ``session.created`` the client waits for."""
-        self._connect_from = 0.0
-        self._connect_due: float | None = None
-        self._tried: set[str] = set()
-        """Rungs of Tier A that refused this call at its beginning."""
-        self._poll_at: float | None = None
-        self._next_preparation = 0.0
-        self._fault_at: dict[str, float] = {}
-        """When a rung last failed this call; it must prove itself before the call goes back to it."""
-        self._waiting: list[Event] = []
-        """Client events that came before the call had a tier."""
-        self._frames = 0
-
-    def drain(self) -> list[Action]:
-        out, self.ctx.out = self.ctx.out, []
-        return out
-
-    @property
-    def serving(self) -> int | None:
-        """The attempt whose provider session serves the call: audio goes there."""
-        return self.relay.attempt if self.relay is not None else None
-
-    def _move(self, move: Move) -> None:
-        self.state = after(self.state, move)
+class Call(Handovers):
+    """One call, from connect to hang-up."""
 
     # --- beginning and end ---
 
     def start(self, now: float) -> None:
         """The client is connected; it hears ``session.created`` as soon as a tier is there."""
         self._begin(self._route(None, frozenset()), now)
-
-    def _begin(self, decision: Decision, now: float) -> None:
-        self._take(decision)
-        if decision.tier != "A":
-            self._start_local(now)
-            return
-        self._move(Move.CONNECT)
-        self._connecting = self._next_attempt()
-        self._connect_from = now
-        self._connect_due = now + self.ctx.pace.deadline(Step.SESSION, self.ctx.policy.deadlines)
-        self.ctx.do(OpenUpstream(self._connecting, decision.rung))
-
-    def _take(self, decision: Decision) -> None:
-        ctx = self.ctx
-        ctx.tier, ctx.rung, ctx.reason = str(decision.tier), decision.rung, str(decision.reason)
-
-    def _next_attempt(self) -> int:
-        self._attempts += 1
-        return self._attempts
-
-    def _start_local(self, now: float) -> None:
-        self._move(Move.SERVE)
-        self.local = Local(self.ctx)
-        self._announce_session("session.created")
-        self.local.take_over(Unfinished(), now, listen_from=0.0)
-        self._replay_waiting(now)
-        self._poll_at = now + POLL_S
-
-    def _announce_session(self, kind: str) -> None:
-        self.ctx.send({"type": kind, "session": self.ctx.describe_session()})
-        if kind == "session.created":
-            self.ctx.record("call_started", rung=self.ctx.rung, reason=self.ctx.reason)
-
-    def _replay_waiting(self, now: float) -> None:
-        waiting, self._waiting = self._waiting, []
-        for event in waiting:
-            self._on_client_event(event, now)
 
     def client_closed(self, now: float) -> None:
         if self.state is State.ENDED:
@@ -237,23 +131,6 @@ class Call:
         )
         self.ctx.send(error.event())
 
-    def _on_client_event(self, event: Event, now: float) -> None:
-        if self.relay is None and self.local is None:
-            self._waiting.append(event)
-            return
-        if self.hedge is not None:
-            self._stand_down("the client was active")
-        if self.preparation is not None:
-            self._abandon("the client was active", now)
-        try:
-            if self.relay is not None:
-                self.relay.client_event(event, now)
-            elif self.local is not None:
-                self.local.client_event(event, now)
-        except ClientError as error:
-            error.event_id = event.get("event_id")
-            self.ctx.send(error.event())
-
     # --- the provider ---
 
     def upstream_frame(self, attempt: int, frame: bytes, now: float) -> bool:
@@ -276,23 +153,6 @@ class Call:
             self._on_connecting(event, now)
         return False
 
-    def _on_served(self, event: Event, frame: bytes, now: float) -> None:
-        relay = self.relay
-        assert relay is not None
-        cause = relay.server_event(event, frame, now)
-        if cause is not None:
-            self._fault(cause, now)
-            return
-        if self.hedge is not None and not relay.deadlines.awaits_audio:
-            self._stand_down("tier A answered")
-        elif self.hedge is not None:
-            self.hedge.words_known()
-        if self.preparation is not None and not relay.at_boundary:
-            self._abandon("the call went on", now)
-        if event["type"] == "response.done":
-            self.ctx.do(Report(self.ctx.rung))
-            self.consider(now)
-
     def _on_connecting(self, event: Event, now: float) -> None:
         if event["type"] == "session.created":
             ctx, attempt = self.ctx, self._connecting
@@ -312,10 +172,6 @@ class Call:
             code = str(event["error"].get("code") or "")
             self._refused(TERMINAL_CODES.get(code, Cause.REFUSED), now)
 
-    def _serve(self, relay: Relay, now: float) -> None:
-        self.relay = relay
-        self._poll_at = max(now + POLL_S, relay.renew_at)
-
     def upstream_lost(self, attempt: int, cause: Cause, now: float, detail: str = "") -> None:
         """A provider session could not be opened, or is gone."""
         known = (self.serving, self._connecting, self.preparation and self.preparation.attempt)
@@ -328,134 +184,6 @@ class Call:
             self._fault(cause, now)
         else:
             self._abandon(cause.id, now, cause)
-
-    def _blame(self, rung: str, cause: Cause, now: float) -> None:
-        """Tell the rung's breaker. That a session reached its limit is nobody's fault."""
-        if cause is not Cause.EXPIRED:
-            self._fault_at[rung] = now
-            self.ctx.do(Report(rung, cause.id))
-
-    def _refused(self, cause: Cause, now: float) -> None:
-        """No session at the beginning of the call: the next rung, at once, and after the last of them the next tier."""
-        ctx = self.ctx
-        assert self._connecting is not None
-        ctx.do(CloseUpstream(self._connecting))
-        self._blame(ctx.rung, cause, now)
-        if cause is Cause.CONNECT_TIMEOUT and self._connect_due is not None:
-            ctx.pace.missed(Step.SESSION, self._connect_due - self._connect_from)
-        self._connecting = self._connect_due = None
-        self._tried.add(ctx.rung)
-        decision = self._route("A", frozenset(self._tried))
-        ctx.record("handover", **_fields(ctx, decision, _trigger(cause), cause.id))
-        self._begin(decision, now)
-
-    def _fault(self, cause: Cause, now: float) -> None:
-        """The provider failed this call: what is owed is answered by the next tier, at once."""
-        relay, rung = self.relay, self.ctx.rung
-        assert relay is not None
-        self.ctx.do(CloseUpstream(relay.attempt))
-        self._blame(rung, cause, now)
-        left = self._leave_relay(now)
-        other = self._other_try(left, rung, cause)
-        self._degrade(left, self._route("A", frozenset({"A"})), _trigger(cause), cause.id, now, race=other)
-
-    def _other_try(self, left: Unfinished, rung: str, cause: Cause) -> str | None:
-        """The rung of Tier A that may answer what is owed: the same once more if that is quicker, or the next."""
-        owed = [each for each in left.owed if not each.out_of_band]
-        made = self.hedge is not None and self.hedge.stage is HedgeStage.READY
-        if len(owed) != 1 or owed[0].client_asked or left.speaking is not None or made:
-            return None
-        barred = (
-            frozenset({rung}) if cause in TERMINAL or not self._retry_is_quicker(rung) else frozenset[str]()
-        )
-        decision = self._route("A", barred)
-        return decision.rung if decision.tier == "A" else None
-
-    def _retry_is_quicker(self, rung: str) -> bool:
-        """Whether the rung, started afresh, usually has its first audio before Tier B does."""
-        again = self.ctx.paces.of(rung).usual(Step.SESSION, Step.RESPONSE, Step.FIRST_AUDIO)
-        next_tier = self.ctx.paces.of(self._route("A", frozenset({"A"})).rung).usual(Step.ANSWER)
-        return again is not None and next_tier is not None and again < next_tier
-
-    def _leave_relay(self, now: float) -> Unfinished:
-        assert self.relay is not None
-        if self.preparation is not None:
-            self._abandon("the session it was to replace is gone", now)
-        left = self.relay.leave()
-        self.relay = None
-        return left
-
-    def _degrade(
-        self,
-        left: Unfinished,
-        decision: Decision,
-        trigger: str,
-        cause: str,
-        now: float,
-        race: str | None = None,
-    ) -> None:
-        """Tier B or C goes on from here. `race`: a rung of Tier A that may answer what is owed first."""
-        ctx, hedge = self.ctx, self.hedge
-        self.hedge = None
-        ctx.record("handover", **_fields(ctx, decision, trigger, cause), owed=len(left.owed))
-        for owed in left.owed:
-            if owed.bridge is Bridge.DEFAULT:
-                owed.bridge = _BRIDGES.get(trigger, Bridge.DEFAULT)
-        self._move(Move.DEGRADE)
-        self._take(decision)
-        self._announce_session("session.updated")
-        local = self.local = Local(ctx)
-        local.racing = race is not None
-        local.take_over(left, now, hedge=hedge)
-        if hedge is not None:
-            self._account(hedge, "adopted" if hedge.adopted else "dropped", now)
-        for event in left.requests:
-            self._on_client_event(event, now)
-        self._poll_at = now + POLL_S
-        if race is not None and local.yieldable:
-            self._move(Move.RACE)
-            self.preparation = Preparation(ctx, Purpose.RACE, self._next_attempt(), race, now)
-        elif race is not None:
-            local.race_over()
-
-    # --- hedging ---
-
-    def _maybe_hedge(self, relay: Relay, now: float) -> None:
-        """Past an early share of the deadline: let Tier B start on the turn in silence."""
-        relay.deadlines.hedge_at = None
-        owed, decision = relay.awaits_audio(), self._route("A", frozenset({"A"}))
-        whole = relay.turn is None or relay.turn.committed or not relay.turn.awaits_response
-        if self.state is not State.RELAYING or owed is None or not whole:
-            return
-        if decision.tier != HEDGE_TIER or not self.ctx.hedge_cap.take():
-            return
-        self._move(Move.HEDGE)
-        self.hedge = Hedge(self.ctx, owed, decision.rung, now)
-
-    def _stand_down(self, why: str) -> None:
-        hedge, self.hedge = self.hedge, None
-        assert hedge is not None
-        self._move(Move.STAND_DOWN)
-        self._account(hedge, "lost", hedge.started_at, why)
-
-    def _account(self, hedge: Hedge, result: str, now: float, why: str = "") -> None:
-        """What a hedge came to; one that is not gone on with is stopped, and what it spent is spent."""
-        ctx = self.ctx
-        cost = 0 if hedge.adopted else hedge.drop()
-        ctx.spend(cost, hedge.rung)
-        fields = {"reason": why} if why else {"after_ms": round((now - hedge.started_at) * 1000.0, 1)}
-        ctx.record("hedge", result=result, rung=hedge.rung, cost_usd=cost / 1e9, **fields)
-
-    def _hedge_wins(self, hedge: Hedge, now: float) -> None:
-        """Tier B has audio first: it speaks, and Tier A's answer is cancelled."""
-        ctx, relay = self.ctx, self.relay
-        assert relay is not None
-        response = ctx.default_response()
-        if response is not None:
-            cancel = {"type": "response.cancel", "response_id": response.id}
-            ctx.do(ToUpstream(cancel, relay.attempt))
-        ctx.do(CloseUpstream(relay.attempt))
-        self._degrade(self._leave_relay(now), self._route("A", frozenset({"A"})), "hedge", "late_audio", now)
 
     # --- the caller's voice and the tiers' answers, in Tiers B and C ---
 
@@ -486,150 +214,12 @@ class Call:
             self.local.answer_event(answer_id, event, now)
             self._mind_local(now)
 
-    def _mind_local(self, now: float) -> None:
-        """Give up a session that is being prepared for a moment which has passed."""
-        local, preparation = self.local, self.preparation
-        if local is None or preparation is None:
-            return
-        if preparation.purpose is Purpose.RACE and not local.yieldable:
-            self._abandon("tier B answered first", now)
-        elif preparation.purpose is Purpose.PROMOTE and not local.at_boundary:
-            self._abandon("the caller spoke", now)
+    # --- time and what is to be done ---
 
-    # --- planned moves ---
-
-    def consider(self, now: float) -> None:
-        """Between turns: does the router want this call elsewhere?"""
-        if self.state is State.RELAYING and self.relay is not None and self.relay.at_boundary:
-            decision = self._route("A", frozenset())
-            trigger = TRIGGERS.get(decision.decided_by)
-            if decision.tier != "A" and trigger is not None:
-                self.ctx.do(CloseUpstream(self.relay.attempt))
-                self._degrade(self._leave_relay(now), decision, trigger, str(decision.reason), now)
-            elif decision.tier == "A" and now >= self.relay.renew_at:
-                self._maybe_prepare(Purpose.RENEW, decision, self.relay.busy_at, now)
-        elif self.state is State.LOCAL and self.local is not None and self.local.at_boundary:
-            decision = self._route(self.ctx.tier, frozenset())
-            if decision.tier == "A":
-                self._maybe_promote(decision, self.local, now)
-            elif decision.tier != self.ctx.tier:
-                trigger = TRIGGERS.get(decision.decided_by, "recovery")
-                self.ctx.record("handover", **_fields(self.ctx, decision, trigger, str(decision.reason)))
-                self._take(decision)
-                self._announce_session("session.updated")
-
-    def _maybe_promote(self, decision: Decision, local: Local, now: float) -> None:
-        fault_at = self._fault_at.get(decision.rung)
-        proved = fault_at is None or self._trusted(decision.rung, fault_at)
-        forced = decision.decided_by is DecidedBy.OVERRIDE
-        if forced or (self.ctx.policy.promote and proved):
-            self._maybe_prepare(Purpose.PROMOTE, decision, local.quiet_since, now)
-
-    def _maybe_prepare(self, purpose: Purpose, decision: Decision, quiet_since: float, now: float) -> None:
-        """Give the conversation to a new session, if the caller is quiet and no tool's result is awaited."""
-        ctx = self.ctx
-        quiet = now - max(quiet_since, ctx.playback.dry_at)
-        waiting_for_tool = ctx.conversation.last_id in ctx.conversation.pending_calls()
-        if quiet < ctx.policy.quiet_s or now < self._next_preparation or waiting_for_tool:
-            return
-        self._next_preparation = now + ctx.policy.promotion_interval_s
-        self._move(Move.PREPARE)
-        self.preparation = Preparation(ctx, purpose, self._next_attempt(), decision.rung, now)
-
-    def _on_prepared(self, event: Event, frame: bytes, now: float) -> None:
-        preparation = self.preparation
-        assert preparation is not None
-        reason = preparation.provider_event(event, frame, now)
-        if reason:
-            self._abandon(reason, now, TERMINAL_CODES.get(reason))
-        elif preparation.purpose is Purpose.RACE:
-            if preparation.answers:
-                self._race_won(preparation, now)
-            elif preparation.replayed and not preparation.asked:
-                preparation.ask()
-        elif preparation.replayed:
-            self._take_up_quietly(preparation, now)
-
-    def _take_up_quietly(self, preparation: Preparation, now: float) -> None:
-        """The prepared session takes over between turns, if the moment and the router still allow it."""
-        serving = self.relay or self.local
-        assert serving is not None
-        decision = self._route(self.ctx.tier, frozenset())
-        if not serving.at_boundary:
-            self._abandon("an answer was owed", now)
-        elif decision.tier != "A":
-            self._abandon("the router changed its mind", now)
-        elif preparation.purpose is Purpose.RENEW:
-            self._renew(preparation, now)
-        else:
-            self.ctx.record("handover", **_fields(self.ctx, decision, "recovery", "promoted"))
-            self._take_up(preparation, decision, now)
-
-    def _renew(self, preparation: Preparation, now: float) -> None:
-        """A fresh session instead of one near its limit. What the old one had still to carry out the new one does."""
-        ctx, old = self.ctx, self.relay
-        assert old is not None
-        decision = self._route("A", frozenset())
-        ctx.record("handover", **_fields(ctx, decision, "expiry", "renewed"))
-        ctx.do(CloseUpstream(old.attempt))
-        left = old.leave()
-        self.relay = None
-        self._take_up(preparation, decision, now)
-        for event in left.requests:
-            self._on_client_event(event, now)
-
-    def _race_won(self, preparation: Preparation, now: float) -> None:
-        """Tier A has the answer first: what it has said of it goes to the client, and Tier B stops."""
-        local = self.local
-        assert local is not None
-        decision = self._route("A", frozenset())
-        if decision.tier != "A":
-            self._abandon("the router changed its mind", now)
-            return
-        owed = local.yield_answer()
-        self.ctx.record("handover", **_fields(self.ctx, decision, "recovery", "answered_first"))
-        relay = self._take_up(preparation, decision, now)
-        relay.timed = False
-        relay.owe(owed, now)
-        for event, frame in preparation.answer:
-            if self.relay is relay:
-                self._on_served(event, frame, now)
-        relay.timed = True
-
-    def _take_up(self, preparation: Preparation, decision: Decision, now: float) -> Relay:
-        ctx = self.ctx
-        ctx.do(StopListening(), Report(preparation.rung))
-        preparation.mark_replayed()
-        self.preparation = self.local = None
-        self._move(Move.TAKE_UP)
-        self._take(decision)
-        ctx.rung = preparation.rung
-        base_ms = max(ctx.input.total_ms - LEAD_IN_MS, ctx.buffer_from_ms, ctx.input.earliest_ms)
-        frames = ctx.input.frames(base_ms)
-        base_ms = ctx.input.total_ms - ctx.input.length_ms(frames)
-        relay = Relay(ctx, preparation.attempt, base_ms, preparation.expires_at, now)
-        self._serve(relay, now)
-        for frame in frames:
-            ctx.do(ToUpstreamFrame(frame, preparation.attempt))
-        ctx.session.expires_at = int(preparation.expires_at + ctx.wall_offset)
-        self._announce_session("session.updated")
-        return relay
-
-    def _abandon(self, reason: str, now: float, cause: Cause | None = None) -> None:
-        """A preparation that fails costs the caller nothing: the call is still where it was."""
-        preparation, self.preparation = self.preparation, None
-        assert preparation is not None
-        preparation.drop()
-        if cause is not None:
-            self._blame(preparation.rung, cause, now)
-        what = preparation.purpose.value
-        self.ctx.record("preparation_abandoned", purpose=what, rung=preparation.rung, reason=reason)
-        self._move(Move.ABANDON)
-        if self.local is not None and preparation.purpose is Purpose.RACE:
-            self.local.race_over()
-        self._poll_at = now + POLL_S
-
-    # --- time ---
+    def drain(self) -> list[Action]:
+        """The actions since it was last called, in order."""
+        out, self.ctx.out = self.ctx.out, []
+        return out
 
     def next_due(self) -> float | None:
         dues = [self._connect_due, self._poll_at]
@@ -662,30 +252,3 @@ class Call:
             self._poll_at = now + POLL_S
             self.ctx.playback.forget_played(now)
             self.consider(now)
-
-
-_BRIDGES = {
-    "deadline": Bridge.LATE,
-    "hedge": Bridge.LATE,
-    "operator": Bridge.PLANNED,
-    "budget": Bridge.PLANNED,
-    "policy": Bridge.PLANNED,
-}
-
-
-def _trigger(cause: Cause) -> str:
-    if cause is Cause.EXPIRED:
-        return "expiry"
-    return "deadline" if cause in DEADLINES else "fault"
-
-
-def _fields(ctx: CallContext, decision: Decision, trigger: str, cause: str) -> dict[str, str]:
-    """The fields of a handover's timeline row."""
-    return {
-        "from_tier": ctx.tier,
-        "from_rung": ctx.rung,
-        "to_tier": str(decision.tier),
-        "to_rung": decision.rung,
-        "trigger": trigger,
-        "cause": cause,
-    }
