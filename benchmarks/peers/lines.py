@@ -45,10 +45,27 @@ async def place(
     `fault_at` tells when the call's fault was executed; an answer has to begin after it.
     """
     task = asyncio.create_task(line.run(pause))
+    task.add_done_callback(lambda _: line.changed.set())
+
+    async def answered(asked: int, end: float, watch_s: float) -> bool:
+        """Wait for an answer to the words said for the `asked` th time; without words until `end`."""
+        while not line.stream.closed and not task.done():
+            line.changed.clear()
+            if await _is_answered(line.stream, asked, fault_at):
+                return True
+            spoken = line.stream.turn_ends[asked:]
+            left = _left(line.stream, spoken[0] + watch_s if spoken else end)
+            if left <= 0:
+                break
+            with suppress(TimeoutError):
+                await asyncio.wait_for(line.changed.wait(), left)
+        return False
+
     try:
-        if not await _answered(line, 0, pause + words_s, watch_s, fault_at) and not line.stream.closed:
-            line.say_again()
-            await _answered(line, 1, words_s, AGAIN_S, fault_at)
+        if not await answered(0, time.monotonic() + pause + words_s + watch_s, watch_s):
+            if not line.stream.closed and not task.done():
+                line.say_again()
+            await answered(1, time.monotonic() + words_s + AGAIN_S, AGAIN_S)
     finally:
         line.hang_up()
         done, _ = await asyncio.wait([task], timeout=_CLOSE_S)
@@ -61,25 +78,16 @@ async def place(
     return line.stream
 
 
-async def _answered(
-    line: Line, asked: int, words_s: float, watch_s: float, fault_at: Callable[[], Awaitable[float | None]]
-) -> bool:
-    """Wait for an answer to the words said for the `asked` th time."""
-    stream = line.stream
-    end = time.monotonic() + words_s + watch_s
-    while not stream.closed:
-        if len(stream.turn_ends) > asked:
-            end = stream.turn_ends[asked] + watch_s
-            if stream.complete:
-                start = stream.turn_ends[asked] if asked else since(stream, await fault_at())
-                if answer(stream, start) is not None:
-                    return True
-        left = end - time.monotonic()
-        if left <= 0 and stream.pieces:
-            left = min(end, stream.pieces[-1].at) + _SETTLE_S - time.monotonic()
-        if left <= 0:
-            return False
-        line.changed.clear()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(line.changed.wait(), min(left, 0.5))
-    return False
+async def _is_answered(stream: Stream, asked: int, fault_at: Callable[[], Awaitable[float | None]]) -> bool:
+    if not stream.complete or len(stream.turn_ends) <= asked:
+        return False
+    start = stream.turn_ends[asked] if asked else since(stream, await fault_at())
+    return answer(stream, start) is not None
+
+
+def _left(stream: Stream, end: float) -> float:
+    """Seconds to wait on: until `end`, or a little longer where something is still being said by then."""
+    now = time.monotonic()
+    if now < end or not stream.pieces:
+        return end - now
+    return min(end, stream.pieces[-1].at) + _SETTLE_S - now
