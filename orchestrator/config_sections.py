@@ -251,9 +251,23 @@ class Breaker(Section):
     probe_after_s: PositiveFloat = 1.0
     probe_max_s: PositiveFloat = 30.0
     probe_timeout_s: PositiveFloat = 2.0
+    canary_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of calls that may use a rung that was just seen to work again."""
+    canary_successes: PositiveInt = 3
+    """Completed responses that let all calls back."""
+    canary_after_s: PositiveFloat = 5.0
+    """When no call tried the rung for so long the next one does, and where there is none a probe."""
 
     def policy(self) -> BreakerPolicy:
-        return BreakerPolicy(self.failures, self.window_s, self.probe_after_s, self.probe_max_s)
+        return BreakerPolicy(
+            failures=self.failures,
+            window_s=self.window_s,
+            probe_after_s=self.probe_after_s,
+            probe_max_s=self.probe_max_s,
+            canary_share=self.canary_share,
+            canary_successes=self.canary_successes,
+            canary_after_s=self.canary_after_s,
+        )
 
 
 class Hedging(Section):

@@ -19,6 +19,7 @@ from orchestrator.config import (
     variable_for,
 )
 from orchestrator.config_sections import SIMPLER_SERVICE
+from orchestrator.core.health import BreakerPolicy
 from orchestrator.core.prices import UnknownPrice
 from tiers.prompts.catalogue import BUILT_IN
 
@@ -47,7 +48,8 @@ def test_the_defaults_work() -> None:
     assert settings.tier_a.rungs == ("gpt-realtime-2.1",)
     assert settings.speech_engine() == "kokoro"
     assert settings.budget.call_nanodollars == 2_000_000_000
-    assert settings.breaker.policy().failures == 2
+    # The core's own defaults are the same.
+    assert settings.breaker.policy() == BreakerPolicy()
 
 
 def test_later_sources_win(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +102,8 @@ _SPECIAL_VALUES = {
     "redis.url": "redis://127.0.0.1:9/0",
     "hedging.start_share": "0.7",
     "hedging.max_share": "0.2",
+    "breaker.canary_share": "0.5",
+    "breaker.canary_successes": "4",
     "promotion.mode": "never",
     "budget.buckets": '{"acme": {"usd_per_day": 3}}',
 }

@@ -119,7 +119,7 @@ class RungStatus(BaseModel):
     tier: str | None = Field(description="None for a part of a tier, like one of its speech engines.")
     rung: str
     missing: str | None = Field(description="Why it cannot be used at all.")
-    breaker: Literal["closed", "open", "half_open"]
+    breaker: Literal["closed", "open", "half_open", "canary"]
     cause: str | None
     last_success_at: float | None
     last_failure_at: float | None

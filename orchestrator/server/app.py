@@ -105,11 +105,11 @@ class Orchestrator:
             return False
         return breaker.proved_at is not None and breaker.proved_at > since
 
-    def report(self, rung: str, cause: str) -> None:
+    def report(self, rung: str, cause: str, proof: ProbeKind = ProbeKind.RESPONSE) -> None:
         if cause:
             self.fleet.failed(rung, Cause.parse(cause))
         else:
-            self.fleet.succeeded(rung, ProbeKind.RESPONSE)
+            self.fleet.succeeded(rung, proof)
 
     def spend(self, bucket: str, nanodollars: int) -> None:
         self.fleet.balances.spend(bucket, nanodollars)
@@ -132,6 +132,7 @@ class Orchestrator:
     def open_link(
         self, rung: str, on_frame: Callable[[bytes], None], on_lost: Callable[[Loss], None]
     ) -> Link:
+        self.fleet.started(rung)
         link = Link(on_frame, on_lost)
         tier_a = self.settings.tier_a
         link.open(
@@ -238,7 +239,10 @@ class Orchestrator:
             "probe", tier="A", call_id="", rung=rung, kind=kind.value, ok=found.ok, cost_usd=cost / 1e9
         )
         if found.ok:
-            self.fleet.succeeded(rung, kind)
+            # Whatever a probe got, it got in a session of its own.
+            self.fleet.succeeded(rung, ProbeKind.SESSION)
+            if kind is ProbeKind.RESPONSE:
+                self.fleet.succeeded(rung, kind)
         elif found.loss is not None:
             self.fleet.failed(rung, cause_of(found.loss))
         elif found.code == "timeout":

@@ -25,9 +25,10 @@ from orchestrator.core.health import Breaker, BreakerPolicy, Cause, ProbeKind
 from orchestrator.core.overrides import Override, Tier, make_override
 from orchestrator.core.routing import ONE_WAY_PURPOSES, Decision, Reason, RouteRequest, Rung, View, decide
 from orchestrator.server.balances import Balances
+from orchestrator.server.breakers import PREFIX, Breakers, Finding
 from orchestrator.server.link import Link
 from orchestrator.server.rungs import RungSpec, configured_rungs
-from orchestrator.server.store import Store, StoreUnavailable
+from orchestrator.server.store import Store
 
 T = TypeVar("T")
 
@@ -35,8 +36,6 @@ log = logging.getLogger(__name__)
 
 CHANNEL = "fleet"
 _DAY_S = 86_400.0
-_BREAKER_TTL_S = 300.0
-"""How long an open breaker is news to a replica that starts: one that is still open is written again."""
 
 
 class ChangeKind(Enum):
@@ -68,19 +67,6 @@ class FleetStatus:
     """Writes that wait for the store."""
 
 
-@dataclass(frozen=True, slots=True)
-class _OpenBreaker:
-    """What the store keeps of one; `at` is Unix seconds."""
-
-    rung: str
-    cause: Cause
-    at: float
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> _OpenBreaker:
-        return cls(str(data["rung"]), Cause.parse(data["cause"]), float(data["at"]))
-
-
 class Fleet:
     """Not thread-safe: everything runs on the event loop. `clock` is monotonic, `wall` is Unix seconds."""
 
@@ -100,14 +86,11 @@ class Fleet:
     ) -> None:
         self.rungs = tuple(rungs)
         self._store = store
-        self._policy = breaker_policy or BreakerPolicy()
         self._one_way_purposes = one_way_purposes
         self._promote = promote
-        self._clock, self._wall, self._rng = clock, wall, rng
+        self._clock, self._wall = clock, wall
 
         self._missing: dict[Tier, Reason] = {}
-        self._breakers: dict[str, Breaker] = {rung.name: self._new_breaker() for rung in self.rungs}
-        self._cleared_at: dict[str, float] = {}
         self._overrides: dict[str, Override] = {}
         self._listeners: list[Callable[[Change], None]] = []
 
@@ -127,10 +110,19 @@ class Fleet:
             on_spent_up=partial(self._notify, ChangeKind.BUCKET),
             wall=wall,
         )
+        self._breakers = Breakers(
+            store,
+            self._link,
+            self.rungs,
+            breaker_policy or BreakerPolicy(),
+            on_change=partial(self._notify, ChangeKind.BREAKER),
+            clock=clock,
+            wall=wall,
+            rng=rng,
+        )
         self._touched: set[str] = set()
         """What changed while a refresh was reading: newer than what it read."""
         self._epoch = ""
-        self._to_probe = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self._day = self.balances.today()
 
@@ -190,30 +182,51 @@ class Fleet:
 
         `excluded` are tiers and rungs not to be chosen, because they have just failed this call.
         """
-        return decide(request, self.view(request.bucket, budget, excluded), self._wall())
+        return decide(request, self.view(request, budget, excluded), self._wall())
+
+    def place(
+        self,
+        request: RouteRequest,
+        budget: CallBudget | None = None,
+        excluded: frozenset[str] = frozenset(),
+    ) -> Decision:
+        """As `decide`, for a call that goes by it: one that is let in to a rung on trial stays let in."""
+        decision = self.decide(request, budget, excluded)
+        if decision.usable and decision.tier is not request.current:
+            self._breakers.of(decision.rung).hold(request.call_id, self._clock())
+        return decision
+
+    def started(self, rung: str) -> None:
+        """A call opens a session on `rung`."""
+        self._breakers.of(rung).on_start(self._clock())
 
     def view(
-        self, bucket: str, budget: CallBudget | None = None, excluded: frozenset[str] = frozenset()
+        self,
+        request: RouteRequest,
+        budget: CallBudget | None = None,
+        excluded: frozenset[str] = frozenset(),
     ) -> View:
+        now = self._clock()
         return View(
-            rungs=[self._rung(spec) for spec in self.rungs],
+            rungs=[self._rung(spec, request.call_id, now) for spec in self.rungs],
             overrides=list(self._overrides.values()),
             budget=BudgetState(
                 budget.spent if budget else 0,
                 budget.cap if budget else None,
-                self.balances.spent(bucket),
-                self.balances.caps.get(bucket),
+                self.balances.spent(request.bucket),
+                self.balances.caps.get(request.bucket),
             ),
             one_way_purposes=self._one_way_purposes,
             promote=self._promote,
             excluded=excluded,
         )
 
-    def _rung(self, spec: RungSpec) -> Rung:
-        breaker = self._breakers[spec.name]
-        cause = breaker.cause.id if breaker.is_open and breaker.cause else ""
+    def _rung(self, spec: RungSpec, call_id: str, now: float) -> Rung:
+        breaker = self._breakers.of(spec.name)
         missing = self.missing_rung(spec)
-        return Rung(spec.tier, spec.name, spec.paid, spec.usd_per_minute, missing, breaker.is_open, cause)
+        barred = not breaker.admits(call_id, now)
+        cause = breaker.cause.id if barred and breaker.cause else ""
+        return Rung(spec.tier, spec.name, spec.paid, spec.usd_per_minute, missing, barred, cause)
 
     # Readiness
 
@@ -240,80 +253,22 @@ class Fleet:
     @property
     def breakers(self) -> Mapping[str, Breaker]:
         """To be read only; tell `failed` and `succeeded` what happened."""
-        return self._breakers
+        return self._breakers.by_rung
 
     def failed(self, rung: str, cause: Cause) -> None:
         """A fault of `rung`, in a call or a probe."""
-        breaker = self._breaker(rung)
-        was_open = breaker.is_open
-        breaker.on_failure(cause, self._clock())
-        self._to_probe.set()
-        if breaker.is_open and not was_open:
-            log.warning("the breaker of %s opened: %s", rung, cause.id)
-            self._touched.add(f"breaker:{rung}")
-            self._notify(ChangeKind.BREAKER, rung)
-            self._link.send(f"breaker:{rung}", partial(self._write_open, rung, cause))
+        self._breakers.failed(rung, cause)
 
     def succeeded(self, rung: str, kind: ProbeKind) -> None:
         """A session opened or a response completed on `rung`, in a call or a probe."""
-        breaker = self._breaker(rung)
-        was_open = breaker.is_open
-        breaker.on_success(kind, self._clock())
-        if was_open and not breaker.is_open:
-            log.warning("the breaker of %s closed", rung)
-            self._cleared_at[rung] = self._wall()
-            self._touched.add(f"breaker:{rung}")
-            self._notify(ChangeKind.BREAKER, rung)
-            self._link.send(f"breaker:{rung}", partial(self._write_closed, rung))
+        self._breakers.succeeded(rung, kind)
 
-    async def probes(self) -> AsyncIterator[tuple[str, ProbeKind]]:
+    def probes(self) -> AsyncIterator[tuple[str, ProbeKind]]:
         """For ever: the probes to make, when they are due. Of several replicas one gets each.
 
         The outcome is told with `failed` or `succeeded`.
         """
-        while True:
-            for rung, breaker in list(self._breakers.items()):
-                kind = breaker.probe_due(self._clock())
-                if kind is None:
-                    continue
-                if not await self._claim_probe(rung):
-                    breaker.postpone(self._clock())
-                elif breaker.probe_due(self._clock()):
-                    breaker.on_probe(self._clock())
-                    yield rung, kind
-            await self._until_a_probe_is_due()
-
-    async def _claim_probe(self, rung: str) -> bool:
-        try:
-            return await self._store.add(f"probe:{rung}", 1, self._breaker(rung).wait_s) == 1
-        except StoreUnavailable:
-            return True
-
-    async def _until_a_probe_is_due(self) -> None:
-        self._to_probe.clear()
-        due = [b.next_probe_at for b in self._breakers.values() if b.next_probe_at is not None]
-        wait = max(0.0, min(due) - self._clock()) if due else None
-        try:
-            async with asyncio.timeout(wait):
-                await self._to_probe.wait()
-        except TimeoutError:
-            pass
-
-    def _new_breaker(self) -> Breaker:
-        return Breaker(self._policy, self._rng)
-
-    def _breaker(self, rung: str) -> Breaker:
-        """A part of a tier (its speech engine, say) may have a breaker without being a rung of the router."""
-        return self._breakers.setdefault(rung, self._new_breaker())
-
-    async def _write_open(self, rung: str, cause: Cause) -> None:
-        news = {"rung": rung, "cause": cause.id, "at": self._wall()}
-        await self._store.put(f"breaker:{rung}", json.dumps(news), _BREAKER_TTL_S)
-        await self._link.publish("breaker_open", news)
-
-    async def _write_closed(self, rung: str) -> None:
-        await self._store.delete(f"breaker:{rung}")
-        await self._link.publish("breaker_closed", {"rung": rung})
+        return self._breakers.probes()
 
     # Overrides
 
@@ -413,31 +368,12 @@ class Fleet:
                 self._put_override(Override.from_dict(news))
             case "override_gone":
                 self._drop_override(news["id"])
-            case "breaker_open":
-                self._learn_open(_OpenBreaker.from_dict(news))
-            case "breaker_closed":
-                self._learn_closed(news["rung"])
+            case "breaker":
+                self._breakers.learn(Finding.from_dict(news))
+            case "canary":
+                self._breakers.learn_canary(str(news["rung"]), float(news["at"]))
             case "bucket":
                 self.balances.learn(news)
-
-    def _learn_open(self, news: _OpenBreaker) -> None:
-        rung, cause = news.rung, news.cause
-        breaker = self._breaker(rung)
-        self._touched.add(f"breaker:{rung}")
-        if not breaker.is_open:
-            breaker.trip(cause, self._clock())
-            self._to_probe.set()
-            log.warning("the breaker of %s opened on another replica: %s", rung, cause.id)
-            self._notify(ChangeKind.BREAKER, rung)
-
-    def _learn_closed(self, rung: str) -> None:
-        breaker = self._breaker(rung)
-        self._touched.add(f"breaker:{rung}")
-        self._cleared_at[rung] = self._wall()
-        if breaker.is_open:
-            breaker.clear(self._clock())
-            log.warning("the breaker of %s closed on another replica", rung)
-            self._notify(ChangeKind.BREAKER, rung)
 
     async def _refresh(self) -> None:
         """Reads everything. What changed meanwhile, or still waits to be written, is newer and stays."""
@@ -447,7 +383,7 @@ class Fleet:
             for override in self._overrides.values():
                 self._link.send(f"override:{override.id}", partial(self._write_override, override))
         overrides = await self._read_all("override:", Override.from_dict)
-        open_breakers = await self._read_all("breaker:", _OpenBreaker.from_dict)
+        findings = await self._read_all(PREFIX, Finding.from_dict)
         await self.balances.refresh()
 
         for override_id in [id for id in self._overrides if f"override:{id}" not in overrides]:
@@ -456,20 +392,10 @@ class Fleet:
         for key, override in overrides.items():
             if self._may_learn(key):
                 self._put_override(override)
-        for key, news in open_breakers.items():
-            if self._may_learn(key) and news.at > self._cleared_at.get(news.rung, 0.0):
-                self._learn_open(news)
-        self._write_again(open_breakers)
+        self._breakers.refresh(findings)
 
     def _may_learn(self, key: str) -> bool:
         return key not in self._touched and not self._link.is_pending(key)
-
-    def _write_again(self, stored: Mapping[str, _OpenBreaker]) -> None:
-        """A breaker that is still open when its news expired is news again."""
-        for rung, breaker in self._breakers.items():
-            key, cause = f"breaker:{rung}", breaker.cause
-            if breaker.is_open and cause is not None and key not in stored and self._may_learn(key):
-                self._link.send(key, partial(self._write_open, rung, cause))
 
     async def _was_wiped(self) -> bool:
         """Whether the store lost its memory since it was last read: it then has no mark, or another one."""

@@ -146,6 +146,7 @@ def stack(folder: Path, *provider: str, **settings: str) -> Iterator[Stack]:
             "OPENAI_API_KEY": SERVER_KEY,
             "ORCHESTRATOR_SERVER__EVENTS_PATH": str(events),
             "ORCHESTRATOR_BREAKER__PROBE_AFTER_S": "0.2",
+            "ORCHESTRATOR_BREAKER__CANARY_AFTER_S": "0.2",
             **{f"ORCHESTRATOR_{name.upper()}": value for name, value in settings.items()},
         }
         with start("serve", "--port", "0", log=folder / "service.log", env=env) as service:

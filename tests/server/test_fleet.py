@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,78 +12,14 @@ import pytest
 
 from orchestrator.config import Settings
 from orchestrator.core.budget import CallBudget
-from orchestrator.core.health import BreakerPolicy, BreakerState, Cause, ProbeKind
+from orchestrator.core.health import BreakerState, Cause
 from orchestrator.core.overrides import OverrideError, Tier
 from orchestrator.core.routing import Reason, RouteRequest
 from orchestrator.server.fleet import Change, ChangeKind, Fleet
-from orchestrator.server.rungs import RungSpec, configured_rungs
-from orchestrator.server.store import EmbeddedStore, RedisStore, Store
+from orchestrator.server.rungs import configured_rungs
+from orchestrator.server.store import EmbeddedStore, RedisStore
+from tests.server.fleets import ACME, NOON, Wall, changes_of, make_fleet, until
 from tests.server.test_store import RedisServer
-
-RUNGS = (
-    RungSpec(Tier.A, "realtime", paid=True, usd_per_minute=0.05),
-    RungSpec(Tier.B, "kokoro"),
-    RungSpec(Tier.C, "prompts"),
-)
-ACME = RouteRequest(bucket="acme")
-NOON = 1_700_000_000.0 - 1_700_000_000.0 % 86_400 + 43_200
-
-
-class Wall:
-    """Unix seconds that a test moves."""
-
-    def __init__(self, now: float = NOON) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def make_fleet(store: Store, wall: Callable[[], float] | None = None, **options: Any) -> Fleet:
-    options = {"bucket_caps": {"acme": 100}, "rng": lambda: 0.0, "wall": wall or Wall()} | options
-    return Fleet(store, RUNGS, **options)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Waits for what other tasks are about to do."""
-    async with asyncio.timeout(15):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0)
-
-
-def changes_of(fleet: Fleet) -> list[Change]:
-    changes: list[Change] = []
-    fleet.on_change(changes.append)
-    return changes
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("fleet"))
-    yield server
-    server.stop()
-
-
-_namespaces = iter(range(1000))
-
-
-@pytest.fixture(params=["embedded", "redis"])
-async def pair(request: pytest.FixtureRequest, redis: RedisServer) -> AsyncIterator[tuple[Fleet, Fleet]]:
-    """Two replicas on one store."""
-    stores: list[Store]
-    if request.param == "embedded":
-        stores = [EmbeddedStore()] * 2
-    else:
-        namespace = f"fleet{next(_namespaces)}:"
-        stores = [RedisStore(redis.url, 2.0, namespace) for _ in range(2)]
-    wall = Wall()
-    fleets = make_fleet(stores[0], wall), make_fleet(stores[1], wall)
-    for fleet in fleets:
-        await fleet.start()
-    yield fleets
-    for fleet, store in zip(fleets, stores, strict=True):
-        await fleet.close()
-        await store.close()
 
 
 async def test_an_override_reaches_every_replica_and_leaves_it(pair: tuple[Fleet, Fleet]) -> None:
@@ -99,21 +35,6 @@ async def test_an_override_reaches_every_replica_and_leaves_it(pair: tuple[Fleet
     await until(lambda: one.decide(ACME).tier == "A")
     assert not one.clear(made.id)
     assert [change.kind for change in changes] == [ChangeKind.OVERRIDE] * 2
-
-
-async def test_an_open_breaker_moves_every_replicas_new_calls(pair: tuple[Fleet, Fleet]) -> None:
-    one, two = pair
-    changes = changes_of(two)
-    one.failed("realtime", Cause.NO_CREDIT)
-    assert one.decide(ACME).tier == "B"
-    await until(lambda: two.decide(ACME).tier == "B")
-    assert two.breakers["realtime"].cause is Cause.NO_CREDIT
-    # A session proves nothing to a breaker that response faults opened, on no replica.
-    two.succeeded("realtime", ProbeKind.SESSION)
-    assert two.decide(ACME).tier == "B"
-    two.succeeded("realtime", ProbeKind.RESPONSE)
-    await until(lambda: one.decide(ACME).tier == "A")
-    assert changes == [Change(ChangeKind.BREAKER, "realtime")] * 2
 
 
 async def test_a_bucket_is_one_balance(pair: tuple[Fleet, Fleet]) -> None:
@@ -228,7 +149,8 @@ async def test_listeners_are_told_later_and_fail_alone() -> None:
     await until(lambda: changes == [Change(ChangeKind.BREAKER, "realtime")])
     stop()
     stop()
-    fleet.succeeded("realtime", ProbeKind.SESSION)
+    fleet.failed("kokoro", Cause.RESPONSE_FAILED)
+    fleet.failed("kokoro", Cause.RESPONSE_FAILED)
     for _ in range(3):
         await asyncio.sleep(0)
     assert len(changes) == 1
@@ -239,55 +161,6 @@ async def test_a_wrong_order_is_refused_and_changes_nothing() -> None:
     with pytest.raises(OverrideError, match="expected tier A, B or C"):
         fleet.force(tier="X", scope="all", duration="15m", reason="drill", who="ann")
     assert fleet.overrides == []
-
-
-# Probes
-
-
-def fast_policy() -> BreakerPolicy:
-    return BreakerPolicy(probe_after_s=0.02, probe_max_s=0.08)
-
-
-async def test_probes_are_made_when_due_until_one_succeeds() -> None:
-    fleet = make_fleet(EmbeddedStore(), breaker_policy=fast_policy())
-    probes = fleet.probes()
-    waiting = asyncio.ensure_future(anext(probes))
-    done, _ = await asyncio.wait([waiting], timeout=0.05)
-    assert not done
-    fleet.failed("realtime", Cause.REFUSED)
-    async with asyncio.timeout(15):
-        assert await waiting == ("realtime", ProbeKind.SESSION)
-        assert fleet.breakers["realtime"].state is BreakerState.HALF_OPEN
-        fleet.failed("realtime", Cause.RESPONSE_FAILED)
-        assert await anext(probes) == ("realtime", ProbeKind.RESPONSE)
-    fleet.succeeded("realtime", ProbeKind.RESPONSE)
-    assert fleet.breakers["realtime"].state is BreakerState.CLOSED
-    waiting = asyncio.ensure_future(anext(probes))
-    done, _ = await asyncio.wait([waiting], timeout=0.05)
-    assert not done
-    waiting.cancel()
-
-
-async def test_of_two_replicas_one_makes_the_probe() -> None:
-    store = EmbeddedStore()
-    policy = BreakerPolicy(probe_after_s=0.2, probe_max_s=0.2)
-    fleets = [make_fleet(store, breaker_policy=policy) for _ in range(2)]
-    for fleet in fleets:
-        await fleet.start()
-    fleets[0].failed("realtime", Cause.REFUSED)
-    await until(lambda: fleets[1].breakers["realtime"].is_open)
-    waiting = [asyncio.ensure_future(anext(fleet.probes())) for fleet in fleets]
-    async with asyncio.timeout(15):
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    # The other waits for its outcome: within this probe's time it makes none itself.
-    done, pending = await asyncio.wait(waiting, timeout=0.05)
-    assert (len(done), len(pending)) == (1, 1)
-    prober = fleets[waiting.index(done.pop())]
-    prober.succeeded("realtime", ProbeKind.SESSION)
-    await until(lambda: not any(fleet.breakers["realtime"].is_open for fleet in fleets))
-    pending.pop().cancel()
-    for fleet in fleets:
-        await fleet.close()
 
 
 # The store's absence

@@ -153,7 +153,9 @@ async def test_route_follows_health_and_money(server: Server, client: httpx.Asyn
     # A call in Tier B is still a WebSocket to us.
     assert answer["connect"]["kind"] == "realtime"
 
-    server.fleet.succeeded("gpt-realtime-2.1", ProbeKind.RESPONSE)
+    server.fleet.succeeded("gpt-realtime-2.1", ProbeKind.SESSION)
+    for _ in range(3):
+        server.fleet.succeeded("gpt-realtime-2.1", ProbeKind.RESPONSE)
     server.fleet.balances.spend("acme", 5_000_000_000)
     answer = (await client.post("/v1/route", json={"bucket": "acme"})).json()
     assert (answer["tier"], answer["reason"], answer["decided_by"]) == ("B", "budget_spent", "hard_cap")
@@ -326,6 +328,21 @@ async def test_status_goes_without_what_the_system_does_not_tell(
     process = (await client.get("/v1/status")).json()["process"]
     assert (process["rss_bytes"], process["open_files"]) == (None, None)
     assert process["tasks"] > 0
+
+
+async def test_status_shows_a_rung_on_trial_and_route_what_a_call_would_get(
+    server: Server, client: httpx.AsyncClient
+) -> None:
+    server.fleet.failed("gpt-realtime-2.1", Cause.REFUSED)
+    server.fleet.succeeded("gpt-realtime-2.1", ProbeKind.SESSION)
+    rung = (await client.get("/v1/status")).json()["rungs"][0]
+    assert (rung["breaker"], rung["cause"]) == ("canary", "refused")
+    for _ in range(2):  # asking takes no canary's turn
+        assert (await client.post("/v1/route", json={"call_id": "call_1"})).json()["tier"] == "A"
+    server.fleet.started("gpt-realtime-2.1")
+    answer = (await client.post("/v1/route", json={"call_id": "call_1"})).json()
+    assert (answer["tier"], answer["candidates"][0]["passed_over"]) == ("B", "breaker_open")
+    assert (await client.post("/v1/route", json={"call_id": "call_20"})).json()["tier"] == "A"
 
 
 async def test_a_key_guards_everything_but_health() -> None:
