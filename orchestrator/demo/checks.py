@@ -11,6 +11,7 @@ from orchestrator.demo.recording import Recording, Row, Source
 from orchestrator.demo.script import Script
 from orchestrator.demo.story import STEPS
 from tiers.flow import order_number
+from tiers.prompts.catalogue import Catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +92,17 @@ def _killed(judge: _Judge, recording: Recording, script: Script) -> None:
 def _open_question(judge: _Judge, recording: Recording, script: Script) -> None:
     figures, number = failover(recording), script.first.number
     bridge = bridge_of(recording)
-    judge("the bridge was heard", bridge is not None and figures is not None and figures.bridge is not None)
+    heard = figures is not None and (figures.bridge is not None or figures.answered_in_time)
+    judge("a bridge was heard, unless the answer was there in time", heard)
+    words = bridge["text"] if bridge is not None else ""
+    judge("its words are a bridge's", not words or words in Catalogue.load().bridge_texts(), repr(words))
     judge("the session says tier B", _session_after_kill(recording) == "B")
     judge(f"the tool was asked for order {number} by Tier B", _tool(recording, 3, "B", number))
     answer = answer_to_open_question(recording)
     said = answer.text if answer else ""
     judge(f"the answer's words have {number} in them", order_number(said) == number, repr(said))
-    heard = recording.first("transcribed")
-    words = heard["text"] if heard else ""
+    transcribed = recording.first("transcribed")
+    words = transcribed["text"] if transcribed else ""
     judge(f"{number} is heard in the answer's audio", heard_number(words) == number, f"heard: {words!r}")
 
 

@@ -31,7 +31,7 @@ class Failover:
 
     killed: float
     bridge: float | None
-    """Arrival of the bridge's first audio."""
+    """Arrival of the bridge's first audio; None where there was none."""
     answer: float | None
     """Arrival of the first audio of the answer to the open question."""
     buffered_until: float
@@ -40,22 +40,30 @@ class Failover:
     longest_silence_ms: float | None
     """The longest that the caller heard nothing between the kill and the answer, pauses of speech included."""
 
+    @property
+    def answered_in_time(self) -> bool:
+        """Whether the answer was there before the client had played out what it had, so that nothing had to bridge."""
+        return self.answer is not None and self.answer <= self.buffered_until
+
     def since_kill_ms(self, at: float | None) -> float | None:
         return None if at is None else (at - self.killed) * 1000.0
 
 
+def bridges(recording: Recording) -> list[Row]:
+    """The messages that were bridges: of the responses that the service names, those with the words it names."""
+    told = [(row["response_id"], row["text"]) for row in recording.of("bridge", source=Source.SERVICE)]
+    return [row for row in recording.of("said") if (row["response_id"], row["text"]) in told]
+
+
 def bridge_of(recording: Recording) -> Row | None:
-    """The message that was the bridge: the service tells its response, of which it is the first item."""
-    told = recording.first("bridge", source=Source.SERVICE)
-    said = [
-        row for row in recording.of("said") if told is not None and row["response_id"] == told["response_id"]
-    ]
-    return said[0] if said else None
+    """The bridge that followed the provider's end; None while there is none."""
+    killed = recording.first("provider_killed")
+    return next((row for row in bridges(recording) if killed is not None and row.at >= killed.at), None)
 
 
 def speeches(recording: Recording) -> list[Speech]:
     """All that was said, in the order in which it was heard."""
-    spans, bridge = recording.spans(), bridge_of(recording)
+    spans, bridging = recording.spans(), bridges(recording)
     tiers = {row["response_id"]: row.tier for row in recording.of("response.done")}
     found = [
         Speech(CALLER, row["text"], Span(row.at, row.at + row["seconds"]), row["step"])
@@ -69,7 +77,7 @@ def speeches(recording: Recording) -> list[Speech]:
                     row["text"],
                     span,
                     row["step"],
-                    bridge=row is bridge,
+                    bridge=row in bridging,
                     complete=row["status"] == "completed",
                     response_id=row["response_id"],
                     item_id=row["item_id"],
@@ -96,9 +104,10 @@ def failover(recording: Recording) -> Failover | None:
     if killed is None:
         return None
     spans, bridge = recording.spans(), bridge_of(recording)
+    bridging = {row["item_id"] for row in bridges(recording)}
     arrivals = {row["item_id"]: row.at for row in recording.of("first_audio")}
     later = [item for item, at in arrivals.items() if at > killed.at]
-    answers = [item for item in later if bridge is None or item != bridge["item_id"]]
+    answers = [item for item in later if item not in bridging]
     answer = answers[0] if answers else None
     heard = spans[answer].start if answer in spans else None
     silences = (

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.demo.checks import Check
-from orchestrator.demo.measure import CALLER, Failover, bridge_of, cost_usd, failover, latency_ms
+from orchestrator.demo.measure import CALLER, Failover, bridges, cost_usd, failover, latency_ms
 from orchestrator.demo.palette import ALERT, COLOURS
 from orchestrator.demo.recording import Recording, Row
 from orchestrator.demo.story import STEPS
@@ -103,9 +103,9 @@ class Narrator:
 
     def _answered(self, row: Row) -> None:
         """What a response said, once it is complete: only then its tier is known."""
-        bridge = bridge_of(self._recording)
+        bridging = bridges(self._recording)
         for said in self._recording.of("said"):
-            if said["response_id"] != row["response_id"] or said is bridge:
+            if said["response_id"] != row["response_id"] or said in bridging:
                 continue
             complete = said["status"] == "completed"
             text = f"“{said['text']}”" if complete else f"“{said['text']} …” (cut off)"
@@ -125,7 +125,7 @@ class Narrator:
     def _bridge(self, row: Row) -> None:
         figures = failover(self._recording)
         waited = figures.since_kill_ms(figures.bridge) if figures else None
-        note = f"a cached prompt; at the client {waited:.0f} ms after the kill" if waited is not None else ""
+        note = f"a cached prompt; at the client {waited:,.0f} ms after the kill" if waited is not None else ""
         self._line(
             row.at, "bridge", COLOURS["bridge"], f"“{row['text']}”" if row["text"] else "(a tone)", note
         )
@@ -197,26 +197,33 @@ def print_figures(console: Console, figures: Failover | None, costs: float | Non
         table = Table.grid(padding=(0, 2))
         table.add_column(justify="right", style="bold")
         table.add_column()
+        if figures.bridge is None and figures.answered_in_time:
+            table.add_row(
+                "no bridge", "because the answer was there while the client still had audio to play"
+            )
+        else:
+            waited = figures.since_kill_ms(figures.bridge)
+            table.add_row(_ms(waited), "from the kill to the bridge's first audio at the client")
         for value, what in (
-            (
-                figures.since_kill_ms(figures.bridge),
-                "from the kill to the bridge's first audio at the client",
-            ),
             (
                 figures.since_kill_ms(figures.answer),
                 "from the kill to the answer's first audio at the client",
             ),
             (figures.longest_silence_ms, "the longest silence that the caller heard in between"),
         ):
-            table.add_row("never" if value is None else f"{value:,.0f} ms", what)
+            table.add_row(_ms(value), what)
         left = max(0.0, figures.buffered_until - figures.killed)
         table.add_row(
-            f"{left * 1000:,.0f} ms",
+            _ms(left * 1000),
             "of the lost provider's audio were still to be played when it was killed",
         )
         console.print(table)
     if costs is not None:
         console.print(f"The service accounted ${costs:.4f} for the call.")
+
+
+def _ms(value: float | None) -> str:
+    return "never" if value is None else f"{value:,.0f} ms"
 
 
 def print_checks(console: Console, checks: list[Check]) -> None:

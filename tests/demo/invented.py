@@ -12,6 +12,7 @@ from orchestrator.simulate.voices import tone
 
 SCRIPT = Script(Order("4172", "shipped"), Order("9054", "delivered"))
 CALL = {"call_id": "call_1", "rung": "gpt-realtime-2.1"}
+BRIDGE = "I'm sorry, I was cut off. One moment."
 USAGE = {"output_tokens": 100, "output_token_details": {"audio_tokens": 100}}
 
 
@@ -131,8 +132,8 @@ def _handover(call: Invention, lost: str) -> None:
     response = call.open("B")
     call.now += 0.01
     call.audio(response, "B", "item_bridge", 1.2)
-    call.said(response, "B", "item_bridge", "One moment, please.")
-    call.service("bridge", "B", response_id=response, text="One moment, please.")
+    call.said(response, "B", "item_bridge", BRIDGE)
+    call.service("bridge", "B", response_id=response, text=BRIDGE)
     call.done(response, "B", tool_calls=1)
     output = {"order_id": "4172", "status": "shipped"}
     call.client("tool", "B", name="get_order_status", order_id="4172", output=output)
@@ -146,3 +147,13 @@ def _return(call: Invention) -> None:
     move = {"from_tier": "B", "from_rung": "kokoro", "to_tier": "A", "to_rung": "gpt-realtime-2.1"}
     call.service("handover", "A", **move, trigger="recovery", cause="promoted")
     call.session("session.updated", "A", "gpt-realtime-2.1")
+
+
+def without_bridge() -> Recording:
+    """The same call, had the answer come before the service thought a bridge necessary."""
+    recording = whole_call()
+    recording.rows = [
+        row for row in recording.rows if row.type != "bridge" and row.get("item_id") != "item_bridge"
+    ]
+    recording.heard = [piece for piece in recording.heard if piece.item_id != "item_bridge"]
+    return recording

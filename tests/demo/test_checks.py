@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.demo.checks import heard_number, not_done, run_checks
+from orchestrator.demo.measure import failover
 from orchestrator.demo.recording import Recording, Row
-from tests.demo.invented import SCRIPT, whole_call
+from tests.demo.invented import BRIDGE, SCRIPT, whole_call, without_bridge
 
 
 def failing_steps(recording: Recording) -> set[int]:
@@ -57,6 +58,14 @@ def add(type: str, tier: str = "", **values: object) -> Callable[[Recording], No
     return lambda recording: recording.add(1.0, type, tier, **values) and None
 
 
+def said_for_bridge(words: str) -> Callable[[Recording], None]:
+    def say(recording: Recording) -> None:
+        for type in ("said", "bridge"):
+            changed(type, lambda row: fields(text=words)(row) if row["text"] == BRIDGE else row)(recording)
+
+    return say
+
+
 BROKEN = {
     "another session": (add("session.created", "A", session_id="sess_2", call_id="call_1"), {0}),
     "lost connection": (add("connection_lost", why="1006"), {0}),
@@ -71,7 +80,7 @@ BROKEN = {
         ),
         {2},
     ),
-    "no bridge": (without("bridge"), {3}),
+    "words that are no bridge's": (said_for_bridge("Hold on."), {3}),
     "session stays in tier A": (
         changed("session.updated", lambda row: replace(row, tier="A"), step=3),
         {3, 6},
@@ -98,6 +107,30 @@ def test_what_is_missing_is_found(defect: str) -> None:
     recording = whole_call()
     breaking(recording)
     assert failing_steps(recording) == steps
+
+
+@pytest.mark.parametrize(
+    "words", ["", "One moment, please.", "Un instant. Je passe à un service plus simple."]
+)
+def test_any_bridge_will_do(words: str) -> None:
+    recording = whole_call()
+    said_for_bridge(words)(recording)
+    assert failing_steps(recording) == set()
+
+
+def test_a_bridge_is_missed_only_where_the_answer_is_late() -> None:
+    recording = without_bridge()
+    assert failing_steps(recording) == set()
+    figures = failover(recording)
+    assert figures is not None
+    assert figures.answer is not None
+    late = figures.buffered_until - figures.answer + 1.0
+
+    def later(row: Row) -> Row:
+        return replace(row, at=row.at + late) if row.at == figures.answer else row
+
+    changed("first_audio", later)(recording)
+    assert failing_steps(recording) == {3}
 
 
 def test_a_promotion_in_the_middle_of_speech_is_found() -> None:

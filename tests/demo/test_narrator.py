@@ -10,7 +10,7 @@ from orchestrator.demo.checks import run_checks
 from orchestrator.demo.measure import failover
 from orchestrator.demo.narrator import Narrator, print_checks, print_figures
 from orchestrator.demo.recording import Recording
-from tests.demo.invented import SCRIPT, whole_call
+from tests.demo.invented import BRIDGE, SCRIPT, whole_call, without_bridge
 
 
 def console() -> tuple[Console, io.StringIO]:
@@ -38,7 +38,7 @@ def test_the_timeline_tells_who_spoke_and_why_the_call_moved() -> None:
     assert "KILL the provider's process 4711 was ended by SIGKILL" in text
     assert "A to B handover to kokoro" in text
     assert "trigger: fault, cause: closed" in text
-    assert "bridge “One moment, please.” a cached prompt; at the client 20 ms after the kill" in text
+    assert f"bridge “{BRIDGE}” a cached prompt; at the client 20 ms after the kill" in text
     assert "tool get_order_status(4172) = shipped" in text
     assert "tier C “Your order number 9054 has been delivered.”" in text
     assert "trigger: recovery, cause: promoted" in text
@@ -46,7 +46,7 @@ def test_the_timeline_tells_who_spoke_and_why_the_call_moved() -> None:
 
 
 def test_the_bridge_is_not_told_as_an_answer() -> None:
-    assert sum("One moment, please." in line for line in narrated(whole_call())) == 1
+    assert sum(BRIDGE in line for line in narrated(whole_call())) == 1
 
 
 def test_the_order_is_that_of_the_moments_whatever_came_in_first() -> None:
@@ -78,6 +78,9 @@ def test_figures_are_printed_with_their_units() -> None:
     assert "20 ms  from the kill to the bridge" in text
     assert "1,520 ms  from the kill to the answer" in text
     assert "$0.0123" in text
+    screen, out = console()
+    print_figures(screen, failover(without_bridge()), None)
+    assert "no bridge  because the answer was there" in out.getvalue()
     screen, out = console()
     print_figures(screen, None, None)
     assert out.getvalue() == ""

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.demo.plot import SIZE, draw
 from orchestrator.demo.recording import Recording
-from tests.demo.invented import Invention, whole_call
+from tests.demo.invented import BRIDGE, Invention, whole_call
 
 
 def png_size(path: Path) -> tuple[int, int]:
@@ -46,7 +46,7 @@ def test_words_of_the_call_are_in_the_picture(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Axes, "text", text)
     draw(whole_call(), tmp_path / "timeline.png")
-    assert "“One moment, please.”" in written
+    assert f"“{BRIDGE}”" in written
     assert "“Your order number 4172 has been shipped.”" in written
     assert "bridge at the client after 20 ms" in written
     assert "answer at the client after 1.5 s" in written
