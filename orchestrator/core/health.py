@@ -156,7 +156,7 @@ class Breaker:
         self._next_canary_at = 0.0
         """From when on the next call is a canary, whatever its id."""
         self._canaries: set[str] = set()
-        """Calls that were let in by that, for as long as CANARY lasts."""
+        """Calls that started in CANARY, for as long as it lasts."""
 
     @property
     def is_open(self) -> bool:
@@ -185,20 +185,11 @@ class Breaker:
             return True
         return is_canary(call_id, self.rung, self.policy.canary_share)
 
-    def hold(self, call_id: str, now: float) -> None:
-        """A call that was admitted was told so: it stays admitted, and if it is no canary by its id, it is the next."""
-        if (
-            self.state is BreakerState.CANARY
-            and call_id not in self._canaries
-            and now >= self._next_canary_at
-            and not is_canary(call_id, self.rung, self.policy.canary_share)
-        ):
+    def on_start(self, call_id: str, now: float) -> None:
+        """A call starts on the rung. While that is on trial it is a canary, and stays admitted."""
+        if self.state is BreakerState.CANARY:
             self._canaries.add(call_id)
-            self._next_canary_at = now + self.policy.canary_after_s
-
-    def on_start(self, now: float) -> None:
-        """A call starts on the rung: while it is on trial, that is a canary."""
-        self._next_canary_at = max(self._next_canary_at, now + self.policy.canary_after_s)
+            self._next_canary_at = max(self._next_canary_at, now + self.policy.canary_after_s)
 
     # Outcomes
 

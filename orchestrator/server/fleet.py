@@ -120,6 +120,8 @@ class Fleet:
             wall=wall,
             rng=rng,
         )
+        self._placed: dict[str, str] = {}
+        """The call that was last told to use a rung, by rung."""
         self._touched: set[str] = set()
         """What changed while a refresh was reading: newer than what it read."""
         self._epoch = ""
@@ -190,15 +192,17 @@ class Fleet:
         budget: CallBudget | None = None,
         excluded: frozenset[str] = frozenset(),
     ) -> Decision:
-        """As `decide`, for a call that goes by it: one that is let in to a rung on trial stays let in."""
+        """As `decide`, for a call that may go by it: if it does, `started` is called next."""
         decision = self.decide(request, budget, excluded)
-        if decision.usable and decision.tier is not request.current:
-            self._breakers.of(decision.rung).hold(request.call_id, self._clock())
+        self._placed[decision.rung] = request.call_id
         return decision
 
     def started(self, rung: str) -> None:
-        """A call opens a session on `rung`."""
-        self._breakers.of(rung).on_start(self._clock())
+        """The call that was last placed on `rung` opens a session there, in the same turn of the event loop.
+
+        A call that was let in to a rung on trial stays let in from here on; asking alone takes nobody's turn.
+        """
+        self._breakers.of(rung).on_start(self._placed.get(rung, ""), self._clock())
 
     def view(
         self,

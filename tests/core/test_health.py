@@ -272,7 +272,7 @@ def test_open_admits_none_and_closed_all() -> None:
 def test_the_first_call_is_a_canary_and_then_a_share_of_them() -> None:
     breaker = on_trial()
     assert breaker.admits(NOT_CHOSEN, 0.0)
-    breaker.hold(NOT_CHOSEN, 0.0)
+    breaker.on_start(NOT_CHOSEN, 0.0)
     # It is told the same whenever it asks; the next one is not let in as well.
     assert breaker.admits(NOT_CHOSEN, 3.0)
     assert not breaker.admits(ANOTHER, 3.0)
@@ -283,26 +283,17 @@ def test_asking_takes_no_turn() -> None:
     breaker = on_trial()
     for now in (0.0, 1.0, 2.0):
         assert breaker.admits(ANOTHER, now)
+        assert breaker.admits(NOT_CHOSEN, now)
 
 
 def test_when_no_canary_came_the_next_call_is_one() -> None:
     breaker = on_trial()
-    breaker.on_start(1.0)
+    breaker.on_start(CHOSEN, 1.0)
     assert not breaker.admits(ANOTHER, 5.9)
     assert breaker.admits(ANOTHER, 6.0)
-    breaker.on_start(6.0)
+    breaker.on_start(NOT_CHOSEN, 6.0)
     assert not breaker.admits(ANOTHER, 10.9)
     assert breaker.admits(ANOTHER, 11.0)
-
-
-def test_a_canary_that_holds_its_turn_and_never_starts_blocks_nobody() -> None:
-    breaker = on_trial()
-    breaker.hold(NOT_CHOSEN, 0.0)
-    breaker.hold(NOT_CHOSEN, 4.0)
-    assert breaker.admits(ANOTHER, 5.0)
-    # One that is a canary by its id needs no turn, so it takes none.
-    breaker.hold(CHOSEN, 5.0)
-    assert breaker.admits(ANOTHER, 5.0)
 
 
 def test_completed_responses_end_the_trial() -> None:
@@ -319,7 +310,7 @@ def test_completed_responses_end_the_trial() -> None:
 @pytest.mark.parametrize("cause", Cause)
 def test_one_failure_ends_the_trial_and_doubles_the_wait(cause: Cause) -> None:
     breaker = on_trial()
-    breaker.hold(NOT_CHOSEN, 0.0)
+    breaker.on_start(NOT_CHOSEN, 0.0)
     assert breaker.on_failure(cause, 1.0) is OPEN
     assert breaker.next_probe_at == 3.0
     assert breaker.owed is cause.proof
@@ -328,7 +319,7 @@ def test_one_failure_ends_the_trial_and_doubles_the_wait(cause: Cause) -> None:
     breaker.on_success(RESPONSE, 3.0)
     assert breaker.state is CANARY
     # A new trial begins from nothing.
-    breaker.on_start(3.0)
+    breaker.on_start(ANOTHER, 3.0)
     assert not breaker.admits(NOT_CHOSEN, 3.0)
     breaker.on_failure(cause, 3.5)
     assert breaker.next_probe_at == 7.5
@@ -462,10 +453,8 @@ class BreakerMachine(RuleBasedStateMachine):
     def a_call_asks_and_starts(self, call_id: str) -> None:
         if self.breaker.admits(call_id, self.now):
             assert self.state in (CLOSED, CANARY)
-            self.breaker.hold(call_id, self.now)
-            assert self.breaker.admits(call_id, self.now)
-            self.breaker.on_start(self.now)
-            assert self.breaker.admits(call_id, self.now + 2.9) or is_canary(call_id, "r", 0.1)
+            self.breaker.on_start(call_id, self.now)
+            assert self.breaker.admits(call_id, self.now + 2.9)
         else:
             assert self.state is not CLOSED
 

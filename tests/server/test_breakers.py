@@ -183,37 +183,21 @@ async def test_a_finding_that_still_holds_is_written_again_when_it_expires() -> 
 
 
 async def test_asking_where_a_call_would_go_agrees_with_the_call_and_takes_no_turn() -> None:
-    fleet = make_fleet(EmbeddedStore())
-    fleet.failed("realtime", Cause.REFUSED)
-    fleet.succeeded("realtime", ProbeKind.SESSION)
-    for _ in range(3):
-        assert fleet.decide(call(NOT_CHOSEN)).tier == "A"
-        assert fleet.decide(call(ANOTHER)).tier == "A"
-    assert fleet.place(call(NOT_CHOSEN)).tier == "A"
-    assert fleet.decide(call(ANOTHER)).tier == "B"
-    # Until the trial ends it is told the same, and so is one that moves up.
-    assert fleet.place(call(NOT_CHOSEN, Tier.B)).tier == "A"
-    assert fleet.decide(call(CHOSEN, Tier.B)) == fleet.decide(call(CHOSEN, Tier.B))
-
-
-async def test_a_call_that_starts_is_the_canary() -> None:
     now = Wall(0.0)
     fleet = make_fleet(EmbeddedStore(), clock=now)
     fleet.failed("realtime", Cause.REFUSED)
     fleet.succeeded("realtime", ProbeKind.SESSION)
-    assert fleet.place(call(CHOSEN)).tier == "A"
-    assert fleet.decide(call(NOT_CHOSEN)).tier == "A"
+    for ask in (fleet.decide, fleet.place):
+        for id in (NOT_CHOSEN, ANOTHER):
+            assert ask(call(id)).tier == "A"
+    fleet.place(call(NOT_CHOSEN))
     fleet.started("realtime")
-    assert fleet.decide(call(NOT_CHOSEN)).tier == "B"
+    assert fleet.decide(call(ANOTHER)).tier == fleet.place(call(ANOTHER)).tier == "B"
+    # Until the trial ends it is told the same, and so is one that moves up.
+    assert fleet.place(call(NOT_CHOSEN, Tier.B)).tier == "A"
+    assert fleet.place(call(ANOTHER, Tier.B)).tier == "B"
+    assert fleet.place(call(CHOSEN, Tier.B)).tier == "A"
     now.now = 5.0
-    assert fleet.decide(call(NOT_CHOSEN)).tier == "A"
-
-
-async def test_a_call_that_is_in_the_tier_takes_no_turn_from_others() -> None:
-    fleet = make_fleet(EmbeddedStore())
-    fleet.failed("realtime", Cause.REFUSED)
-    fleet.succeeded("realtime", ProbeKind.SESSION)
-    assert fleet.place(call(NOT_CHOSEN, Tier.A)).tier == "A"
     assert fleet.decide(call(ANOTHER)).tier == "A"
 
 
