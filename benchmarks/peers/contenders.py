@@ -18,7 +18,7 @@ from benchmarks.peers.environments import LITELLM, LIVEKIT, Environment
 from benchmarks.peers.lines import Line
 from benchmarks.peers.livekit_line import driver, tail
 from benchmarks.peers.wire import WireLine
-from benchmarks.processes import BenchmarkError, Simulator, process
+from benchmarks.processes import BenchmarkError, Orchestrator, Simulator, process
 from benchmarks.services import (
     ANSWER_SECONDS,
     FIRST_AUDIO_MS,
@@ -26,10 +26,13 @@ from benchmarks.services import (
     MODEL,
     PACE,
     RULES,
+    SETTINGS,
     STT_MS,
     TTS_MS,
     TTS_RTF,
+    Bench,
     Service,
+    _simulated_engines,
     serving,
 )
 from tiers.prompts.catalogue import Catalogue
@@ -53,8 +56,13 @@ CONTENDERS = {
         Contender(
             "orchestrator",
             "this orchestrator",
-            "default settings; Tier B on the simulated engines. As in every benchmark here, breaker.probe_max_s is "
-            "2, which bears on the time between two calls alone",
+            "default settings: one Realtime provider, then Tier B, here on the simulated engines. As in every "
+            "benchmark here, breaker.probe_max_s is 2, which bears on the time between two calls alone",
+        ),
+        Contender(
+            "orchestrator-two",
+            "this orchestrator, two providers",
+            'the same with the secondary as a second rung: tier_a.rungs = ["gpt-realtime-2.1", "spare"]',
         ),
         Contender(
             "livekit",
@@ -167,6 +175,15 @@ async def running(name: str, shared: Hall) -> AsyncIterator[Running]:
             _simulator(folder / "primary.log", *_provider(words.words, shared.rules))
         )
         provider = Simulator(primary, http)
+        if name == "orchestrator-two":
+            ours = await stack.enter_async_context(_two_rungs(primary, shared, folder))
+            yield Running(
+                name,
+                provider,
+                wire(Bench(Service.SIMULATED, provider, ours).url, "benchmark", words),
+                ours.until_trusting,
+            )
+            return
         if name.startswith("litellm"):
             url = await stack.enter_async_context(_litellm(name, primary, shared, folder))
             yield Running(name, provider, wire(url, LITELLM_KEY, words))
@@ -196,6 +213,26 @@ def _provider(heard: str, rules: Path) -> tuple[object, ...]:
     """The same provider that `serving` starts."""
     timing = ("--pace", PACE, "--first-audio-ms", FIRST_AUDIO_MS, "--answer-seconds", ANSWER_SECONDS)
     return "realtime", "--speech", "tone", "--heard", heard, "--rules", rules, *timing
+
+
+@asynccontextmanager
+async def _two_rungs(primary: str, shared: Hall, folder: Path) -> AsyncIterator[Orchestrator]:
+    """The orchestrator as `serving` starts it, with the secondary provider as a second rung of Tier A."""
+    spare = {"model": MODEL, "base_url": f"{shared.secondary}/v1", "api_key": "benchmark"}
+    env = {
+        "OPENAI_BASE_URL": f"{primary}/v1",
+        "OPENAI_API_KEY": "benchmark",
+        "ORCHESTRATOR_CACHE__DIR": str(folder / "clips"),
+        "ORCHESTRATOR_SERVER__EVENTS_PATH": str(folder / "events.jsonl"),
+        "ORCHESTRATOR_TIER_A__RUNGS": f"{MODEL},spare",
+        **{f"ORCHESTRATOR_TIER_A__RUNG__SPARE__{key.upper()}": value for key, value in spare.items()},
+        **SETTINGS,
+        **_simulated_engines(shared.speech, shared.llm),
+    }
+    async with process(folder / "serve.log", "serve", "--port", "0", env=env) as origin:
+        ours = Orchestrator(origin, shared.http)
+        await ours.until_ready()
+        yield ours
 
 
 @asynccontextmanager

@@ -29,6 +29,7 @@ TITLES = {
 }
 LABELS = {
     "orchestrator": "this orchestrator",
+    "orchestrator-two": "this, two providers",
     "livekit": "LiveKit fallback, default",
     "livekit-fast": "LiveKit fallback, fast",
     "livekit-handoff": "LiveKit, hand-written",
@@ -73,12 +74,14 @@ def _panel(axes: Axes, rows: Sequence[Row], names: Sequence[str], watch_s: float
     for y, name in enumerate(names):
         chosen = [row for row in rows if row.contender == name]
         found = [row.figures.silence_ms / 1000.0 for row in chosen if row.figures.silence_ms is not None]
-        colour = OURS if name == "orchestrator" else THEIRS
+        colour = OURS if name.startswith("orchestrator") else THEIRS
         if found:
             middle = median(found)
             axes.barh(y, middle, height=0.62, color=colour, alpha=0.35)
             axes.plot(found, [y] * len(found), "o", color=colour, markersize=4.5, clip_on=False)
-            axes.annotate(f"{middle:.1f} s", (max(found), y), (7, 0), textcoords="offset points", va="center")
+            some = "" if len(found) == len(chosen) else f", {len(found)} of {len(chosen)} answered"
+            label = f"{middle:.1f} s{some}"
+            axes.annotate(label, (max(found), y), (7, 0), textcoords="offset points", va="center")
         elif chosen:
             axes.barh(y, edge, height=0.62, color=NEVER, alpha=0.25)
             axes.text(edge * 0.985, y, outcome(chosen), ha="right", va="center", color=NEVER)
