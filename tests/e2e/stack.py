@@ -112,9 +112,12 @@ class Stack:
         answer = self.provider.post("/control/faults", body)
         assert answer.status_code < 300, answer.text
 
+    def disarm(self) -> None:
+        httpx.delete(self.provider.url + "/control/faults", timeout=10)
+
     def heal(self) -> None:
         """No fault armed, no override, and the provider's breaker closed again."""
-        httpx.delete(self.provider.url + "/control/faults", timeout=10)
+        self.disarm()
         for override in self.service.get("/v1/overrides")["overrides"]:
             httpx.delete(f"{self.service.url}/v1/overrides/{override['id']}", timeout=10)
         self.service.until(
