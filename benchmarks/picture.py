@@ -86,7 +86,7 @@ def _times(y: float, fault: str, rows: Sequence[Row], filled: bool) -> Iterable[
         yield Strip(y, _known(row.figures.session_ms for row in rows), SESSION, "s", filled)
         yield Strip(y, _known(row.figures.turn_answer_ms for row in rows), ANSWER, "D", filled)
     elif fault != "none":
-        yield Strip(y, _known(row.figures.bridge_ms for row in rows), BRIDGE, "o", filled)
+        yield Strip(y, _known(row.figures.sound_ms for row in rows), BRIDGE, "o", filled)
         yield Strip(y, _known(row.figures.answer_ms for row in rows), ANSWER, "D", filled)
 
 

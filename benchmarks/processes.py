@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,12 @@ class Simulator:
     async def disarm(self) -> None:
         (await self._http.delete(f"{self.origin}/control/faults")).raise_for_status()
 
+    async def struck(self) -> list[dict[str, Any]]:
+        """What struck so far, oldest first, with `at` in seconds of the monotonic clock."""
+        response = await self._http.get(f"{self.origin}/control/faults")
+        found: list[dict[str, Any]] = response.raise_for_status().json()["struck"]
+        return found
+
     async def state(self) -> dict[str, Any]:
         response = await self._http.get(f"{self.origin}/control/state")
         found: dict[str, Any] = response.raise_for_status().json()
@@ -123,6 +129,13 @@ class Orchestrator:
 
     async def until_trusting(self) -> None:
         """Wait until no rung of Tier A is in doubt, so that the next call starts there and no probe is under way."""
+        await self._until_proved(lambda status: not status["calls"] and status["next_call"]["tier"] == "A")
+
+    async def until_proved(self) -> None:
+        """Wait until no rung of Tier A is in doubt, whatever calls there are."""
+        await self._until_proved(lambda status: True)
+
+    async def _until_proved(self, also: Callable[[dict[str, Any]], bool]) -> None:
         end = time.monotonic() + READY_S
         while True:
             status = (await self._http.get(f"{self.origin}/v1/status")).json()
@@ -131,7 +144,7 @@ class Orchestrator:
                 for rung in status["rungs"]
                 if rung["tier"] == "A" and (rung["breaker"] != "closed" or rung["next_probe_at"] is not None)
             ]
-            if not doubted and not status["calls"] and status["next_call"]["tier"] == "A":
+            if not doubted and also(status):
                 return
             if time.monotonic() > end:
                 raise BenchmarkError(f"the orchestrator does not go back to Tier A; in doubt: {doubted}")

@@ -1,4 +1,4 @@
-"""The figures of all calls as quantiles, a table and a JSON file."""
+"""The figures of all calls as quantiles, verdicts, tables and a JSON file."""
 
 from __future__ import annotations
 
@@ -13,23 +13,40 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.matrix import CELLS, FAULTS, Cell, Kind, Moment
 from benchmarks.timeline import Figures, Outcome
 
-MEASURES = ("session_ms", "bridge_ms", "answer_ms", "turn_bridge_ms", "turn_answer_ms", "gap_ms")
+MEASURES = (
+    "session_ms", "decided_ms", "waited_ms", "sound_ms", "answer_ms", "sound_decided_ms", "answer_decided_ms",
+    "bridge_ms", "turn_answer_ms", "gap_ms", "second_ms",
+)  # fmt: skip
 COLUMNS = {
-    "session_ms": "connect to session",
-    "bridge_ms": "fault to bridge",
-    "answer_ms": "fault to answer",
-    "gap_ms": "longest silence",
+    "decided_ms": "decided",
+    "waited_ms": "of it waited",
+    "sound_ms": "first sound",
+    "answer_ms": "answer",
+    "answer_decided_ms": "from decision",
+    "gap_ms": "silence",
 }
-WIDTH = 130
-NEVER = {"answer_ms": "never", "gap_ms": "for ever"}
+SHORT = {"answer_decided_ms"}
+"""Columns that show the median alone."""
+WIDTH = 170
+NEVER = {"sound_ms": "never", "answer_ms": "never", "gap_ms": "for ever"}
 """What to print where no call was answered."""
 SERVED_BY = {
     "simulated": "The orchestrator, with simulated engines of stated latency in Tier B",
     "real": "The orchestrator, with its local models in Tier B",
     "direct": "No orchestrator: straight to the provider",
 }
+HARD_MS = {"p50": 20.0, "p95": 50.0, "max": 200.0}
+"""First sound after a fault that shows at once, where an answer is owed."""
+SILENT_MS = 1000.0
+"""How long a caller may wait until a silent fault is decided."""
+TARGETS = (
+    f"Targets: after a hard fault in an answer that is owed, first sound within {HARD_MS['p50']:g} ms at p50, "
+    f"{HARD_MS['p95']:g} ms at p95, {HARD_MS['max']:g} ms at most; a silent fault decided within "
+    f"{SILENT_MS:g} ms of waiting; no turn lost, closed without an answer or answered twice, no function run twice."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +56,27 @@ class Row:
     service: str
     """Who served it: "simulated" or "real" engines behind the orchestrator, or "direct": no orchestrator."""
     fault: str
+    moment: Moment
     round: int
     after_ms: int
     """How far into its moment the fault was to strike."""
     figures: Figures
     lost: str = ""
+
+    @property
+    def cell(self) -> Cell:
+        return CELLS[self.fault, self.moment]
+
+    @property
+    def failures(self) -> list[str]:
+        """Which promises were broken in this call."""
+        figures = self.figures
+        found = [] if figures.outcome is Outcome.ANSWERED else [figures.outcome.value]
+        if figures.repeated:
+            found.append("audio repeated")
+        if figures.tool_runs > 1:
+            found.append(f"the same function run {figures.tool_runs} times")
+        return found + [f"passed on: {what}" for what in dict.fromkeys(figures.passed_on)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,92 +98,194 @@ class Quantiles:
         return cls(found.size, round(float(p50), 2), round(float(p95), 2), round(float(found.max()), 2))
 
     def __str__(self) -> str:
-        return " / ".join(_number(value) for value in (self.p50, self.p95, self.max))
+        if self.count == 1:
+            return number(self.max)
+        return " / ".join(number(value) for value in (self.p50, self.p95, self.max))
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """All calls of one service and fault."""
+    """All calls of one service and cell."""
 
     service: str
     fault: str
+    moment: Moment
     calls: int
     outcomes: dict[str, int]
+    answered_by: dict[str, int]
+    """Calls by the tier that answered."""
     repeated: int
+    tools_repeated: int
+    passed_on: int
+    second_struck: int
+    """Handovers in which the second fault struck too."""
     measures: dict[str, Quantiles | None]
+
+    @property
+    def cell(self) -> Cell:
+        return CELLS[self.fault, self.moment]
 
     @property
     def answered(self) -> int:
         return self.outcomes.get(Outcome.ANSWERED.value, 0)
 
+    @property
+    def flaws(self) -> list[str]:
+        """What went wrong, in words of the table."""
+        missed = [f"{count} {outcome}" for outcome, count in self.outcomes.items() if outcome != "answered"]
+        counts = {
+            "audio repeated": self.repeated,
+            "function repeated": self.tools_repeated,
+            "passed on": self.passed_on,
+            "left Tier A": self._left_for_nothing,
+        }
+        return missed + [f"{count} {what}" for what, count in counts.items() if count]
 
-def summarise(rows: Sequence[Row], faults: Sequence[str]) -> list[Summary]:
-    """One summary for each service and fault; services in order of their first row, faults in the order given."""
+    @property
+    def _left_for_nothing(self) -> int:
+        stays = self.cell.kind is Kind.HARMLESS and self.moment not in (Moment.HANDOVER, Moment.PROMOTION)
+        return self.answered - self.answered_by.get("A", 0) if stays and self.service != "direct" else 0
+
+    @property
+    def verdict(self) -> bool | None:
+        """Whether the cell keeps the target of its kind; None where none applies."""
+        # Every handover begins with a connection that is reset.
+        hard = self.cell.kind is Kind.HARD or self.moment is Moment.HANDOVER
+        if hard and self.cell.owed:
+            sound = self.measures["sound_ms"]
+            return sound is not None and all(getattr(sound, name) <= ms for name, ms in HARD_MS.items())
+        if self.cell.kind is Kind.SILENT and self.moment is not Moment.PROMOTION:
+            waited = self.measures["waited_ms"]
+            return None if waited is None else waited.max <= SILENT_MS
+        return None
+
+
+def summarise(rows: Sequence[Row]) -> list[Summary]:
+    """One summary for each service and cell; services in order of their first row, cells in the matrix's."""
     services = list(dict.fromkeys(row.service for row in rows))
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in sorted(rows, key=lambda row: (services.index(row.service), faults.index(row.fault))):
-        groups.setdefault((row.service, row.fault), []).append(row)
-    found = []
-    for (service, fault), group in groups.items():
-        figures = [row.figures for row in group]
-        outcomes = [each.outcome.value for each in figures]
-        found.append(
-            Summary(
-                service,
-                fault,
-                len(group),
-                {outcome: outcomes.count(outcome) for outcome in dict.fromkeys(outcomes)},
-                sum(each.repeated for each in figures),
-                {name: Quantiles.of(getattr(each, name) for each in figures) for name in MEASURES},
-            )
-        )
+    moments = list(Moment)
+    groups: dict[tuple[str, Moment, str], list[Row]] = {}
+    for row in sorted(
+        rows,
+        key=lambda row: (services.index(row.service), moments.index(row.moment), FAULTS.index(row.fault)),
+    ):
+        groups.setdefault((row.service, row.moment, row.fault), []).append(row)
+    return [_summary(*key, group) for key, group in groups.items()]
+
+
+def _summary(service: str, moment: Moment, fault: str, group: Sequence[Row]) -> Summary:
+    figures = [row.figures for row in group]
+    answered = [each for each in figures if each.outcome is Outcome.ANSWERED]
+    return Summary(
+        service,
+        fault,
+        moment,
+        len(group),
+        _counts(each.outcome.value for each in figures),
+        _counts(each.answered_by for each in answered),
+        repeated=sum(each.repeated for each in figures),
+        tools_repeated=sum(each.tool_runs > 1 for each in figures),
+        passed_on=sum(bool(each.passed_on) for each in figures),
+        second_struck=sum(each.second_ms is not None for each in figures),
+        measures={name: Quantiles.of(getattr(each, name) for each in figures) for name in MEASURES},
+    )
+
+
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for value in values:
+        found[value] = found.get(value, 0) + 1
     return found
 
 
 def failed(rows: Sequence[Row]) -> list[Row]:
-    """Calls behind the orchestrator that were not answered as they should have been."""
-    return [row for row in rows if row.service != "direct" and row.figures.outcome is not Outcome.ANSWERED]
+    """Calls behind the orchestrator in which it did not do what it promises."""
+    return [row for row in rows if row.service != "direct" and row.failures]
 
 
 def show(summaries: Sequence[Summary], console: Console) -> None:
-    """Print a table for each service. Nothing is cut off where the window is too narrow."""
-    console.width = max(console.width, WIDTH)
+    """Print a table for each service and moment."""
+    console = Console(file=console.file, width=max(WIDTH, console.width))
     for service in dict.fromkeys(summary.service for summary in summaries):
-        table = Table(title=SERVED_BY[service], title_justify="left", box=None, header_style="dim")
-        for column in ("fault", "answered", "repeated"):
-            table.add_column(column, no_wrap=True)
-        for column in COLUMNS.values():
-            table.add_column(column, justify="right", no_wrap=True)
-        for summary in summaries:
-            if summary.service == service:
-                table.add_row(
-                    summary.fault,
-                    f"{summary.answered} of {summary.calls}",
-                    str(summary.repeated),
-                    *(_cell(summary, name) for name in COLUMNS),
-                )
-        console.print(table)
-    console.print("Milliseconds: p50 / p95 / max. A silent fault is timed from the deadline that notices it.")
+        console.print(f"\n[bold]{SERVED_BY[service]}[/]")
+        for moment in Moment:
+            chosen = [s for s in summaries if (s.service, s.moment) == (service, moment)]
+            if chosen:
+                console.print(_table(moment, chosen))
+    console.print("Milliseconds: p50 / p95 / max. docs/benchmarks.md says what each figure means.")
+    console.print(TARGETS)
+
+
+def _table(moment: Moment, summaries: Sequence[Summary]) -> Table:
+    table = Table(title=moment.value, title_justify="left", title_style="bold")
+    for name, justify in (("fault", "left"), ("answered", "right"), ("by", "left")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for title in COLUMNS.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("target")
+    table.add_column("wrong", style="red")
+    for summary in summaries:
+        verdict, wrong = _ends(summary)
+        colour = "red" if summary.verdict is False else "green"
+        table.add_row(summary.fault, *_cells(summary), f"[{colour}]{verdict}[/]", wrong)
+    return table
+
+
+def _cells(summary: Summary) -> list[str]:
+    answered = f"{summary.answered} of {summary.calls}"
+    return [answered, _by(summary), *(_cell(summary, name) for name in COLUMNS)]
+
+
+def _ends(summary: Summary) -> tuple[str, str]:
+    return {True: "kept", False: "missed", None: ""}[summary.verdict], "; ".join(summary.flaws)
+
+
+def _by(summary: Summary) -> str:
+    tiers = " ".join(f"{tier or '-'}:{count}" for tier, count in sorted(summary.answered_by.items()))
+    second = f" (2nd {summary.second_struck})" if summary.moment is Moment.HANDOVER else ""
+    return tiers + second
 
 
 def _cell(summary: Summary, name: str) -> str:
     if not summary.answered and name in NEVER:
         return NEVER[name]
-    return str(summary.measures[name] or "")
+    found = summary.measures[name]
+    if found is not None and name in SHORT:
+        return number(found.p50)
+    return str(found or "")
 
 
-def _number(value: float) -> str:
-    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
+def number(value: float) -> str:
+    """Milliseconds, as precise as they are worth."""
+    return f"{value:.1f}" if 0 < value < 10 else f"{value:,.0f}"
 
 
 def write(path: Path, about: dict[str, Any], summaries: Sequence[Summary], rows: Sequence[Row]) -> None:
     """All of it as JSON."""
     content = {
         **about,
-        "summary": [asdict(summary) for summary in summaries],
-        "calls": [asdict(row) for row in rows],
+        "targets": {"hard_sound_ms": HARD_MS, "silent_waited_ms": SILENT_MS},
+        "summary": [
+            {**asdict(summary), "verdict": summary.verdict, "flaws": summary.flaws} for summary in summaries
+        ],
+        "calls": [{**asdict(row), "failures": row.failures} for row in rows],
     }
     path.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
+
+
+def markdown(summaries: Sequence[Summary]) -> str:
+    """The tables for a document: one a service, a row a cell."""
+    found = []
+    for service in dict.fromkeys(summary.service for summary in summaries):
+        head = ["moment", "fault", "answered", "by", *COLUMNS.values(), "target", "wrong"]
+        rows = [
+            [f"`{s.moment}`", f"`{s.fault}`", *_cells(s), *_ends(s)]
+            for s in summaries
+            if s.service == service
+        ]
+        lines = [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows)]
+        found.append("\n".join([f"{SERVED_BY[service]}:", "", *lines]))
+    return "\n\n".join(found) + "\n"
 
 
 def _plain(value: object) -> Any:

@@ -15,6 +15,8 @@ import httpx
 from benchmarks.processes import Orchestrator, Simulator, process
 
 MODEL = "gpt-realtime-2.1"
+SECOND_MODEL = "gpt-realtime-2.1-mini"
+"""The second rung, where a call has two in Tier A."""
 
 PACE = 4.0
 """How many times faster than it plays the provider sends audio."""
@@ -34,9 +36,15 @@ TTS_RTF = 0.1
 RULES = """
 [[rule]]
 when = "."
+tool = "order_status"
+arguments = { order_id = "4172" }
+
+[[rule]]
+when = "."
 say = ["I am still here.", "What can I do for you?"]
 """
-"""What the simulated text agent answers to everything: short, so that many calls can be placed."""
+"""What provider and text agent answer to everything, short, so that many calls can be placed: with the session's tool
+where it has one, else in words. To the tool's output they say what is in it."""
 
 LATENCIES = {
     "provider_pace": PACE,
@@ -80,19 +88,27 @@ class Bench:
 
 @asynccontextmanager
 async def serving(
-    service: Service, heard: str, folder: Path, http: httpx.AsyncClient
+    service: Service,
+    heard: str,
+    folder: Path,
+    http: httpx.AsyncClient,
+    rungs: tuple[str, ...] = (MODEL,),
 ) -> AsyncIterator[Bench]:
-    """Start everything; `heard` is what every turn says, logs, events and rendered prompts go to `folder`."""
+    """Start everything; `heard` is what every turn says, logs, events and rendered prompts go to `folder`.
+
+    `rungs`: the models of Tier A in order.
+    """
+    prefix = f"{service}-{len(rungs)}" if len(rungs) > 1 else service.value
+    rules = folder / "rules.toml"
+    rules.write_text(RULES)
     async with AsyncExitStack() as stack:
 
         async def start(name: str, *arguments: object, env: Mapping[str, str] | None = None) -> str:
-            log = folder / f"{service}-{name}.log"
+            log = folder / f"{prefix}-{name}.log"
             return await stack.enter_async_context(process(log, *map(str, arguments), env=env))
 
-        simulators = [start("realtime", *_realtime(heard))]
+        simulators = [start("realtime", *_realtime(heard, rules))]
         if service is Service.SIMULATED:
-            rules = folder / "rules.toml"
-            rules.write_text(RULES)
             simulators += [start("speech", *_speech(heard)), start("llm", *_llm(rules))]
         provider, *engines = await asyncio.gather(*simulators)
         simulator = Simulator(provider, http)
@@ -102,8 +118,9 @@ async def serving(
         env = {
             "OPENAI_BASE_URL": f"{provider}/v1",
             "OPENAI_API_KEY": "benchmark",
-            "ORCHESTRATOR_CACHE__DIR": str(folder / f"{service}-clips"),
-            "ORCHESTRATOR_SERVER__EVENTS_PATH": str(folder / f"{service}-events.jsonl"),
+            "ORCHESTRATOR_CACHE__DIR": str(folder / f"{prefix}-clips"),
+            "ORCHESTRATOR_SERVER__EVENTS_PATH": str(folder / f"{prefix}-events.jsonl"),
+            "ORCHESTRATOR_TIER_A__RUNGS": ",".join(rungs),
             **SETTINGS,
             **(_simulated_engines(*engines) if engines else {}),
         }
@@ -112,9 +129,9 @@ async def serving(
         yield Bench(service, simulator, orchestrator)
 
 
-def _realtime(heard: str) -> tuple[object, ...]:
+def _realtime(heard: str, rules: Path) -> tuple[object, ...]:
     timing = ("--pace", PACE, "--first-audio-ms", FIRST_AUDIO_MS, "--answer-seconds", ANSWER_SECONDS)
-    return "simulate", "realtime", "--speech", "tone", "--heard", heard, *timing
+    return "simulate", "realtime", "--speech", "tone", "--heard", heard, "--rules", rules, *timing
 
 
 def _speech(heard: str) -> tuple[object, ...]:

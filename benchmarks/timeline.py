@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 
-from benchmarks.caller import FORMAT, Event, Recorded
-from orchestrator.listening import Arrival, Played, gaps, play, repeats
+from benchmarks.caller import FORMAT, Recorded
+from benchmarks.heard import (
+    NOBODY,
+    Leg,
+    Part,
+    Piece,
+    Playback,
+    answers,
+    heard,
+    legs,
+    pieces,
+    serving,
+    words,
+)
+from orchestrator.listening import gaps, repeats
 
-AUDIO = "response.output_audio.delta"
+__all__ = ["NOTHING", "Figures", "Outcome", "Part", "Struck", "answers", "figures", "heard", "pieces"]
+
+KNOWN = (
+    "conversation.", "error", "input_audio_buffer.", "output_audio_buffer.", "rate_limits.updated", "session.",
+)  # fmt: skip
+OF_A_RESPONSE = (
+    "response.content_part.", "response.created", "response.done", "response.function_call_arguments.",
+    "response.output_audio.", "response.output_audio_transcript.", "response.output_item.",
+    "response.output_text.",
+)  # fmt: skip
+"""What event types begin with."""
 
 
 class Outcome(Enum):
     """What became of the caller's turn."""
 
     ANSWERED = "answered"
+    CLOSED = "closed without an answer"
+    """Its response ended without an answer, and none came after it."""
     UNANSWERED = "unanswered"
     """The client waited in vain."""
     LOST = "lost"
@@ -25,52 +50,50 @@ class Outcome(Enum):
     """The fault never struck, so the call says nothing."""
 
 
-class Part(Enum):
-    """Whose audio a piece is."""
-
-    CUT = "cut"
-    """Of an answer that did not reach its end."""
-    BRIDGE = "bridge"
-    ANSWER = "answer"
-    """Of the response that answered the turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    at: float
-    part: Part
-    tier: str
-    """Who made it: A, B or C; empty where it came from a provider without an orchestrator."""
-    item_id: str
-    data: bytes
-
-    @property
-    def from_provider(self) -> bool:
-        return self.tier in ("", "A")
-
-
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one call comes to. Times are in milliseconds, and None where there was nothing to time."""
+    """What one call comes to. Times are in milliseconds, and None where there was nothing to time.
+
+    *From the fault* means from the fault, or from when the caller was owed an answer, where that is later. *Sound*
+    is what is heard as the client plays what it received, in real time.
+    """
 
     outcome: Outcome
     answered_by: str = ""
     """The tier that answered; empty from a provider itself."""
+    rung: str = ""
     session_ms: float | None = None
     """From connecting to ``session.created``."""
-    bridge_ms: float | None = None
-    """From the fault, or the deadline it was noticed at, to the first audio of the bridge."""
+    decided_ms: float | None = None
+    """From the fault itself to the client being told of another tier or rung."""
+    waited_ms: float | None = None
+    """The part of that in which an answer was owed and the client had nothing left to play."""
+    sound_ms: float | None = None
+    """From the fault to the first sound; 0 where one was playing."""
     answer_ms: float | None = None
-    """The same to the first audio of the answer."""
-    turn_bridge_ms: float | None = None
-    """From the end of the caller's words to the first audio of the bridge."""
+    """From the fault to the first sound of the answer, which no bridge is; 0 where it was playing."""
+    sound_decided_ms: float | None = None
+    """As `sound_ms`, from the decision on where that was later."""
+    answer_decided_ms: float | None = None
+    """As `answer_ms`, from the decision on where that was later."""
+    bridge_ms: float | None = None
+    """From the fault to the first sound of a bridge."""
     turn_answer_ms: float | None = None
-    """The same to the first audio of the answer."""
+    """From the end of the caller's words, or the client's request, to the first sound of the answer."""
     gap_ms: float | None = None
     """The longest silence that the caller sat through, in the audio as it is played; None: it had no end."""
     received_ms: float = 0.0
     """Audio that the client got of answers that were cut."""
+    bridges: int = 0
     repeated: bool = False
+    tool_runs: int = 0
+    """How often the same function was run with the same arguments, at most."""
+    moved: bool = False
+    """Another tier or rung served the call after the fault."""
+    passed_on: tuple[str, ...] = ()
+    """What of the provider's nonsense reached the client."""
+    second_ms: float | None = None
+    """In a handover: from the first fault to the second. None where the second never struck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,77 +102,13 @@ class Struck:
 
     at: float | None
     """The fault was executed; None in a call that has none."""
-    noticed_at: float | None
-    """From here a handover is timed: the fault itself, or the deadline that notices silence. None where no handover
-    is owed: the call has only begun."""
     sent_ms: float | None = None
     """Audio that the provider has sent in this call; None where nobody counted."""
+    second_at: float | None = None
+    """A second fault struck, while the call was being moved."""
 
 
-NOTHING = Struck(None, None)
-
-
-@dataclass(slots=True)
-class _Responses:
-    tiers: dict[str, str] = field(default_factory=dict)
-    """By response id."""
-    words: dict[str, str] = field(default_factory=dict)
-    """By item id."""
-    completed: list[str] = field(default_factory=list)
-
-
-def answers(event: Event, bridges: Collection[str]) -> bool:
-    """Whether a ``response.done`` brings a spoken answer: complete, and with more in it than a bridge."""
-    response = event["response"]
-    spoken = [_words_of(item) for item in response["output"] if item["type"] == "message"]
-    return response["status"] == "completed" and any(words not in bridges for words in spoken)
-
-
-def pieces(call: Recorded, bridges: Collection[str]) -> list[Piece]:
-    """All audio of a call, in order. `bridges`: the words of prompts that only bridge."""
-    seen = _responses(call)
-    answer = next(
-        (
-            received.event["response"]["id"]
-            for received in call.received
-            if received.event["type"] == "response.done" and answers(received.event, bridges)
-        ),
-        None,
-    )
-    found = []
-    for received in call.received:
-        event = received.event
-        if event["type"] != AUDIO:
-            continue
-        tier = seen.tiers.get(event["response_id"], "")
-        part = Part.ANSWER if event["response_id"] == answer else Part.CUT
-        piece = Piece(received.at, part, tier, event["item_id"], b64decode(event["delta"]))
-        if not piece.from_provider and seen.words.get(piece.item_id, "") in bridges:
-            piece = replace(piece, part=Part.BRIDGE)
-        found.append(piece)
-    return found
-
-
-def _responses(call: Recorded) -> _Responses:
-    seen = _Responses()
-    for received in call.received:
-        event = received.event
-        if event["type"] in ("response.created", "response.done"):
-            response = event["response"]
-            seen.tiers[response["id"]] = (response.get("metadata") or {}).get("tier", "")
-        elif event["type"] == "response.output_audio_transcript.done":
-            seen.words[event["item_id"]] = event["transcript"].strip()
-    return seen
-
-
-def _words_of(item: Event) -> str:
-    return " ".join(part.get("transcript") or part.get("text") or "" for part in item["content"]).strip()
-
-
-def heard(call: Recorded, audio: list[Piece]) -> Played:
-    """What the caller heard: everything played in real time from its arrival, cut where the caller barged in."""
-    barge_ins = [r.at for r in call.received if r.event["type"] == "input_audio_buffer.speech_started"]
-    return play([Arrival(piece.at, piece.data) for piece in audio], FORMAT, barge_ins)
+NOTHING = Struck(None)
 
 
 def figures(call: Recorded, struck: Struck | None, bridges: Collection[str], *, voices: bool) -> Figures:
@@ -158,53 +117,123 @@ def figures(call: Recorded, struck: Struck | None, bridges: Collection[str], *, 
     `struck` is None where a fault was armed and did not strike. `voices`: Tiers B and C speak with real voices, in
     which repetition can be heard; in a tone it cannot.
     """
-    audio = pieces(call, bridges)
-    bridge_at = next((piece.at for piece in audio if piece.part is Part.BRIDGE), None)
+    audio, fault = pieces(call, bridges), struck or NOTHING
     answer = next((piece for piece in audio if piece.part is Part.ANSWER), None)
-    answer_at = answer.at if answer is not None else None
-    fault = struck or NOTHING
-    return Figures(
+    answered_by = serving(legs(call), answer.at) if answer is not None else NOBODY
+    moves = _moves(call, fault)
+    found = Figures(
         outcome=_outcome(call, struck, answer),
-        answered_by=answer.tier if answer is not None else "",
+        answered_by=answered_by.tier,
+        rung=answered_by.rung,
         session_ms=_ms(call.connect_at, call.first("session.created")),
-        bridge_ms=_ms(fault.noticed_at, bridge_at),
-        answer_ms=_ms(fault.noticed_at, answer_at),
-        turn_bridge_ms=_ms(call.turn_end_at, bridge_at),
-        turn_answer_ms=_ms(call.turn_end_at, answer_at),
-        gap_ms=_longest_silence(call, fault, heard(call, audio)) if answer is not None else None,
         received_ms=sum(FORMAT.ms(len(piece.data)) for piece in audio if piece.part is Part.CUT),
+        bridges=len({piece.item_id for piece in audio if piece.part is Part.BRIDGE}),
         repeated=_repeated(call, audio, fault, voices),
+        tool_runs=max(Counter(call.tools_run).values(), default=0),
+        moved=bool(moves),
+        passed_on=passed_on(call),
+        second_ms=_ms(fault.at, fault.second_at),
+    )
+    return _timed(found, call, audio, fault, moves[0].at if moves else None)
+
+
+def _moves(call: Recorded, fault: Struck) -> list[Leg]:
+    """Who else served the call after its fault. A call that was struck while it opened is told of its first tier."""
+    served = legs(call)
+    if fault.at is None:
+        return []
+    before = serving(served, fault.at)
+    return [leg for leg in served if leg.at > fault.at and not leg.same(before)]
+
+
+def _timed(
+    found: Figures, call: Recorded, audio: Sequence[Piece], fault: Struck, decided_at: float | None
+) -> Figures:
+    """`found` with what was heard, and when."""
+    waits_since, owed_at = call.waits_since, call.owed_at
+    if waits_since is None or owed_at is None:
+        return found
+    playback = Playback(call, audio)
+    owed_at = max(owed_at, fault.at or 0.0)
+    answer_at = playback.first(owed_at, Part.ANSWER)
+    found = replace(
+        found,
+        sound_ms=_ms(owed_at, playback.first(owed_at)),
+        answer_ms=_ms(owed_at, answer_at),
+        bridge_ms=_ms(owed_at, playback.first(owed_at, Part.BRIDGE)),
+        turn_answer_ms=_ms(waits_since, playback.first(waits_since, Part.ANSWER)),
+        gap_ms=_longest_silence(playback, fault, waits_since) if answer_at is not None else None,
+    )
+    if decided_at is None:
+        return found
+    since = max(owed_at, decided_at)
+    return replace(
+        found,
+        decided_ms=_ms(fault.at, decided_at),
+        waited_ms=max(0.0, decided_at - max(owed_at, playback.dry_at(decided_at))) * 1000.0,
+        sound_decided_ms=_ms(since, playback.first(since)),
+        answer_decided_ms=_ms(since, playback.first(since, Part.ANSWER)),
     )
 
 
 def _outcome(call: Recorded, struck: Struck | None, answer: Piece | None) -> Outcome:
-    if struck is None:
-        return Outcome.NO_FAULT
-    if answer is not None:
-        return Outcome.ANSWERED
-    return Outcome.LOST if call.lost else Outcome.UNANSWERED
+    if call.lost and answer is None:
+        return Outcome.LOST
+    if answer is None:
+        return Outcome.CLOSED if _closed(call) else Outcome.UNANSWERED
+    return Outcome.NO_FAULT if struck is None else Outcome.ANSWERED
 
 
-def _longest_silence(call: Recorded, fault: Struck, played: Played) -> float | None:
-    """From the fault on, or from the end of the caller's words where nothing came before it; up to the answer's end."""
-    since = call.turn_end_at
-    if since is None:
-        return None
-    if fault.at is not None and since < played.start < fault.at:
-        since = fault.at
-    return max((gap.ms for gap in gaps(played, 0.0, since=since)), default=0.0)
+def _closed(call: Recorded) -> bool:
+    """Whether the latest response after the turn has ended."""
+    kinds = [
+        received.event["type"]
+        for received in call.received
+        if received.event["type"] in ("response.created", "response.done")
+        and received.at >= (call.waits_since or 0.0)
+    ]
+    return bool(kinds) and kinds[-1] == "response.done"
 
 
-def _repeated(call: Recorded, audio: list[Piece], fault: Struck, voices: bool) -> bool:
+def _longest_silence(playback: Playback, fault: Struck, waits_since: float) -> float:
+    """From the fault on, or from where the caller began to wait if nothing had come by then; to the answer's end."""
+    begun = any(waits_since <= piece.at < (fault.at or 0.0) for piece in playback.audio)
+    since = fault.at if begun and fault.at is not None else waits_since
+    return max((gap.ms for gap in gaps(playback.played, 0.0, since=since)), default=0.0)
+
+
+def _repeated(call: Recorded, audio: Sequence[Piece], fault: Struck, voices: bool) -> bool:
     """The caller got something twice: audio of the provider, a bridge, an answer, or (in real voices) a sound."""
     of_provider = sum(FORMAT.ms(len(piece.data)) for piece in audio if piece.from_provider)
-    ours = [piece for piece in audio if not piece.from_provider]
-    said = [_responses(call).words.get(item_id, "") for item_id in dict.fromkeys(p.item_id for p in ours)]
+    since = call.turn_end_at or 0.0
+    ours = [piece for piece in audio if not piece.from_provider and piece.at >= since]
+    known = words(call)
+    said = [known.get(item_id, "") for item_id in dict.fromkeys(piece.item_id for piece in ours)]
     return (
         (fault.sent_ms is not None and of_provider > fault.sent_ms + 1.0)
         or len(set(said)) < len(said)
         or (voices and bool(repeats(heard(call, ours))))
     )
+
+
+def passed_on(call: Recorded) -> tuple[str, ...]:
+    """What should never reach a client: messages that are not JSON, unknown events, audio of nobody, events twice."""
+    found = ["not JSON"] * call.nonsense
+    responses: set[str] = set()
+    ids: set[str] = set()
+    for received in call.received:
+        event = received.event
+        kind, event_id = event["type"], event.get("event_id", "")
+        if kind == "response.created":
+            responses.add(event["response"]["id"])
+        if not kind.startswith((*KNOWN, *OF_A_RESPONSE)):
+            found.append(f"unknown event {kind}")
+        elif "response_id" in event and event["response_id"] not in responses:
+            found.append(f"{kind} of an unknown response")
+        if event_id and event_id in ids:
+            found.append(f"{kind} twice")
+        ids.add(event_id)
+    return tuple(found)
 
 
 def _ms(start: float | None, end: float | None) -> float | None:

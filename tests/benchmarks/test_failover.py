@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import failover
-from benchmarks.caller import FORMAT, Caller, Recorded, Utterance
-from benchmarks.failover import CASES, measure, schedule
+from benchmarks.caller import FORMAT, Caller, Utterance
+from benchmarks.failover import Planned, measure, schedule
+from benchmarks.matrix import CELLS, FREQUENT, HEADLINES, MAIN, NONE, Moment, possible
 from benchmarks.processes import BenchmarkError, process
 from benchmarks.report import Row
+from benchmarks.scenes import AFTER_MS
 from benchmarks.services import Service
-from benchmarks.timeline import NOTHING, Figures, Outcome, Struck
+from benchmarks.timeline import Figures, Outcome, Struck
 from orchestrator.simulate.brain import Brain
 from orchestrator.simulate.ears import ToneEars
 from orchestrator.simulate.faults import parse_fault
@@ -27,24 +30,23 @@ from orchestrator.simulate.voices import ToneVoice, tone
 AUDIO = Path(__file__).parents[1] / "fixtures" / "audio"
 
 
-def test_every_round_has_every_fault_once() -> None:
-    planned = list(schedule(tuple(CASES), 30, random.Random(1)))
-    orders = [[plan.case.name for plan in planned if plan.round == number] for number in range(30)]
-    assert all(sorted(order) == sorted(CASES) for order in orders)
-    assert len({tuple(order) for order in orders}) > 20
+def test_every_round_has_every_cell_that_is_still_to_be_called() -> None:
+    wanted = {cell: 3 + 17 * (cell.fault in FREQUENT) for cell in possible()}
+    planned = list(schedule(wanted, random.Random(1)))
+    orders = [[plan.cell for plan in planned if plan.round == number] for number in range(20)]
+    assert [len(set(order)) for order in orders] == [len(wanted)] * 3 + [len(orders[-1])] * 17
+    assert all(len(set(order)) == len(order) for order in orders)
+    assert len({tuple(order) for order in orders}) == 20
     for plan in planned:
-        assert plan.case.after_ms[0] <= plan.after_ms <= plan.case.after_ms[1]
+        low, high = AFTER_MS[plan.cell.moment]
+        assert low <= plan.after_ms <= high
+        assert plan.outage
 
 
 def test_a_seed_repeats_a_plan() -> None:
-    plans = [list(schedule(("abort", "failed"), 10, random.Random(seed))) for seed in (1, 1, 2)]
+    wanted = dict.fromkeys(HEADLINES, 10)
+    plans = [list(schedule(wanted, random.Random(seed))) for seed in (1, 1, 2)]
     assert plans[0] == plans[1] != plans[2]
-
-
-@pytest.mark.parametrize("case", CASES.values(), ids=str)
-def test_the_simulator_knows_every_fault(case: failover.Case) -> None:
-    if case.moment is not None:
-        assert parse_fault(case.fault(case.after_ms[1])).moment == case.moment
 
 
 def test_words_are_cut_to_where_they_are_heard() -> None:
@@ -101,44 +103,48 @@ async def test_a_call_can_be_kept_to_look_into(provider: RealtimeSimulator, tmp_
         call = await caller(origin, 5.0).place()
     call.save(tmp_path / "call.jsonl")
     kept = [json.loads(line) for line in (tmp_path / "call.jsonl").read_text().splitlines()]
-    assert [event["type"] for event in kept] == [received.event["type"] for received in call.received]
+    ours = [event["type"] for event in kept if event.get("sent")]
+    theirs = [event["type"] for event in kept if not event.get("sent")]
+    assert ours == ["session.update"]
+    assert theirs == [received.event["type"] for received in call.received]
+    assert [event["at"] for event in kept] == sorted(event["at"] for event in kept)
     assert 0 < kept[0]["at"] < kept[-1]["at"] < 5.0
 
 
 def state(*sent_ms: float, struck: float | None = None) -> dict[str, Any]:
     """A provider's state after sessions that sent so much audio, and a refused connection."""
     sessions = [{"session": {"audio_out_bytes": round(ms * FORMAT.bytes_per_ms)}} for ms in sent_ms]
-    strikes = [{"fault": "abort", "at": 5.0}, *([{"fault": "abort", "at": struck}] if struck else [])]
-    return {"connections": [*sessions, {"session": None}], "struck": strikes}
+    strikes = [5.0, *([struck] if struck else [])]
+    return {
+        "connections": [*sessions, {"session": None}],
+        "struck": [{"fault": "abort", "moment": "mid_answer", "at": at} for at in strikes],
+    }
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("abort", Struck(12.5, 12.5, 700.0)),
-        ("silent_turn", Struck(12.5, 12.5 + CASES["silent_turn"].deadline_s, 700.0)),
-        ("refused", Struck(12.5, None, 700.0)),
-    ],
-)
-def test_what_the_provider_knows_of_a_fault(name: str, expected: Struck) -> None:
+def test_what_the_provider_knows_of_a_fault() -> None:
     # The call had a session of its own and, when it was promoted, a second one.
-    call = Recorded(connect_at=10.0)
-    assert failover._struck(call, CASES[name], state(900.0, 600.0, 100.0, struck=12.5), 900.0) == expected
+    cell = CELLS["abort", Moment.MID_ANSWER]
+    found = failover._struck(10.0, cell, state(900.0, 600.0, 100.0, struck=12.5), 900.0)
+    assert found == Struck(12.5, 700.0)
 
 
 def test_a_fault_of_an_earlier_call_is_none_of_this_one() -> None:
-    call = Recorded(connect_at=10.0)
-    assert failover._struck(call, CASES["abort"], state(900.0), 0.0) is None
-    assert failover._struck(call, CASES["none"], state(900.0), 0.0) == NOTHING
+    assert failover._struck(10.0, CELLS["abort", Moment.MID_ANSWER], state(900.0), 0.0) is None
+    none = failover._struck(10.0, CELLS[NONE, Moment.MID_ANSWER], state(900.0), 0.0)
+    assert none == Struck(None, 900.0)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, outcome: Outcome, output: Path, *options: str) -> tuple[Any, Any]:
-    """The command with its calls made up; gives what it was asked for, and its result."""
-    asked: dict[str, Any] = {}
+def run(
+    monkeypatch: pytest.MonkeyPatch, outcome: Outcome, output: Path, *options: str
+) -> tuple[dict[Service, list[Planned]], Any]:
+    """The command with its calls made up; gives what it planned, and its result."""
+    asked: dict[Service, list[Planned]] = {}
 
-    def make_up(counts: Any, faults: Any, seed: int, *_: Any) -> list[Row]:
-        asked.update(counts=counts, faults=faults, seed=seed)
-        return [Row("simulated", "abort", 0, 0, Figures(outcome, bridge_ms=1e5, gap_ms=1e5))]
+    def make_up(plans: dict[Service, list[Planned]], *_: Any) -> list[Row]:
+        asked.update(plans)
+        return [
+            Row("simulated", "abort", Moment.MID_ANSWER, 0, 0, Figures(outcome, sound_ms=1e5, gap_ms=1e5))
+        ]
 
     monkeypatch.setattr(failover, "_run", make_up)
     return asked, CliRunner().invoke(failover.main, ["--output", str(output), *options])
@@ -147,32 +153,65 @@ def run(monkeypatch: pytest.MonkeyPatch, outcome: Outcome, output: Path, *option
 def test_a_lost_call_fails_the_run_and_slowness_does_not(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked, result = run(monkeypatch, Outcome.ANSWERED, tmp_path, "--seed", "5")
+    _, result = run(monkeypatch, Outcome.ANSWERED, tmp_path, "--seed", "5")
     assert result.exit_code == 0, result.output
-    assert asked["seed"] == json.loads((tmp_path / "failover.json").read_text())["seed"] == 5
+    assert json.loads((tmp_path / "failover.json").read_text())["seed"] == 5
+    assert "missed" in result.output
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "failover.json", "failover.md", "failover.png", "failover-matrix.png",
+    }  # fmt: skip
     _, result = run(monkeypatch, Outcome.UNANSWERED, tmp_path)
     assert result.exit_code == 1
-    assert "simulated abort, round 0: unanswered" in result.output
+    assert "simulated abort mid_answer, round 0: unanswered" in result.output
 
 
 @pytest.mark.parametrize(
-    ("options", "counts"),
+    ("options", "frequent", "other", "real", "direct"),
     [
-        ([], {Service.SIMULATED: 20, Service.REAL: 5, Service.DIRECT: 2}),
-        (["--engines", "simulated", "--calls", "3"], {Service.SIMULATED: 3, Service.DIRECT: 2}),
-        (["--engines", "real", "--direct-calls", "0"], {Service.REAL: 5}),
+        ([], 20, 3, 5, 2),
+        (["--engines", "simulated", "--calls", "4", "--other-calls", "1"], 4, 1, 0, 2),
+        (["--engines", "real", "--direct-calls", "0"], 0, 0, 5, 0),
+        (["--quick"], 1, 1, 0, 0),
     ],
 )
 def test_how_many_calls_are_placed(
-    options: list[str], counts: dict[Service, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    options: list[str],
+    frequent: int,
+    other: int,
+    real: int,
+    direct: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     asked, _ = run(monkeypatch, Outcome.ANSWERED, tmp_path, *options)
-    assert asked["counts"] == counts
-    assert asked["faults"] == tuple(CASES)
+    placed = Counter(plan.cell for plan in asked.get(Service.SIMULATED, []))
+    wanted = {cell: frequent if cell.fault in FREQUENT else other for cell in possible()}
+    assert placed == Counter(wanted)
+    for service, calls in ((Service.REAL, real), (Service.DIRECT, direct)):
+        assert Counter(plan.cell for plan in asked.get(service, [])) == Counter(
+            dict.fromkeys(HEADLINES, calls)
+        )
 
 
-def test_no_calls_at_all_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    options = ["--engines", "real", "--real-calls", "0", "--direct-calls", "0"]
+def test_a_blip_is_of_the_main_faults_and_over_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked, _ = run(monkeypatch, Outcome.ANSWERED, tmp_path, "--blip", "--quick")
+    planned = asked[Service.SIMULATED]
+    assert {plan.cell for plan in planned} == set(possible((*MAIN, NONE)))
+    assert not any(plan.outage for plan in planned)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--engines", "real", "--real-calls", "0", "--direct-calls", "0"],
+        ["--fault", "refused", "--moment", "idle"],
+    ],
+)
+def test_no_calls_at_all_are_refused(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     asked, result = run(monkeypatch, Outcome.ANSWERED, tmp_path, *options)
     assert (result.exit_code, asked) == (2, {})
     assert "nothing to measure" in result.output
@@ -184,23 +223,29 @@ async def test_a_process_that_does_not_start_says_why(tmp_path: Path) -> None:
             pass
 
 
-async def test_a_call_for_every_fault_on_real_processes(tmp_path: Path) -> None:
-    utterance = Utterance.load(AUDIO / "cards-001.wav", "Ten of clubs.")
+async def test_one_call_of_a_kind_on_real_processes(tmp_path: Path) -> None:
+    cells = [
+        CELLS["refused", Moment.CONNECTING],
+        CELLS["close_1000", Moment.IDLE],
+        CELLS["failed", Moment.ANSWER_OWED],
+        CELLS["silent_turn", Moment.ANSWER_OWED],
+        CELLS["abort", Moment.MID_ANSWER],
+        CELLS["unknown", Moment.MID_ANSWER],
+        CELLS["close_1011", Moment.TOOL_RESULT_SENT],
+        CELLS[NONE, Moment.MID_ANSWER],
+    ]
     rows: list[Row] = []
-    planned = list(schedule(tuple(CASES), 1, random.Random(3)))
-    await measure(Service.SIMULATED, planned, utterance, tmp_path, rows.append)
-    found = {row.fault: row.figures for row in rows}
-    assert set(found) == set(CASES)
-    assert {figures.outcome for figures in found.values()} == {Outcome.ANSWERED}, rows
-    assert {name: figures.answered_by for name, figures in found.items()} == {
-        **dict.fromkeys(CASES, "B"),
-        "none": "A",
-    }
-    for name in ("abort", "close_1011", "failed", "silent_turn"):
-        bridge, answer = found[name].bridge_ms, found[name].answer_ms
-        assert bridge is not None, name
-        assert answer is not None, name
-        assert 0 < bridge < answer, name
-    assert found["refused"].session_ms is not None
-    assert (found["none"].bridge_ms, found["refused"].bridge_ms) == (None, None)
-    assert not any(figures.repeated for figures in found.values())
+    planned = list(schedule(dict.fromkeys(cells, 1), random.Random(3)))
+    await measure(Service.SIMULATED, planned, Utterance.load(*failover.SHORT), tmp_path, rows.append)
+    found = {row.cell: row.figures for row in rows}
+    assert set(found) == set(cells)
+    assert [str(row.cell) for row in rows if row.failures] == []
+    for cell in (CELLS["unknown", Moment.MID_ANSWER], CELLS[NONE, Moment.MID_ANSWER]):
+        assert (found[cell].answered_by, found[cell].moved) == ("A", False)
+        assert found[cell].decided_ms is None
+    for cell in cells[:5]:
+        assert found[cell].moved, cell
+        assert found[cell].decided_ms is not None, cell
+        assert found[cell].answer_ms is not None, cell
+    assert found[CELLS["abort", Moment.MID_ANSWER]].received_ms > 0
+    assert found[CELLS["close_1011", Moment.TOOL_RESULT_SENT]].tool_runs == 1
