@@ -246,7 +246,7 @@ def litellm_config(name: str, primary: str, secondary: str) -> dict[str, Any]:
 
     def deployment(model_name: str, origin: str, **extra: object) -> dict[str, Any]:
         where = {"model": f"openai/{MODEL}", "api_base": origin, "api_key": "benchmark", **extra}
-        return {"model_name": model_name, "litellm_params": where}
+        return {"model_name": model_name, "litellm_params": where, "model_info": {"mode": "realtime"}}
 
     config: dict[str, Any] = {
         "model_list": [deployment(MODEL, primary), deployment("backup", secondary)],
