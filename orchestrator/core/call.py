@@ -67,6 +67,7 @@ class Call(Handovers):
         turns = {outcome.value: ctx.outcomes.count(outcome) for outcome in Outcome}
         ctx.record("call_ended", spent_usd=ctx.budget.spent / 1e9, turns=turns)
         self.relay = self.local = self._connecting = None
+        self._connect_due = self._poll_at = None
         self._move(Move.END)
 
     # --- the client ---
