@@ -1,4 +1,4 @@
-"""Places the calls: the same fault for all contenders at the same time, so that the machine's load is the same too."""
+"""Places the calls: the same fault for all contenders side by side, so that they share the load of the machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.peers.cases import GONE, Planned
 from benchmarks.peers.contenders import Running, hall, running
 from benchmarks.peers.figures import FORMAT, Figures, Outcome, figures
 from benchmarks.peers.lines import place
-from benchmarks.processes import Simulator, http_client
+from benchmarks.processes import BenchmarkError, Simulator, http_client
 
 CONNECT_S = 3.0
 """How long a call may take to reach the provider before the provider is gone; the caller starts speaking meanwhile."""
@@ -67,6 +67,17 @@ def refused(rows: Sequence[Row]) -> list[str]:
 async def _one_call(
     contender: Running, plan: Planned, utterance: Utterance, folder: Path, watch_s: float
 ) -> Row:
+    """Errors of the benchmark itself are noted in the row: the other calls still count."""
+    try:
+        found, closed = await _figures(contender, plan, utterance, folder, watch_s)
+    except (BenchmarkError, OSError, httpx.HTTPError, KeyError, ValueError) as error:
+        found, closed = Figures(Outcome.ERROR), f"{type(error).__name__}: {error}"
+    return Row(contender.name, plan.case.name, plan.round, plan.after_ms, found, closed)
+
+
+async def _figures(
+    contender: Running, plan: Planned, utterance: Utterance, folder: Path, watch_s: float
+) -> tuple[Figures, str]:
     await contender.settled()
     provider, case = contender.provider, plan.case
     connected = len((await provider.state())["connections"])
@@ -80,20 +91,16 @@ async def _one_call(
         struck = (await provider.state())["struck"]
         return next((s["at"] for s in struck if s["at"] > began and s["fault"] == case.name), None)
 
-    closed = ""
     try:
         stream = await place(line, plan.pause, watch_s, FORMAT.ms(len(utterance.audio)) / 1000.0, fault_at)
         at = await fault_at()
-        found = Figures(Outcome.MISSED) if case.moment and at is None else figures(stream, at)
-        closed = stream.closed
-    except (OSError, httpx.HTTPError, KeyError, ValueError) as error:
-        found, closed = Figures(Outcome.ERROR), f"{type(error).__name__}: {error}"
     finally:
         if going is not None:
             going.cancel()
             await asyncio.wait([going])
         await provider.disarm()
-    return Row(contender.name, case.name, plan.round, plan.after_ms, found, closed)
+    missed = case.moment is not None and at is None
+    return Figures(Outcome.MISSED) if missed else figures(stream, at), stream.closed
 
 
 async def _go(provider: Simulator, connected: int) -> None:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from benchmarks.caller import Utterance
+from benchmarks.peers import contenders
+from benchmarks.peers import measure as measuring
 from benchmarks.peers.__main__ import environments, main
 from benchmarks.peers.cases import CASES, Planned, schedule
-from benchmarks.peers.contenders import CONTENDERS
+from benchmarks.peers.contenders import CONTENDERS, Hall, Running
 from benchmarks.peers.environments import LITELLM, LIVEKIT
 from benchmarks.peers.figures import FORMAT, Outcome
 from benchmarks.peers.measure import Row, measure
+from benchmarks.processes import BenchmarkError
 from orchestrator.simulate.voices import tone
 
 
@@ -46,3 +53,22 @@ async def test_calls_on_the_provider_itself(tmp_path: Path) -> None:
     assert rows[0].figures.silence_ms is not None
     assert rows[1].closed == "closed with 1006"
     assert [lot for _, lot in told] == [[row] for row in rows]
+
+
+async def test_a_call_that_cannot_be_placed_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never() -> None:
+        raise BenchmarkError("the orchestrator does not go back to Tier A")
+
+    @asynccontextmanager
+    async def unwilling(name: str, shared: Hall) -> AsyncIterator[Running]:
+        async with contenders.running(name, shared) as found:
+            yield replace(found, settled=never)
+
+    monkeypatch.setattr(measuring, "running", unwilling)
+    utterance = Utterance(tone(0.4, FORMAT), "Hello there.")
+    planned = list(schedule(("none",), 1, random.Random(1)))
+    rows = await measure(["direct"], planned, utterance, tmp_path, 5.0, lambda *lot: None)
+    assert [row.figures.outcome for row in rows] == [Outcome.ERROR]
+    assert "does not go back" in rows[0].closed
