@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.core.health import ProbeKind
 from orchestrator.protocol.answers import AnswerRequest
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.wire import Event
@@ -88,10 +89,11 @@ class StopAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """News of a rung's health for the breaker. `cause` is empty for good news."""
+    """News of a rung's health for the breaker. `cause` is empty for good news, and `proof` is what that proves."""
 
     rung: str
     cause: str = ""
+    proof: ProbeKind = ProbeKind.RESPONSE
 
 
 @dataclass(frozen=True, slots=True)

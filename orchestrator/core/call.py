@@ -16,7 +16,7 @@ from orchestrator.core.actions import (
     ToUpstreamFrame,
 )
 from orchestrator.core.handovers import LEAD_IN_MS, POLL_S, Handovers
-from orchestrator.core.health import Cause
+from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.hedge import Stage as HedgeStage
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.pace import Step
@@ -160,7 +160,7 @@ class Call(Handovers):
             assert attempt is not None
             self._connecting = self._connect_due = None
             self._move(Move.CREATED)
-            ctx.do(Report(ctx.rung))
+            ctx.do(Report(ctx.rung, proof=ProbeKind.SESSION))
             ctx.pace.note(Step.SESSION, now - self._connect_from)
             ctx.session.adopt(event["session"])
             self._serve(Relay(ctx, attempt, 0.0, expiry(ctx, event["session"], now), now), now)

@@ -17,7 +17,7 @@ from orchestrator.core.actions import (
     ToUpstreamFrame,
 )
 from orchestrator.core.context import Bridge, CallContext, Unfinished
-from orchestrator.core.health import Cause
+from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.hedge import TIER as HEDGE_TIER
 from orchestrator.core.hedge import Hedge
 from orchestrator.core.hedge import Stage as HedgeStage
@@ -415,7 +415,7 @@ class Handovers:
 
     def _take_up(self, preparation: Preparation, decision: Decision, now: float) -> Relay:
         ctx = self.ctx
-        ctx.do(StopListening(), Report(preparation.rung))
+        ctx.do(StopListening(), Report(preparation.rung, proof=ProbeKind.SESSION))
         preparation.mark_replayed()
         self.preparation = self.local = None
         self._move(Move.TAKE_UP)

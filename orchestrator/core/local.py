@@ -84,6 +84,8 @@ class Local:
         self._awaited: set[str] = set()
         """Items whose transcription is under way."""
         self._idle_due: float | None = None
+        self._bridge_due: tuple[float, Bridge] | None = None
+        """A bridge that is still to come, though the answer so far was a tool call: the tool may take its time."""
         self._interrupted = False
         """The caller's turn cut an answer off: if it turns out to hold no words, the answer is still owed."""
 
@@ -226,7 +228,7 @@ class Local:
     def _on_started(self, found: SpeechStarted, now: float) -> None:
         ctx = self.ctx
         start = max(found.at_ms, ctx.buffer_from_ms)
-        self._idle_due = None
+        self._idle_due = self._bridge_due = None
         self.turn = Turn(ctx.ids.new("item"), start)
         ctx.hold_input(self.turn)
         ctx.send(
@@ -330,6 +332,8 @@ class Local:
         answering.begun_at = now if hedge is None else hedge.started_at
         if owed.client_asked:
             self._open(answering)
+        if self._bridge_due is not None and not owed.out_of_band:
+            owed.bridge, self._bridge_due = owed.bridge or self._bridge_due[1], None
         if owed.bridge is not None and ctx.speaks_to(owed):
             answering.bridge_at = max(now, ctx.playback.dry_at - ctx.policy.bridge_lead_s)
         if hedge is not None and hedge.adoptable:
@@ -371,6 +375,24 @@ class Local:
         """A bridge is sent when the client's audio runs out, unless the answer itself is there."""
         if answering.bridge_at is not None and now >= answering.bridge_at and answering.item is None:
             self._bridge(answering, now)
+
+    def _put_bridge_off(self, answering: Answering) -> None:
+        """Not a sound of the answer yet: the bridge may still be needed before the tool's result is spoken."""
+        if answering.bridge_at is not None and answering.owed.bridge is not None:
+            self._bridge_due = answering.bridge_at, answering.owed.bridge
+            answering.bridge_at = None
+
+    def _bridge_alone(self, now: float) -> None:
+        """The client's audio runs out while its tool is still at work: the bridge is a response of its own."""
+        if self._bridge_due is None or now < self._bridge_due[0] or self._active is not None:
+            return
+        owed = Owed({}, client_asked=False, since=now, bridge=self._bridge_due[1])
+        self._bridge_due = None
+        alone = Answering("", owed, self.ctx.tier)
+        self._bridge(alone, now)
+        assert alone.response is not None
+        self.ctx.writer.finish(alone.response, "completed", usage=local_usage(0, 0))
+        self.ctx.responses.pop(alone.response.id, None)
 
     def _bridge(self, answering: Answering, now: float) -> None:
         """The short line a caller hears while the answer is being made: once a handover, and no model knows of it."""
@@ -448,8 +470,7 @@ class Local:
                 self._note_first_audio(answering, now)
                 self._audio(response, self._message(answering), data, now)
             case ToolCallReady(call_id, name, arguments):
-                if answering.bridge_at is not None:  # the tool may take its time
-                    self._bridge(answering, now)
+                self._put_bridge_off(answering)
                 self._end_message(answering)
                 writer.function_call(response, call_id, name, arguments)
 
@@ -572,11 +593,14 @@ class Local:
             dues += [due for due in (self._active.due, self._active.bridge_at) if due is not None]
         if self._idle_due is not None:
             dues.append(self._idle_due)
+        if self._bridge_due is not None and self._active is None:
+            dues.append(self._bridge_due[0])
         return min(dues) if dues else None
 
     def tick(self, now: float) -> None:
         if self._active is not None:
             self._bridge_if_due(self._active, now)
+        self._bridge_alone(now)
         late = [a for a in [self._active, *self._beside.values()] if a is not None and a.due is not None]
         for answering in late:
             if answering.due is None or now < answering.due:
@@ -613,7 +637,8 @@ class Local:
     @property
     def at_boundary(self) -> bool:
         """Nobody speaks and nothing is owed: a planned handover may happen."""
-        return not (self._active or self._queue or self._beside or self.turn or self._awaited)
+        waiting = self._awaited or self._bridge_due
+        return not (self._active or self._queue or self._beside or self.turn or waiting)
 
     @property
     def yieldable(self) -> bool:

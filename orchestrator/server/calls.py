@@ -35,7 +35,7 @@ from orchestrator.core.actions import (
 from orchestrator.core.budget import CallBudget
 from orchestrator.core.call import Audio, Call
 from orchestrator.core.context import CallContext, Policy
-from orchestrator.core.health import Cause
+from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.input_audio import InputAudio
 from orchestrator.core.overrides import Tier
 from orchestrator.core.pace import HedgeCap, Paces
@@ -81,7 +81,7 @@ class Services(Protocol):
 
     def trusted(self, rung: str, since: float) -> bool: ...
 
-    def report(self, rung: str, cause: str) -> None: ...
+    def report(self, rung: str, cause: str, proof: ProbeKind) -> None: ...
 
     def spend(self, bucket: str, nanodollars: int) -> None: ...
 
@@ -281,8 +281,8 @@ class CallDriver:
             case Record(type, fields):
                 fields = {"tier": self.call.ctx.tier, **fields}
                 self._services.events.add(type, call_id=self.info.call_id, **fields)
-            case Report(rung, cause):
-                self._services.report(rung, cause)
+            case Report(rung, cause, proof):
+                self._services.report(rung, cause, proof)
             case Spend(nanodollars):
                 self._services.spend(self.info.bucket, nanodollars)
             case OpenUpstream() | CloseUpstream():

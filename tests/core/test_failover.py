@@ -117,6 +117,47 @@ def test_a_hedge_stops_before_a_tool_and_waits_for_the_deadline(bench: Bench) ->
     assert bench.rows("bridge"), "a tool call is nothing to hear"
 
 
+def interrupted_by_a_tool_call(bench: Bench) -> None:
+    """The provider dies with 2 s of its answer still to be played, and Tier B wants a tool."""
+    bench.connect()
+    bench.client(update(tools=[TOOL]))
+    bench.confirm_updates()
+    bench.turn()
+    bench.begin_answer()
+    for _ in range(9):
+        bench.delta()
+    lose(bench)
+    bench.call_tool("get_order_status", "{}")
+    assert not bench.rows("bridge")
+
+
+def test_a_tool_that_is_quick_needs_no_bridge(bench: Bench) -> None:
+    interrupted_by_a_tool_call(bench)
+    bench.wait(1.0)
+    output = {"type": "function_call_output", "call_id": "call_b1", "output": "shipped"}
+    bench.client({"type": "conversation.item.create", "item": output})
+    bench.client({"type": "response.create"})
+    bench.wait(0.5)
+    bench.answer("It is on its way.")
+    bench.wait(3.0)
+    assert not bench.rows("bridge")
+
+
+def test_a_tool_that_takes_its_time_is_bridged_when_the_audio_runs_out(bench: Bench) -> None:
+    interrupted_by_a_tool_call(bench)
+    bench.wait(1.8)
+    assert not bench.rows("bridge")
+    bench.wait(0.1)
+    assert [row["kind"] for row in bench.rows("bridge")] == ["interrupted"]
+    assert bench.of("response.done")[-1]["response"]["status"] == "completed"
+    output = {"type": "function_call_output", "call_id": "call_b1", "output": "shipped"}
+    bench.client({"type": "conversation.item.create", "item": output})
+    bench.client({"type": "response.create"})
+    bench.answer("It is on its way.")
+    assert len(bench.rows("bridge")) == 1
+    bench.check()
+
+
 def test_a_hedge_that_lost_never_shows_its_tool_call(bench: Bench) -> None:
     bench.connect()
     bench.turn()
