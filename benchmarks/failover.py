@@ -42,6 +42,8 @@ SENTENCE = (RECORDINGS / "austen-0880.wav", "He was not an ill disposed young ma
 """For the real models, which have to understand it."""
 PATIENCE_S = {Service.SIMULATED: 15.0, Service.REAL: 30.0, Service.DIRECT: 8.0}
 """How long a client waits for an answer before it gives up."""
+LINE_EVERY = 10
+"""Calls after which the progress gets a line, where the output is no terminal."""
 RUNGS = {True: (MODEL, SECOND_MODEL), False: (MODEL,)}
 """Tier A's models, by whether a call is about a handover from one to the next."""
 
@@ -178,12 +180,16 @@ def _run(plans: Plans, logs: Path, console: Console) -> list[Row]:
         for service, planned in plans.items():
             task = progress.add_task(f"{service} calls", total=len(planned))
 
-            def tell(row: Row, task: Any = task, service: Service = service) -> None:
+            def tell(row: Row, task: Any = task, total: int = len(planned)) -> None:
                 rows.append(row)
-                wrong = len(report.failed(rows))
-                progress.update(task, advance=1, description=f"{service} calls ({wrong} wrong), {row.cell}")
-                for failure in report.failed([row]) and row.failures:
-                    progress.console.print(f"[red]{service} {row.cell}, round {row.round}: {failure}[/]")
+                done = sum(each.service == row.service for each in rows)
+                told = f"{row.service} calls ({len(report.failed(rows))} wrong), {row.cell}"
+                progress.update(task, advance=1, description=told)
+                if not console.is_terminal and done % LINE_EVERY == 0:
+                    progress.console.print(f"{done} of {total} {told}", highlight=False)
+                if report.failed([row]):
+                    failures = "; ".join(row.failures)
+                    progress.console.print(f"[red]{row.service} {row.cell}, round {row.round}: {failures}[/]")
 
             utterance = Utterance.load(*(SENTENCE if service is Service.REAL else SHORT))
             asyncio.run(measure(service, planned, utterance, logs, tell))

@@ -91,7 +91,9 @@ class _Group:
 _IN_PLACE: dict[Moment, str] = {m: m.value for m in Moment if m not in (Moment.HANDOVER, Moment.PROMOTION)}
 _EVERYWHERE: dict[Moment, str] = {**_IN_PLACE, Moment.HANDOVER: "idle", Moment.PROMOTION: "idle"}
 """A session that is being prepared is struck when it has just been created: now it is given the conversation."""
-_UP: dict[Moment, str] = {moment: strikes for moment, strikes in _EVERYWHERE.items() if moment is not Moment.CONNECTING}
+_UP: dict[Moment, str] = {
+    moment: strikes for moment, strikes in _EVERYWHERE.items() if moment is not Moment.CONNECTING
+}
 _ASKED = {
     Moment.ANSWER_OWED: "answer_owed",
     Moment.TOOL_RESULT_SENT: "tool_result_sent",

@@ -117,6 +117,8 @@ class Summary:
     repeated: int
     tools_repeated: int
     passed_on: int
+    tool_runs: int
+    """How often one function was run with the same arguments, at most."""
     second_struck: int
     """Handovers in which the second fault struck too."""
     measures: dict[str, Quantiles | None]
@@ -185,6 +187,7 @@ def _summary(service: str, moment: Moment, fault: str, group: Sequence[Row]) -> 
         _counts(each.answered_by for each in answered),
         repeated=sum(each.repeated for each in figures),
         tools_repeated=sum(each.tool_runs > 1 for each in figures),
+        tool_runs=max((each.tool_runs for each in figures), default=0),
         passed_on=sum(bool(each.passed_on) for each in figures),
         second_struck=sum(each.second_ms is not None for each in figures),
         measures={name: Quantiles.of(getattr(each, name) for each in figures) for name in MEASURES},
@@ -242,8 +245,9 @@ def _ends(summary: Summary) -> tuple[str, str]:
 
 def _by(summary: Summary) -> str:
     tiers = " ".join(f"{tier or '-'}:{count}" for tier, count in sorted(summary.answered_by.items()))
-    second = f" (2nd {summary.second_struck})" if summary.moment is Moment.HANDOVER else ""
-    return tiers + second
+    if summary.moment is Moment.HANDOVER:
+        return f"{tiers} (2nd {summary.second_struck})"
+    return f"{tiers} (tool {summary.tool_runs})" if summary.tool_runs else tiers
 
 
 def _cell(summary: Summary, name: str) -> str:

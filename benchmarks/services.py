@@ -56,9 +56,13 @@ LATENCIES = {
     "simulated_tts_rtf": TTS_RTF,
 }
 
-SETTINGS = {"ORCHESTRATOR_BREAKER__PROBE_MAX_S": "2"}
-"""The one setting, apart from addresses and engines, that is not the default. It bears on the time between two calls:
-with a fault every few seconds Tier A would stay closed longer each time, and there would be nothing to measure."""
+SETTINGS = {
+    "ORCHESTRATOR_BREAKER__PROBE_MAX_S": "1",
+    "ORCHESTRATOR_BREAKER__CANARY_SUCCESSES": "1",
+    "ORCHESTRATOR_BREAKER__CANARY_AFTER_S": "0.2",
+}
+"""The settings, apart from addresses, rungs and engines, that are not the default. They bear on the time between two
+calls: with a fault every few seconds Tier A would stay closed longer each time, and most of a run would be waiting."""
 
 
 class Service(StrEnum):

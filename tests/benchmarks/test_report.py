@@ -99,6 +99,20 @@ def test_the_table_tells_times_and_what_never_came() -> None:
     assert "1 lost" in direct
 
 
+@pytest.mark.parametrize(
+    ("moment", "known", "shown"),
+    [
+        (MID, {}, "B:1"),
+        (Moment.TOOL_PENDING, {"tool_runs": 1}, "B:1 (tool 1)"),
+        (Moment.HANDOVER, {"second_ms": 5.0}, "B:1 (2nd 1)"),
+    ],
+)
+def test_the_table_tells_who_answered_and_what_else_happened(
+    moment: Moment, known: dict[str, Any], shown: str
+) -> None:
+    assert f" {shown} " in printed([row("simulated", "abort", moment, answered_by="B", **known)])
+
+
 def test_the_tables_for_a_document_have_a_row_for_every_cell() -> None:
     simulated, direct = report.markdown(report.summarise(ROWS)).split("\n\nNo orchestrator")
     assert simulated.splitlines()[-2] == (
