@@ -14,7 +14,7 @@ ARGS =
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help demo test serve bench peers check install models clients lock clean
+.PHONY: help demo test serve bench peers soak check install models clients lock clean
 
 help: ## List the targets
 	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ bench: install models ## Measure the failover; tables and plots go to benchmarks
 
 peers: install models ## Compare with peers; installs them into .venv-peers-*
 	$(VENV)/bin/python -m benchmarks.peers $(ARGS)
+
+soak: install models ## Hold 50 calls for ten minutes while the provider keeps failing
+	$(VENV)/bin/python -m benchmarks.soak $(ARGS)
 
 check: install ## Lint, formatting and types
 	$(VENV)/bin/ruff check .
