@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from orchestrator.core import states
@@ -38,3 +41,16 @@ def test_a_move_that_cannot_be_made_says_so() -> None:
 
 def test_the_description_names_every_state() -> None:
     assert all(state.name in (states.__doc__ or "") for state in State)
+
+
+def test_the_documented_table_is_the_one_in_force() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "failover.md").read_text()
+    rows = re.findall(r"^\| ([A-Z]+) \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE)
+    documented = {
+        (State[name], Move(move)): State[target]
+        for name, moves in rows
+        for move, target in re.findall(r"(\w+) → ([A-Z]+)", moves)
+    }
+    assert documented == {key: target for key, target in TABLE.items() if key[1] is not Move.END}
+    described = set(re.findall(r"^\| (\w+) \| [^|]+ \|$", text, re.MULTILINE))
+    assert {move.value for move in Move} - {"end"} <= described

@@ -116,13 +116,17 @@ class Stack:
         httpx.delete(self.provider.url + "/control/faults", timeout=10)
 
     def heal(self) -> None:
-        """No fault armed, no override, and the provider's breaker closed again."""
+        """No fault armed, no override, the provider's breaker closed again and no probe due that could meet a fault."""
         self.disarm()
         for override in self.service.get("/v1/overrides")["overrides"]:
             httpx.delete(f"{self.service.url}/v1/overrides/{override['id']}", timeout=10)
         self.service.until(
             "/v1/status",
-            lambda s: all(r["breaker"] == "closed" for r in s["rungs"] if r["tier"] == "A"),
+            lambda s: all(
+                r["breaker"] == "closed" and r["next_probe_at"] is None
+                for r in s["rungs"]
+                if r["tier"] == "A"
+            ),
             60.0,
         )
 

@@ -129,6 +129,7 @@ async def test_whatever_goes_wrong_the_turn_is_answered(
     async with Recorder(live.realtime, orchestrator=True) as caller:
         await caller.update(tools=[TOOL])
         live.arm(fault, moment, after_ms=200)
+        live.arm("refused", "connecting")  # and it is not to be had again at once
         async with caller.microphone():
             await caller.say(question)
             await run_tool(caller)
