@@ -101,16 +101,16 @@ class Local:
         ctx = self.ctx
         self.quiet_since = now
         self.turn = left.speaking
-        if left.speaking is not None:
-            self._listen(left.speaking.start_ms, speaking=True)
-        else:
-            recent = max(ctx.input.total_ms - 300.0, ctx.buffer_from_ms, 0.0)
-            self._listen(recent if listen_from is None else listen_from)
         if hedge is not None:
             self._take_words(hedge)
         for owed in left.owed:
             made = hedge is not None and hedge.is_for(owed) and not hedge.adopted
             self._owe(owed, now, hedge if made else None)
+        if left.speaking is not None:
+            self._listen(left.speaking.start_ms, speaking=True)
+        else:
+            recent = max(ctx.input.total_ms - 300.0, ctx.buffer_from_ms, 0.0)
+            self._listen(recent if listen_from is None else listen_from)
 
     def _take_words(self, hedge: Hedge) -> None:
         """What the hedge has written down, or is about to."""

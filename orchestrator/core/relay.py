@@ -620,11 +620,13 @@ class Relay:
 
 
 def expiry(ctx: CallContext, session: Event, now: float) -> float:
-    """When a provider will end its session, on the call's clock: by its own word, else after the usual limit."""
-    said = session.get("expires_at")
-    if isinstance(said, int | float) and said > 0:
-        return said - ctx.wall_offset
-    return now + ctx.policy.session_limit_s
+    """When a provider will end its session, on the call's clock: by its own word, else after the usual limit.
+
+    A word that cannot be (two clocks that disagree) is not taken.
+    """
+    said, limit = session.get("expires_at"), ctx.policy.session_limit_s
+    left = said - ctx.wall_offset - now if isinstance(said, int | float) else limit
+    return now + (left if 0 < left <= limit + 60 else limit)
 
 
 def _is_owed(response: OpenResponse) -> bool:

@@ -51,6 +51,7 @@ from tiers.realtime.link import Link, Loss, LossKind
 log = logging.getLogger(__name__)
 
 SESSION_S = 3600
+CATCH_UP_MS = 1000.0
 SPEECH_WINDOWS = 6
 """Windows of 32 ms in which speech must be found before a provider that noticed none counts as deaf."""
 
@@ -141,6 +142,8 @@ class CallDriver:
         """Sockets to the provider, by attempt: the one that serves the call, and one that is being prepared."""
         self._ear: Ear | None = None
         self._decoder: Decoder | None = None
+        self._unheard_from: float | None = None
+        """Where the kept audio begins that the ear has still to hear, in ms of the call's input; None: it is live."""
         self._answers: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -231,7 +234,7 @@ class CallDriver:
         data = InputAudio.decode(frame)
         if not data:
             self.call.bad_audio()
-        elif self._ear is not None and self._decoder is not None:
+        elif self._ear is not None and self._decoder is not None and self._unheard_from is None:
             probabilities = self._ear.feed(self._decoder.decode(data))
             if probabilities:
                 self.call.speech(probabilities, now)
@@ -338,18 +341,33 @@ class CallDriver:
             case Listen(from_ms):
                 self._listen(from_ms)
             case StopListening():
-                self._ear = self._decoder = None
+                self._ear = self._decoder = self._unheard_from = None
             case Transcribe():
                 self._run(self._transcribe(action))
             case CheckSpeech():
                 self._run(self._check_speech(action))
 
     def _listen(self, from_ms: float) -> None:
+        self._ear, self._decoder = self._services.new_ear(), Decoder(self.call.ctx.input.format)
+        self._unheard_from = from_ms
+        self._catch_up(self._ear)
+
+    def _catch_up(self, ear: Ear) -> None:
+        """Hear the kept audio, a second of it at a time: a long turn must not hold other calls up."""
         call_input = self.call.ctx.input
-        self._ear, self._decoder = self._services.new_ear(), Decoder(call_input.format)
-        kept = call_input.slice(from_ms)
+        if ear is not self._ear or self._decoder is None or self._unheard_from is None:
+            return
+        start, end = self._unheard_from, min(self._unheard_from + CATCH_UP_MS, call_input.total_ms)
+        self._unheard_from = end if end < call_input.total_ms else None
+        kept = call_input.slice(start, end)
         if kept:
-            self.call.speech(self._ear.feed(self._decoder.decode(kept)), time.monotonic())
+            self.call.speech(ear.feed(self._decoder.decode(kept)), time.monotonic())
+        if self._unheard_from is not None:
+            asyncio.get_running_loop().call_soon(self._hear_on, ear)
+
+    def _hear_on(self, ear: Ear) -> None:
+        self._catch_up(ear)
+        self._pump()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
