@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from base64 import b64encode
 from contextlib import suppress
@@ -321,8 +322,8 @@ class Call:
                 self.lost.append(where)
             if len(turn.answers) > 1:
                 self.wrong.append(f"{where} was answered {len(turn.answers)} times")
-            expected = f"Answer {turn.number} for caller {self._caller}"
-            if turn.kind is Kind.TEXT and set(turn.answers) & {"A", "B"} and expected not in turn.words:
+            expected = turn.expected(self._caller)
+            if set(turn.answers) & {"A", "B"} and not re.search(expected, turn.words):
                 self.wrong.append(f"{where} was answered with {turn.words!r}, expected {expected!r}")
             if turn.tools > 1:
                 self.wrong.append(f"{where} had the function run {turn.tools} times")

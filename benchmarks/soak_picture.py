@@ -25,7 +25,7 @@ def draw(path: Path, samples: Sequence[Sample], orders: Sequence[Order], seconds
     _line(tasks, at, [sample.tasks for sample in samples], TASKS, "tasks of its event loop")
     _line(calls, at, [sample.calls for sample in samples], ALL, "calls")
     calls.plot(at, [sample.tier_a for sample in samples], color=TIER_A, label="of these in Tier A")
-    calls.legend(loc="lower right", frameon=False)
+    calls.legend(loc="lower center", frameon=False)
     _line(turns, at, [sample.answered for sample in samples], ALL, "so far")
     turns.lines[-1].set_label("turns answered")
     turns.plot(at, [sample.handovers for sample in samples], color=TIER_A, label="handovers")
@@ -33,7 +33,9 @@ def draw(path: Path, samples: Sequence[Sample], orders: Sequence[Order], seconds
         at, [sample.closed for sample in samples], color=CLOSED, label="turns closed without an answer"
     )
     turns.legend(loc="upper left", frameon=False)
-    turns.set_xlabel("seconds; grey: the provider refuses everybody")
+    turns.set_xlabel(
+        "seconds; grey: the provider refuses everybody; bars at the bottom: the windows that are compared"
+    )
     outages = sorted({order.at for order in orders if order.bar is Bar.OUTAGE and order.fault is not None})
     for axes in (memory, tasks, calls, turns):
         for start in outages:

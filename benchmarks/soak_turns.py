@@ -68,6 +68,12 @@ class Turn:
     """A response ended, it was no answer, and nothing has followed yet."""
     ending: Ending | None = None
 
+    def expected(self, caller: int) -> str:
+        """What the scripted answer has in it, as a regular expression. Tier C says it in its own words."""
+        if self.kind is Kind.TEXT:
+            return f"Answer {self.number} for caller {caller}"
+        return "4 ?1 ?7 ?2" if self.kind is Kind.TOOL else "noted your words|4 ?1 ?7 ?2"
+
 
 @dataclass(slots=True)
 class Tally:
