@@ -66,6 +66,7 @@ class Call(Handovers):
             ctx.end_turn(turn, Outcome.HUNG_UP)
         turns = {outcome.value: ctx.outcomes.count(outcome) for outcome in Outcome}
         ctx.record("call_ended", spent_usd=ctx.budget.spent / 1e9, turns=turns)
+        ctx.forget_audio()
         self.relay = self.local = self._connecting = None
         self._connect_due = self._poll_at = None
         self._move(Move.END)

@@ -196,6 +196,12 @@ class CallContext:
     def default_response(self) -> OpenResponse | None:
         return next((r for r in self.responses.values() if not r.out_of_band), None)
 
+    def forget_audio(self) -> None:
+        """The call is over. What is left of it may stay in memory for a while, its audio not."""
+        self.input.forget()
+        for item in self.conversation:
+            item.audio = None
+
     def note_barge_in(self, now: float) -> bool:
         """The client drops what it has not played: cut the items to what was heard. True if anything was cut."""
         cut = self.playback.interrupt(now)

@@ -21,6 +21,8 @@ class Item:
     """Caller audio that came inside an item, or was cut out of the input, in the session's input format."""
     transcript: str | None = None
     """The words, once known. For an assistant's message all that were sent, heard or not."""
+    unheard: bool = False
+    """Its words could not be had: `transcript` is empty, though something may have been said."""
     sent_ms: float = 0.0
     heard_ms: float | None = None
     """Set when the caller heard less than was sent."""

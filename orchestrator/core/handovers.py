@@ -268,7 +268,10 @@ class Handovers:
         """Past an early share of the deadline: let Tier B start on the turn in silence."""
         relay.deadlines.hedge_at = None
         owed, decision = relay.awaits_audio(), self._route("A", frozenset({"A"}))
-        whole = relay.turn is None or relay.turn.committed or not relay.turn.awaits_response
+        turn = relay.turn
+        whole = (
+            turn is None or turn.committed or turn.stop_ms is None
+        )  # else its words are not in the conversation yet
         if self.state is not State.RELAYING or owed is None or not whole:
             return
         if decision.tier != HEDGE_TIER or not self.ctx.hedge_cap.take():

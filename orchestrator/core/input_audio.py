@@ -45,6 +45,10 @@ class InputAudio:
         self.format = fmt
         self._frames.clear()
 
+    def forget(self) -> None:
+        """The call is over: nothing is needed any more."""
+        self._frames.clear()
+
     @property
     def earliest_ms(self) -> float:
         return self._frames[0][0] if self._frames else self.total_ms

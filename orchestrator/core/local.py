@@ -284,7 +284,7 @@ class Local:
         item = ctx.conversation.get(item_id)
         if item is not None:
             if transcript is not None or item.transcript is None:
-                item.transcript = transcript.text if transcript else ""
+                item.transcript, item.unheard = transcript.text if transcript else "", transcript is None
             item.audio = None
             ctx.record("caller_said", item_id=item_id, text=item.transcript)
             if ctx.session.wants_transcripts:
@@ -422,6 +422,9 @@ class Local:
             return
         history = history_for(ctx, answering.owed)
         if not answering.owed.client_asked and answering.response is None and nothing_said(history):
+            if any(item.unheard for item in list(ctx.conversation)[-1:]):
+                self._close_unheard(answering, now)
+                return
             if not self._interrupted:
                 ctx.record("turn_closed", reason="nothing_said")
                 ctx.end_turn(answering.owed.turn, Outcome.CLOSED, "nothing_said")
@@ -439,7 +442,7 @@ class Local:
         """Transcription does not come: the tier is asked with what is known."""
         for item in self.ctx.conversation:
             if item.needs_transcript:
-                item.transcript = ""
+                item.transcript, item.unheard = "", True
                 self.ctx.record("transcription_late", item_id=item.id)
         self._ask_when_known(answering, now)
 
@@ -527,6 +530,14 @@ class Local:
         self._record(answering, "incomplete", 0, {})
         ctx.record("turn_closed", reason="answer_failed")
         ctx.end_turn(answering.owed.turn, Outcome.CLOSED, "answer_failed")
+        self._drop(answering, now)
+
+    def _close_unheard(self, answering: Answering, now: float) -> None:
+        """Something may have been said, and nobody could write it down: not silence, but a word about it."""
+        self._interrupted = False
+        self._apologise(answering, now)
+        self.ctx.record("turn_closed", reason="not_transcribed")
+        self.ctx.end_turn(answering.owed.turn, Outcome.CLOSED, "not_transcribed")
         self._drop(answering, now)
 
     def _apologise(self, answering: Answering, now: float) -> None:

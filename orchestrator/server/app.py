@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import time
@@ -75,10 +76,16 @@ class Orchestrator:
         await self.fleet.start()
         self.fleet.on_change(self._reconsider)
         self._tasks = [
-            asyncio.create_task(self.engines.warm(self.fleet.set_ready), name="warm"),
+            asyncio.create_task(self._warm(), name="warm"),
             asyncio.create_task(self._probe(), name="probe"),
             asyncio.create_task(self.engines.prompts.render_ahead(), name="render ahead"),
         ]
+
+    async def _warm(self) -> None:
+        await self.engines.warm(self.fleet.set_ready)
+        # What was loaded stays. A collector that went through all of it again would hold every call up.
+
+        gc.freeze()
 
     async def stop(self) -> None:
         for task in self._tasks:

@@ -258,6 +258,7 @@ class CallDriver:
             task.cancel()
         if self._timer is not None:
             self._timer.cancel()
+        self._socket.let_go()
         self._on_ended()
 
     def reconsider(self) -> None:

@@ -62,6 +62,11 @@ class ClientSocket(WSListener):
             self._transport.send_close(WSCloseCode(code), reason.encode()[:120])
             self._transport.disconnect()
 
+    def let_go(self) -> None:
+        """Its owner wants no more callbacks, and is not to be kept in memory by this socket."""
+        self.on_open = self.on_closed = lambda: None
+        self.on_frame = lambda frame: None
+
     # --- picows callbacks ---
 
     def on_ws_connected(self, transport: WSTransport) -> None:

@@ -191,6 +191,21 @@ def test_an_unwritten_turn_is_written_down_for_the_hedge_once(bench: Bench) -> N
     bench.answer("On its way.")
 
 
+def test_no_hedge_before_the_committed_audio_is_part_of_the_conversation(bench: Bench) -> None:
+    bench.connect()
+    bench.client(update(audio={"input": {"turn_detection": None}}))
+    bench.confirm_updates()
+    bench.audio(1500)
+    bench.client({"type": "input_audio_buffer.commit"})
+    bench.client({"type": "response.create"})
+    bench.wait(0.9)
+    assert bench.call.state is State.RELAYING
+    bench.wait(0.2)
+    assert bench.call.state is State.LOCAL
+    bench.words("Where is my order?")
+    assert [m.text for m in bench.request.history] == ["Where is my order?"]  # type: ignore[union-attr]
+
+
 def test_words_that_the_hedge_wrote_down_are_told_to_a_client_that_wants_them(bench: Bench) -> None:
     bench.connect()
     bench.client(update(audio={"input": {"transcription": {"model": "whisper-1"}}}))

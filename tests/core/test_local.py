@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.core.actions import StartAnswer, StopAnswer
+from orchestrator.core.actions import StartAnswer, StopAnswer, Transcribe
 from orchestrator.protocol.answers import Failed, Finished, Message, TextDelta, ToolResult
 from tests.core.bench import TOOL, Bench, local, update, user_text
 
@@ -225,3 +225,23 @@ def test_an_out_of_band_answer_runs_beside_the_conversation(bench: Bench) -> Non
     assert oob["conversation_id"] is None
     assert oob["metadata"]["k"] == "v"
     assert first.answer_id != second.answer_id
+
+
+def test_a_turn_that_could_not_be_written_down_is_not_met_with_silence(bench: Bench) -> None:
+    local(bench)
+    bench.say()
+    bench.call.transcribed(bench.last(Transcribe).item_id, None, bench.now)
+    bench.settle()
+    assert not bench.all(StartAnswer)
+    done = bench.of("response.done")[-1]["response"]
+    assert done["output"][0]["content"][0]["transcript"] == "I am sorry."
+    assert bench.rows("turn_ended")[0]["outcome"] == "closed"
+
+
+def test_a_transcript_that_comes_too_late_is_not_met_with_silence(bench: Bench) -> None:
+    local(bench)
+    bench.say()
+    bench.wait(bench.policy.answer_s + 0.1)
+    assert bench.rows("transcription_late")
+    assert bench.of("response.done")
+    assert bench.ctx.outcomes.open == []
