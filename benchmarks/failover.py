@@ -27,7 +27,7 @@ from benchmarks.caller import FORMAT, Caller, Utterance
 from benchmarks.matrix import FAULTS, FREQUENT, HEADLINES, MAIN, NONE, Cell, Moment, possible
 from benchmarks.processes import BenchmarkError, http_client
 from benchmarks.report import Row
-from benchmarks.scenes import AFTER_MS, Scene, measured_strike, second_strike
+from benchmarks.scenes import Scene, after_ms, measured_strike, second_strike
 from benchmarks.services import LATENCIES, MODEL, SECOND_MODEL, SETTINGS, Bench, Service, serving
 from benchmarks.timeline import NOTHING, Struck, answers, figures
 from orchestrator.config_sections import Deadlines
@@ -71,8 +71,9 @@ def schedule(counts: Counts, dice: random.Random, *, outage: bool = True) -> Ite
     for number in range(max(counts.values(), default=0)):
         cells = [cell for cell, count in counts.items() if count > number]
         for cell in dice.sample(cells, len(cells)):
-            after_ms = dice.randint(*AFTER_MS[cell.moment])
-            yield Planned(number, cell, after_ms, round(dice.uniform(0.1, 0.3), 3), outage)
+            yield Planned(
+                number, cell, dice.randint(*after_ms(cell)), round(dice.uniform(0.1, 0.3), 3), outage
+            )
 
 
 async def measure(

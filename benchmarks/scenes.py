@@ -32,6 +32,8 @@ AFTER_MS: dict[Moment, tuple[int, int]] = {
     Moment.PROMOTION: (0, 0),
 }
 """How far into its moment a fault strikes, drawn anew for each call. For a handover: the first fault."""
+SLOW_AFTER_MS = (100, 1000)
+"""For audio that comes slowly: later on the client has enough left to play, and nothing is wrong."""
 OF_A_SESSION = frozenset({"abort", "close_1011", "close_1000", "half_open", "mute", "expired", "slow"})
 """Faults that need not strike again: they have done all they can to their session, and no other one is opened."""
 PREPARED = (Moment.HANDOVER, Moment.PROMOTION)
@@ -53,6 +55,11 @@ TOOL: Event = {
     },
 }
 TOOL_OUTPUT = json.dumps({"order_id": "4172", "status": "on its way"})
+
+
+def after_ms(cell: Cell) -> tuple[int, int]:
+    """From when to when in its moment the cell's fault may strike."""
+    return SLOW_AFTER_MS if cell.fault == "slow" else AFTER_MS[cell.moment]
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from benchmarks.failover import Planned, measure, schedule
 from benchmarks.matrix import CELLS, FREQUENT, HEADLINES, MAIN, NONE, Moment, possible
 from benchmarks.processes import BenchmarkError, process
 from benchmarks.report import Row
-from benchmarks.scenes import AFTER_MS
+from benchmarks.scenes import after_ms
 from benchmarks.services import Service
 from benchmarks.timeline import Figures, Outcome, Struck
 from orchestrator.simulate.brain import Brain
@@ -38,7 +38,7 @@ def test_every_round_has_every_cell_that_is_still_to_be_called() -> None:
     assert all(len(set(order)) == len(order) for order in orders)
     assert len({tuple(order) for order in orders}) == 20
     for plan in planned:
-        low, high = AFTER_MS[plan.cell.moment]
+        low, high = after_ms(plan.cell)
         assert low <= plan.after_ms <= high
         assert plan.outage
 

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.caller import FORMAT, Caller, Line, Recorded
 from benchmarks.matrix import CELLS, NONE, Cell, Moment, possible
 from benchmarks.processes import Orchestrator, Simulator, http_client
-from benchmarks.scenes import AFTER_MS, Scene, measured_strike, second_strike
+from benchmarks.scenes import Scene, after_ms, measured_strike, second_strike
 from benchmarks.services import MODEL, RULES, SECOND_MODEL
 from orchestrator.simulate.brain import Brain, Rule, load_rules
 from orchestrator.simulate.ears import ToneEars
@@ -103,7 +103,7 @@ async def test_a_blip_strikes_once(moment: Moment, armed: list[str]) -> None:
 async def test_the_simulator_takes_whatever_a_cell_arms(cell: Cell) -> None:
     for outage in (True, False):
         provider = Provider()
-        acted = scene(cell, provider, outage=outage, after_ms=AFTER_MS[cell.moment][1])
+        acted = scene(cell, provider, outage=outage, after_ms=after_ms(cell)[1])
         await acted.arm()
         await acted.session_is_open()
         # For a promotion the cell's own fault waits until the call is ready to be promoted.
