@@ -69,7 +69,7 @@ def _draw_times(axes: Axes, rows: Sequence[Row], faults: Sequence[str]) -> None:
     """Left: how long until the caller hears something again, and the answer."""
     axes.set_title("From the fault in an answer that is owed, until the caller hears…", loc="left")
     axes.set_xscale("log")
-    axes.set_xlim(0.7, 20_000)
+    axes.set_xlim(0.35, 20_000)
     ticks = [1, 10, 50, 100, 1_000, 10_000]
     axes.set_xticks(ticks, ["at once", "10 ms", "50", "100 ms", "1 s", "10 s"])
     axes.minorticks_off()
