@@ -52,9 +52,11 @@ clients: $(CLIENTS)/.locked ## Make .venv-clients: client libraries that cannot 
 lock: $(VENV)/.uv ## Resolve the dependencies again
 	$(LOCK) --upgrade --extra dev --extra plots pyproject.toml --output-file requirements.lock
 	$(LOCK) --upgrade tests/clients/requirements.in --output-file tests/clients/requirements.lock
+	for peer in livekit litellm; do \
+		$(LOCK) --upgrade benchmarks/peers/$$peer.in --output-file benchmarks/peers/$$peer.lock || exit 1; done
 
 clean: ## Remove the environments and all output; the weights stay in your cache directory
-	rm -rf $(VENV) $(CLIENTS) build dist demo benchmarks/results
+	rm -rf $(VENV) $(CLIENTS) .venv-peers-* build dist demo benchmarks/results
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

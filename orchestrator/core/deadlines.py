@@ -2,7 +2,7 @@
 
     what is awaited             from                                        counts as
     ``response.created``        the end of a turn, or the client's request  RESPONSE_TIMEOUT
-    the first audio             ``response.created``                        FIRST_AUDIO_TIMEOUT
+    the first audio             the same moment                             FIRST_AUDIO_TIMEOUT
     the next audio              when the client's buffer has run dry        NEXT_AUDIO_TIMEOUT
     the next event              a tool call or text, which owe no audio     FIRST_AUDIO_TIMEOUT
 
@@ -52,11 +52,11 @@ class Deadlines:
         self._response_due = None
         self._await_no_audio()
 
-    def response_opened(self, now: float, *, speaks: bool) -> None:
+    def response_opened(self, owed_since: float, *, speaks: bool) -> None:
         """A response of the default conversation began; one that is text owes no audio."""
         self._heard, self._starved_s = False, 0.0
-        self._audio_due = now + self._limit(Step.FIRST_AUDIO) if speaks else None
-        self._await_audio(now, Step.FIRST_AUDIO, speaks)
+        self._audio_due = owed_since + self._limit(Step.FIRST_AUDIO) if speaks else None
+        self._await_audio(owed_since, Step.FIRST_AUDIO, speaks)
 
     def no_audio_owed(self, now: float) -> None:
         """The response turned out to be a tool call or text: it must end, but owes no audio."""
@@ -90,15 +90,11 @@ class Deadlines:
         return min(dues) if dues else None
 
     def overdue(self, now: float) -> Cause | None:
-        """The deadline that has passed, if one has; it counts as a sample of the rung's pace."""
+        """The deadline that has passed, if one has."""
         if self._response_due is not None and now >= self._response_due:
-            self._pace.missed(Step.RESPONSE, self._limit(Step.RESPONSE))
             return Cause.RESPONSE_TIMEOUT
         if self._audio_due is not None and now >= self._audio_due:
-            if self._heard:
-                return Cause.NEXT_AUDIO_TIMEOUT
-            self._pace.missed(Step.FIRST_AUDIO, self._limit(Step.FIRST_AUDIO))
-            return Cause.FIRST_AUDIO_TIMEOUT
+            return Cause.NEXT_AUDIO_TIMEOUT if self._heard else Cause.FIRST_AUDIO_TIMEOUT
         return None
 
     def _limit(self, step: Step) -> float:

@@ -82,6 +82,8 @@ class Handovers:
         """When a rung last failed this call; it must prove itself before the call goes back to it."""
         self._waiting: list[Event] = []
         """Client events that came before the call had a tier."""
+        self._raced: set[str] = set()
+        """Rungs that are not to be tried (again) for the answer owed since the latest fault."""
         self._frames = 0
 
     @property
@@ -137,8 +139,6 @@ class Handovers:
         assert self._connecting is not None
         ctx.do(CloseUpstream(self._connecting))
         self._blame(ctx.rung, cause, now)
-        if cause is Cause.CONNECT_TIMEOUT and self._connect_due is not None:
-            ctx.pace.missed(Step.SESSION, self._connect_due - self._connect_from)
         self._connecting = self._connect_due = None
         self._tried.add(ctx.rung)
         decision = self._route("A", frozenset(self._tried))
@@ -194,7 +194,8 @@ class Handovers:
         self.ctx.do(CloseUpstream(relay.attempt))
         self._blame(rung, cause, now)
         left = self._leave_relay(now)
-        other = self._other_try(left, rung, cause)
+        self._raced = {rung} if cause in TERMINAL or not self._retry_is_quicker(rung) else set()
+        other = self._other_try(left)
         self._degrade(left, self._route("A", frozenset({"A"})), _trigger(cause), cause.id, now, race=other)
 
     def _blame(self, rung: str, cause: Cause, now: float) -> None:
@@ -203,21 +204,23 @@ class Handovers:
             self._fault_at[rung] = now
             self.ctx.do(Report(rung, cause.id))
 
-    def _other_try(self, left: Unfinished, rung: str, cause: Cause) -> str | None:
+    def _other_try(self, left: Unfinished) -> str | None:
         """The rung of Tier A that may answer what is owed: the same once more if that is quicker, or the next."""
         owed = [each for each in left.owed if not each.out_of_band]
         made = self.hedge is not None and self.hedge.stage is HedgeStage.READY
         if len(owed) != 1 or owed[0].client_asked or left.speaking is not None or made:
             return None
-        barred = (
-            frozenset({rung}) if cause in TERMINAL or not self._retry_is_quicker(rung) else frozenset[str]()
-        )
-        decision = self._route("A", barred)
+        decision = self._route("A", frozenset(self._raced))
         return decision.rung if decision.tier == "A" else None
+
+    def _race(self, rung: str, now: float) -> None:
+        self._raced.add(rung)
+        self._move(Move.RACE)
+        self.preparation = Preparation(self.ctx, Purpose.RACE, self._next_attempt(), rung, now)
 
     def _retry_is_quicker(self, rung: str) -> bool:
         """Whether the rung, started afresh, usually has its first audio before Tier B does."""
-        again = self.ctx.paces.of(rung).usual(Step.SESSION, Step.RESPONSE, Step.FIRST_AUDIO)
+        again = self.ctx.paces.of(rung).usual(Step.SESSION, Step.FIRST_AUDIO)
         next_tier = self.ctx.paces.of(self._route("A", frozenset({"A"})).rung).usual(Step.ANSWER)
         return again is not None and next_tier is not None and again < next_tier
 
@@ -257,8 +260,7 @@ class Handovers:
             self._on_client_event(event, now)
         self._poll_at = now + POLL_S
         if race is not None and local.yieldable:
-            self._move(Move.RACE)
-            self.preparation = Preparation(ctx, Purpose.RACE, self._next_attempt(), race, now)
+            self._race(race, now)
         elif race is not None:
             local.race_over()
 
@@ -361,7 +363,8 @@ class Handovers:
         assert preparation is not None
         reason = preparation.provider_event(event, frame, now)
         if reason:
-            self._abandon(reason, now, TERMINAL_CODES.get(reason))
+            failed = Cause.RESPONSE_FAILED if preparation.asked else None
+            self._abandon(reason, now, TERMINAL_CODES.get(reason, failed))
         elif preparation.purpose is Purpose.RACE:
             if preparation.answers:
                 self._race_won(preparation, now)
@@ -446,8 +449,16 @@ class Handovers:
         self.ctx.record("preparation_abandoned", purpose=what, rung=preparation.rung, reason=reason)
         self._move(Move.ABANDON)
         if self.local is not None and preparation.purpose is Purpose.RACE:
-            self.local.race_over()
+            self._race_on(self.local, failed=cause is not None, now=now)
         self._poll_at = now + POLL_S
+
+    def _race_on(self, local: Local, *, failed: bool, now: float) -> None:
+        """A session that failed in a race makes room for the next rung's, while the answer is still owed."""
+        decision = self._route("A", frozenset(self._raced)) if failed and local.yieldable else None
+        if decision is not None and decision.tier == "A":
+            self._race(decision.rung, now)
+        else:
+            local.race_over()
 
 
 _BRIDGES = {

@@ -40,6 +40,11 @@ BEHIND_MS = 500.0
 """A turn found this long after it ended was said to a provider that ignored it: the caller has waited."""
 
 
+WORTH_WAITING_S = 0.4
+"""An answer that is this close is better waited for than put off by a bridge."""
+READY_MARGIN_S = 0.15
+
+
 class Stage(Enum):
     WORDS = "words"
     ANSWERING = "answering"
@@ -335,7 +340,7 @@ class Local:
         if self._bridge_due is not None and not owed.out_of_band:
             owed.bridge, self._bridge_due = owed.bridge or self._bridge_due[1], None
         if owed.bridge is not None and ctx.speaks_to(owed):
-            answering.bridge_at = max(now, ctx.playback.dry_at - ctx.policy.bridge_lead_s)
+            answering.bridge_at = self._bridge_time(hedge, now)
         if hedge is not None and hedge.adoptable:
             self._adopt(answering, hedge, now)
         self._bridge_if_due(answering, now)
@@ -344,6 +349,15 @@ class Local:
         for item in ctx.conversation:
             self._write_down(item, now)
         self._ask_when_known(answering, now)
+
+    def _bridge_time(self, hedge: Hedge | None, now: float) -> float:
+        """When the client's audio runs out; a little later where a hedge usually has the answer by then."""
+        out = max(now, self.ctx.playback.dry_at - self.ctx.policy.bridge_lead_s)
+        usual = self.ctx.pace.usual(Step.ANSWER) if hedge is not None and hedge.adoptable else None
+        if hedge is None or usual is None:
+            return out
+        ready = hedge.started_at + usual
+        return max(out, ready + READY_MARGIN_S) if ready - out <= WORTH_WAITING_S else out
 
     def _adopt(self, answering: Answering, hedge: Hedge, now: float) -> None:
         """What was made in silence is said now, and the tier goes on under the same answer."""

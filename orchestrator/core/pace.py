@@ -2,7 +2,8 @@
 
 One `Pace` per rung, shared by the calls of a process. Lengths are seconds. A deadline starts at its configured
 value and, once enough was seen, follows what is usual for the rung, between a floor and a ceiling: a reasoning
-model may take longer without being dead, and a quick one is given up on sooner.
+model may take longer without being dead, and a quick one is given up on sooner. Only what arrived counts: a rung
+that becomes slower moves its deadline up step by step, one that falls silent does not.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from enum import Enum
 KEPT = 64
 """Latest samples of a step that count."""
 ENOUGH = 10
-"""Samples below which nothing is known yet."""
+"""Samples below which a deadline stays as it was configured."""
+FEW = 3
+"""Samples below which nothing is usual yet."""
 MARGIN = 1.5
 """A deadline is this many times the slow end (p95) of what is usual, and `SLACK_S` more."""
 SLACK_S = 0.1
@@ -29,7 +32,7 @@ class Step(Enum):
     RESPONSE = "response"
     """From the end of the caller's turn, or the client's request, to ``response.created``."""
     FIRST_AUDIO = "first_audio"
-    """From ``response.created`` to the first audio."""
+    """From the same moment to the first audio."""
     ANSWER = "answer"
     """Tiers B and C: from the moment an answer is owed to its first audio, the bridge apart."""
 
@@ -57,17 +60,10 @@ class Pace:
         """The step took that long."""
         self._samples[step].append(seconds)
 
-    def missed(self, step: Step, deadline: float) -> None:
-        """It was not there at its deadline. How long it would have taken is unknown: at least half as long again.
-
-        Counting it lets the deadline of a rung that became slower rise; a single outage is too few samples for that.
-        """
-        self.note(step, deadline * 1.5)
-
     def deadline(self, step: Step, policy: DeadlinePolicy) -> float:
         """How long the step may take. A configured start outside floor and ceiling widens them."""
         start = policy.start[step]
-        slow = self._quantile(step, 0.95)
+        slow = self._quantile(step, 0.95, ENOUGH)
         if slow is None:
             return start
         floor, ceiling = min(policy.floor_s, start), max(policy.ceiling_s, start)
@@ -75,12 +71,12 @@ class Pace:
 
     def usual(self, *steps: Step) -> float | None:
         """The median of these steps taken together; None while one of them is not known."""
-        known = [self._quantile(step, 0.5) for step in steps]
+        known = [self._quantile(step, 0.5, FEW) for step in steps]
         return None if None in known else sum(filter(None, known))
 
-    def _quantile(self, step: Step, share: float) -> float | None:
+    def _quantile(self, step: Step, share: float, least: int) -> float | None:
         samples = sorted(self._samples[step])
-        return samples[min(int(share * len(samples)), len(samples) - 1)] if len(samples) >= ENOUGH else None
+        return samples[min(int(share * len(samples)), len(samples) - 1)] if len(samples) >= least else None
 
 
 class HedgeCap:

@@ -49,7 +49,7 @@ class Preparation:
         deadlines, pace = ctx.policy.deadlines, ctx.paces.of(rung)
         self.due = now + 2 * pace.deadline(Step.SESSION, deadlines)
         if purpose is Purpose.RACE:
-            self.due += pace.deadline(Step.RESPONSE, deadlines) + pace.deadline(Step.FIRST_AUDIO, deadlines)
+            self.due += pace.deadline(Step.FIRST_AUDIO, deadlines)
         ctx.do(OpenUpstream(attempt, rung))
 
     @property

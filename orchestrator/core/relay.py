@@ -106,7 +106,7 @@ class Relay:
         if response.first_audio_at is None:
             response.first_audio_at = now
             if self.timed and response.turn:
-                self.ctx.pace.note(Step.FIRST_AUDIO, now - response.created_at)
+                self.ctx.pace.note(Step.FIRST_AUDIO, now - response.owed_since)
         if not response.out_of_band:
             self.deadlines.audio(starved_s, ms)
 
@@ -383,7 +383,6 @@ class Relay:
             client_asked=owed.client_asked,
             request=owed.request,
             owed_since=owed.since,
-            created_at=now,
             turn=owed.turn or (0 if out_of_band else ctx.outcomes.ask()),
         )
         ctx.responses[response.id] = response
@@ -391,7 +390,7 @@ class Relay:
         if not out_of_band:
             if self.timed and owed.turn:  # else the provider began by itself
                 ctx.pace.note(Step.RESPONSE, now - owed.since)
-            self.deadlines.response_opened(now, speaks=response.speaks)
+            self.deadlines.response_opened(owed.since if self.timed else now, speaks=response.speaks)
         self._pass_on({**event, "response": shown})
 
     def _owed_for(self, wire: Event, out_of_band: bool, now: float) -> Owed:

@@ -64,7 +64,6 @@ class OpenResponse:
     owed_since: float = 0.0
     """When the caller's turn ended, or the client asked: latency is counted from here."""
     first_audio_at: float | None = None
-    created_at: float = 0.0
     handed_tool: bool = False
     """A complete function call was shown to the client."""
     turn: int = 0

@@ -360,8 +360,12 @@ def test_what_the_client_itself_asked_for_is_answered_by_tier_b_under_its_respon
 
 def known_pace(bench: Bench, rung_s: float, tier_b_s: float) -> None:
     for _ in range(20):
-        for step in (Step.SESSION, Step.RESPONSE, Step.FIRST_AUDIO):
-            bench.ctx.paces.of("gpt-realtime-2.1").note(step, rung_s / 3)
+        for step, seconds in (
+            (Step.SESSION, rung_s / 2),
+            (Step.RESPONSE, 0.1),
+            (Step.FIRST_AUDIO, rung_s / 2),
+        ):
+            bench.ctx.paces.of("gpt-realtime-2.1").note(step, seconds)
         bench.ctx.paces.of("kokoro").note(Step.ANSWER, tier_b_s)
 
 
@@ -388,7 +392,32 @@ def test_a_passing_cause_gets_one_fast_retry_where_that_is_quicker(
     bench.answer("On its way.")
 
 
+def test_a_retry_that_fails_makes_room_for_the_next_rung(two_rungs: Bench) -> None:
+    bench = two_rungs
+    known_pace(bench, 0.4, 0.9)
+    bench.connect()
+    bench.turn()
+    lose(bench)
+    lose(bench, Cause.REFUSED)
+    assert bench.call.state is State.RACING
+    assert [o.rung for o in bench.all(OpenUpstream)] == ["gpt-realtime-2.1", "gpt-realtime-2.1", MINI]
+    lose(bench, Cause.REFUSED)
+    assert bench.call.state is State.LOCAL, "each rung once"
+    bench.answer("On its way.")
+
+
 # --- deadlines ---
+
+
+def test_a_silent_response_is_decided_as_soon_as_a_silent_turn(bench: Bench) -> None:
+    bench.connect()
+    bench.turn()
+    bench.wait(0.3)
+    bench.response_created("resp_1")
+    bench.wait(0.69)
+    assert not bench.failures()
+    bench.wait(0.02)
+    assert bench.failures() == ["first_audio_timeout"]
 
 
 def test_deadlines_follow_the_rungs_pace(bench: Bench) -> None:
@@ -429,6 +458,20 @@ def test_a_hiccup_in_a_long_answer_is_forgiven(bench: Bench) -> None:
 
 
 # --- bridges ---
+
+
+@pytest.mark.parametrize(("usual", "bridged"), [(0.75, False), (2.6, True)])
+def test_no_bridge_at_the_deadline_where_the_hedge_usually_has_the_answer_a_moment_later(
+    bench: Bench, usual: float, bridged: bool
+) -> None:
+    known_pace(bench, 2.0, usual)
+    bench.connect()
+    bench.turn()
+    bench.wait(1.06)
+    assert bench.rows("handover")
+    assert bool(bench.rows("bridge")) is bridged
+    bench.wait(0.7)
+    assert bench.rows("bridge"), "it did not come: the caller has waited long enough"
 
 
 def test_no_bridge_where_the_answer_is_ready_in_time(bench: Bench) -> None:

@@ -25,6 +25,8 @@ from picows import (
 
 log = logging.getLogger(__name__)
 
+FIRST_PINGS_S = (0.002, 0.05)
+"""A connection that is reset just after the upgrade can look alive until something is written to it."""
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 
 
@@ -149,6 +151,13 @@ class Link(WSListener):
         for frame in self._waiting:
             transport.send(WSMsgType.TEXT, frame)
         self._waiting.clear()
+        loop = asyncio.get_running_loop()
+        for delay in FIRST_PINGS_S:
+            loop.call_later(delay, self._ping)
+
+    def _ping(self) -> None:
+        if self._transport is not None and not self._over:
+            self._transport.send_ping()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if self._over:
