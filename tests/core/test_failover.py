@@ -581,3 +581,48 @@ def test_a_session_that_expires_under_the_caller_is_nobodys_fault(bench: Bench) 
     assert bench.failures() == []
     assert bench.rows("handover")[0]["trigger"] == "expiry"
     bench.answer("And the rest.")
+
+
+# --- hanging up ---
+
+
+def _until(state: State) -> Bench:
+    """A call that has come to this state."""
+    bench = Bench(rungs=("gpt-realtime-2.1", MINI))
+    if state is State.NEW:
+        return bench
+    if state is State.CONNECTING:
+        bench.call.start(bench.now)
+        bench.settle()
+        return bench
+    if state is State.RENEWING:
+        limited(bench, 3600)
+        bench.wait(3300.6)
+        return bench
+    bench.connect()
+    if state is State.RELAYING:
+        return bench
+    if state in (State.HEDGING, State.RACING):
+        bench.turn()
+    if state is State.HEDGING:
+        bench.wait(0.6)
+        return bench
+    lose(bench)
+    if state is State.PROMOTING:
+        bench.wait(1.6)
+    return bench
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.ENDED])
+def test_hanging_up_ends_a_call_wherever_it_stands(state: State) -> None:
+    bench = _until(state)
+    assert bench.call.state is state
+    bench.call.client_closed(bench.now)
+    bench.settle()
+    assert bench.call.state is State.ENDED
+    assert bench.call.next_due() is None
+    opened = {action.attempt for action in bench.all(OpenUpstream)}
+    assert opened == {action.attempt for action in bench.all(CloseUpstream)}
+    started = {action.request.answer_id for action in bench.all(StartAnswer)}
+    assert started == {action.answer_id for action in bench.all(StopAnswer)}
+    assert bench.ctx.outcomes.open == []
