@@ -76,11 +76,18 @@ class Striker:
         self._arm()
 
     def _arm(self) -> None:
-        """Start the clock of a fault for the present moment."""
+        """Start the clock of a fault for the present moment, or strike where nothing is left to wait for.
+
+        That cannot be put off: a client may go through a moment in one burst, and the next one stops the clock.
+        """
         self._timers.cancel("fault")
         fault = None if self._answering else self.peek(self.moment)
-        if fault is not None and fault.id not in WAITING:
-            wait = max(0.0, fault.after_ms / 1000 - self.lasted)
+        if fault is None or fault.id in WAITING:
+            return
+        wait = fault.after_ms / 1000 - self.lasted
+        if wait <= 0:
+            self._strike(fault)
+        else:
             self._timers.after("fault", wait, lambda: self._strike(fault))
 
     def _strike(self, fault: Fault) -> None:

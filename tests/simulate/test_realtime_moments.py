@@ -40,6 +40,12 @@ class Wire:
         with suppress(ConnectionClosed):
             await self._socket.send(json.dumps({"type": kind, **fields}))
 
+    def burst(self, *events: Event) -> None:
+        """Send all of them in one piece, so that the server reads them in one go."""
+        for event in events:
+            self._socket.protocol.send_text(json.dumps(event).encode())
+        self._socket.transport.write(b"".join(self._socket.protocol.data_to_send()))
+
     async def configure(self, **session: Any) -> None:
         await self.send("session.update", session={"type": "realtime", **session})
 
@@ -469,3 +475,63 @@ async def test_one_session_is_struck_while_it_is_prepared_and_the_other_is_well(
         assert silenced == [Moment.IDLE, Moment.REPLAYING]
         await serving.settle()
     assert bench.simulator.faults.describe() == []
+
+
+# -- a moment that is over at once -----------------------------------------------------------------
+
+WHOLE_TURN = b64encode(speech()).decode()
+BURSTS: dict[Moment, list[Event]] = {
+    Moment.REPLAYING: [
+        {"type": "session.update", "session": {"type": "realtime", **NO_TURNS}},
+        {"type": "conversation.item.create", "item": text_item("I am Ada.")},
+        {"type": "session.update", "session": {"type": "realtime", **TURNS}},
+    ],
+    Moment.CALLER_SPEAKING: [{"type": "input_audio_buffer.append", "audio": WHOLE_TURN}],
+    Moment.TOOL_RESULT_SENT: [
+        {
+            "type": "conversation.item.create",
+            "item": {
+                "type": "function_call",
+                "name": "get_order_status",
+                "call_id": "call_1",
+                "arguments": "{}",
+            },
+        },
+        {
+            "type": "conversation.item.create",
+            "item": {"type": "function_call_output", "call_id": "call_1", "output": "{}"},
+        },
+        {"type": "response.create"},
+    ],
+}
+"""What leads a call into a moment and out of it, in one piece."""
+
+
+@pytest.mark.parametrize("moment", BURSTS)
+async def test_a_moment_of_no_length_is_struck_once(bench: Bench, moment: Moment) -> None:
+    bench.arm("unknown", moment=moment.value)
+    async with dialled(bench) as wire:
+        await wire.until("session.created")
+        wire.burst(*BURSTS[moment])
+        await wire.settle()
+    assert [strike["moment"] for strike in bench.simulator.faults.struck] == [moment]
+    assert wire.count("response.hologram.delta") == 1
+
+
+async def test_a_replay_in_one_burst_is_cut_at_its_first_event(bench: Bench) -> None:
+    bench.arm("abort", moment="replaying")
+    async with dialled(bench) as wire:
+        await wire.until("session.created")
+        wire.burst(*BURSTS[Moment.REPLAYING])
+        assert await wire.ended() is None
+    assert wire.events[-1]["type"] == "session.updated"
+    assert wire.count("conversation.item.added") == 0
+
+
+async def test_a_fault_armed_for_ever_strikes_a_moment_once(bench: Bench) -> None:
+    bench.arm("unknown", moment="replaying", count="forever")
+    async with dialled(bench) as wire:
+        await reach(wire, Moment.REPLAYING)
+        await wire.send("conversation.item.create", item=text_item("And I am well."))
+        await wire.settle()
+    assert wire.count("response.hologram.delta") == 1
