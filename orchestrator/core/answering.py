@@ -1,0 +1,471 @@
+"""Answers that Tiers B and C give in a call, from the moment one is owed to its end.
+
+An answer goes through three stages: the words of the turns before it are awaited (WORDS), the tier is asked
+(ANSWERING), and it is done. One answer in the default conversation runs at a time, out-of-band ones beside it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+
+from orchestrator.core.actions import Report, StartAnswer, StopAnswer, Transcribe
+from orchestrator.core.asking import ask, history_for, nothing_said
+from orchestrator.core.context import Bridge, CallContext, Owed, Turn
+from orchestrator.core.conversation import Item, text_of
+from orchestrator.core.health import Cause
+from orchestrator.core.hedge import Hedge
+from orchestrator.core.hedge import Stage as HedgeStage
+from orchestrator.core.outcomes import Outcome
+from orchestrator.core.pace import Step
+from orchestrator.core.responses import OpenItem, OpenResponse, local_usage
+from orchestrator.protocol.answers import (
+    AnsweredBy,
+    AnswerEvent,
+    AudioDelta,
+    Failed,
+    Finished,
+    TextDelta,
+    ToolCallReady,
+    Transcript,
+)
+from orchestrator.protocol.wire import Event
+
+CHUNK_MS = 200
+WORTH_WAITING_S = 0.4
+"""An answer that is this close is better waited for than put off by a bridge."""
+READY_MARGIN_S = 0.15
+
+
+class Stage(Enum):
+    WORDS = "words"
+    ANSWERING = "answering"
+
+
+@dataclass(slots=True)
+class Answering:
+    """One answer under way."""
+
+    id: str
+    owed: Owed
+    tier: str
+    stage: Stage = Stage.WORDS
+    response: OpenResponse | None = None
+    item: OpenItem | None = None
+    begun_at: float = 0.0
+    due: float | None = None
+    """When the tier will have been silent for too long."""
+    bridge_at: float | None = None
+    """When a bridge is to be heard, unless the answer's own audio is there by then."""
+    audio_at: float | None = None
+    """When the answer's own first audio went out; a bridge may have been heard before."""
+    by: dict[str, str] = field(default_factory=dict)
+    """Tier and rung the audio came from, where not the call's own."""
+
+
+class Answers:
+    """The answers owed and under way. `Local` adds who asks for them: the caller and the client."""
+
+    def __init__(self, ctx: CallContext) -> None:
+        self.ctx = ctx
+        self.turn: Turn | None = None
+        """Announced by ``speech_started`` and not yet stopped."""
+        self.quiet_since = 0.0
+        self.racing = False
+        """Another tier may give the answer as well: no response is opened before there is something to hear."""
+        self._queue: deque[Owed] = deque()
+        self._active: Answering | None = None
+        self._beside: dict[str, Answering] = {}
+        """Out-of-band answers, by answer id."""
+        self._awaited: set[str] = set()
+        """Items whose transcription is under way."""
+        self._idle_due: float | None = None
+        self._bridge_due: tuple[float, Bridge] | None = None
+        """A bridge that is still to come, though the answer so far was a tool call: the tool may take its time."""
+        self._interrupted = False
+        """The caller's turn cut an answer off: if it turns out to hold no words, the answer is still owed."""
+
+    # --- an answer is owed ---
+
+    def _owe(self, owed: Owed, now: float, hedge: Hedge | None = None) -> None:
+        self._idle_due = None
+        if owed.out_of_band:
+            answering = Answering(self.ctx.ids.new("answer"), owed, self.ctx.tier, response=owed.response)
+            self._beside[answering.id] = answering
+            self._begin(answering, now)
+            return
+        owed.turn = owed.turn or self.ctx.outcomes.ask()
+        self._queue.append(owed)
+        self._advance(now, hedge)
+
+    def _advance(self, now: float, hedge: Hedge | None = None) -> None:
+        if self._active is None and self._queue:
+            owed = self._queue.popleft()
+            self._active = Answering(self.ctx.ids.new("answer"), owed, self.ctx.tier, response=owed.response)
+            self._begin(self._active, now, hedge)
+
+    def _begin(self, answering: Answering, now: float, hedge: Hedge | None = None) -> None:
+        ctx, owed = self.ctx, answering.owed
+        answering.begun_at = now if hedge is None else hedge.started_at
+        if owed.client_asked:
+            self._open(answering)
+        if self._bridge_due is not None and not owed.out_of_band:
+            owed.bridge, self._bridge_due = owed.bridge or self._bridge_due[1], None
+        if owed.bridge is not None and ctx.speaks_to(owed):
+            answering.bridge_at = self._bridge_time(hedge, now)
+        if hedge is not None and hedge.adoptable:
+            self._adopt(answering, hedge, now)
+        self._bridge_if_due(answering, now)
+        if answering.stage is Stage.ANSWERING:
+            return
+        for item in ctx.conversation:
+            self._write_down(item, now)
+        self._ask_when_known(answering, now)
+
+    def _adopt(self, answering: Answering, hedge: Hedge, now: float) -> None:
+        """What was made in silence is said now, and the tier goes on under the same answer."""
+        hedge.adopted = True
+        answering.id, answering.stage = hedge.id, Stage.ANSWERING
+        answering.due = now + self.ctx.policy.answer_s
+        if (
+            hedge.stage is not HedgeStage.READY
+        ):  # a tool call, say: the caller has nothing to hear from it yet
+            self._bridge_if_due(answering, now)
+        for event in hedge.kept:
+            self.answer_event(answering.id, event, now)
+
+    def _open(self, answering: Answering) -> OpenResponse:
+        if answering.response is None:
+            ctx, owed = self.ctx, answering.owed
+            answering.response = ctx.writer.create(
+                owed.request,
+                ctx.session.fields,
+                ctx.conversation_id,
+                ctx.tags(),
+                client_asked=owed.client_asked,
+                owed_since=owed.since,
+            )
+        self.ctx.responses[answering.response.id] = answering.response
+        return answering.response
+
+    def _write_down(self, item: Item, now: float) -> None:
+        ctx = self.ctx
+        if item.id in self._awaited or not item.needs_transcript:
+            return
+        if item.audio is None and item.audio_span is not None:
+            item.audio = ctx.input.slice(*item.audio_span)
+            item.audio_span = None
+        self._awaited.add(item.id)
+        ctx.do(Transcribe(item.id, item.audio or b"", ctx.session.input_format, ctx.session.language))
+
+    def _tell_transcript(self, item: Item, transcript: Transcript | None) -> None:
+        item.words_told = True
+        event: Event = {"item_id": item.id, "content_index": 0}
+        kind = "conversation.item.input_audio_transcription"
+        if transcript is None:
+            error = {
+                "type": "server_error",
+                "code": "transcription_failed",
+                "message": "The audio was not understood.",
+            }
+            self.ctx.send({"type": f"{kind}.failed", **event, "error": error})
+            return
+        usage = {"type": "duration", "seconds": transcript.seconds}
+        self.ctx.send({"type": f"{kind}.completed", **event, "transcript": transcript.text, "usage": usage})
+
+    def _ask_when_known(self, answering: Answering, now: float) -> None:
+        ctx = self.ctx
+        if any(item.needs_transcript for item in ctx.conversation):
+            answering.due = now + ctx.policy.answer_s
+            return
+        history = history_for(ctx, answering.owed)
+        if not answering.owed.client_asked and answering.response is None and nothing_said(history):
+            if any(item.unheard for item in list(ctx.conversation)[-1:]):
+                self._close_unheard(answering, now)
+                return
+            if not self._interrupted:
+                ctx.record("turn_closed", reason="nothing_said")
+                ctx.end_turn(answering.owed.turn, Outcome.CLOSED, "nothing_said")
+                self._drop(answering, now)
+                return
+            ctx.record("false_interruption")
+        self._interrupted = False
+        answering.stage = Stage.ANSWERING
+        answering.due = now + ctx.policy.answer_s
+        if not self.racing:
+            self._open(answering)
+        ctx.do(StartAnswer(answering.tier, ask(ctx, answering.id, answering.owed, history)))
+
+    def _go_without_words(self, answering: Answering, now: float) -> None:
+        """Transcription does not come: the tier is asked with what is known."""
+        for item in self.ctx.conversation:
+            if item.needs_transcript:
+                item.transcript, item.unheard = "", True
+                self.ctx.record("transcription_late", item_id=item.id)
+        self._ask_when_known(answering, now)
+
+    # --- bridges ---
+
+    def _bridge_time(self, hedge: Hedge | None, now: float) -> float:
+        """When the client's audio runs out; a little later where a hedge usually has the answer by then."""
+        out = max(now, self.ctx.playback.dry_at - self.ctx.policy.bridge_lead_s)
+        usual = self.ctx.pace.usual(Step.ANSWER) if hedge is not None and hedge.adoptable else None
+        if hedge is None or usual is None:
+            return out
+        ready = hedge.started_at + usual
+        return max(out, ready + READY_MARGIN_S) if ready - out <= WORTH_WAITING_S else out
+
+    def _bridge_if_due(self, answering: Answering, now: float) -> None:
+        """A bridge is sent when the client's audio runs out, unless the answer itself is there."""
+        if answering.bridge_at is not None and now >= answering.bridge_at and answering.item is None:
+            self._bridge(answering, now)
+
+    def _put_bridge_off(self, answering: Answering) -> None:
+        """Not a sound of the answer yet: the bridge may still be needed before the tool's result is spoken."""
+        if answering.bridge_at is not None and answering.owed.bridge is not None:
+            self._bridge_due = answering.bridge_at, answering.owed.bridge
+            answering.bridge_at = None
+
+    def _bridge_alone(self, now: float) -> None:
+        """The client's audio runs out while its tool is still at work: the bridge is a response of its own."""
+        if self._bridge_due is None or now < self._bridge_due[0] or self._active is not None:
+            return
+        owed = Owed({}, client_asked=False, since=now, bridge=self._bridge_due[1])
+        self._bridge_due = None
+        alone = Answering("", owed, self.ctx.tier)
+        self._bridge(alone, now)
+        assert alone.response is not None
+        self.ctx.writer.finish(alone.response, "completed", usage=local_usage(0, 0))
+        self.ctx.responses.pop(alone.response.id, None)
+
+    def _bridge(self, answering: Answering, now: float) -> None:
+        """The short line a caller hears while the answer is being made: once a handover, and no model knows of it."""
+        ctx, response, session = self.ctx, self._open(answering), self.ctx.session
+        kind = answering.owed.bridge or Bridge.DEFAULT
+        answering.bridge_at = answering.owed.bridge = None
+        name = ctx.policy.bridge(kind)
+        words, audio = ctx.clips(name, session.output_format, session.voice, session.language)
+        item = ctx.writer.open_message(response, bridge=True)
+        if words:
+            ctx.writer.words(response, item, words)
+        self._audio(response, item, audio, now)
+        ctx.writer.close_item(response, item, "completed")
+        ctx.record("bridge", response_id=response.id, text=words, kind=kind.value)
+
+    # --- what a tier says ---
+
+    def answer_event(self, answer_id: str, event: AnswerEvent, now: float) -> None:
+        """What a tier says; news of answers that were stopped is ignored."""
+        answering = self._find(answer_id)
+        if answering is None or answering.stage is not Stage.ANSWERING:
+            return
+        answering.due = now + self.ctx.policy.answer_s
+        match event:
+            case AnsweredBy(tier, rung):
+                answering.by = {"tier": tier, "rung": rung}
+            case Failed(cause, message):
+                self._on_failed(answering, cause, message, now)
+            case Finished():
+                self._on_finished(answering, event, now)
+            case _:
+                self._on_output(answering, event, now)
+
+    def _on_output(
+        self, answering: Answering, event: TextDelta | AudioDelta | ToolCallReady, now: float
+    ) -> None:
+        response, writer = self._open(answering), self.ctx.writer
+        match event:
+            case TextDelta(text):
+                writer.words(response, self._message(answering), text)
+            case AudioDelta(data):
+                self._note_first_audio(answering, now)
+                self._audio(response, self._message(answering), data, now)
+            case ToolCallReady(call_id, name, arguments):
+                self._put_bridge_off(answering)
+                self._end_message(answering)
+                writer.function_call(response, call_id, name, arguments)
+
+    def _note_first_audio(self, answering: Answering, now: float) -> None:
+        if answering.audio_at is None:
+            answering.audio_at, answering.bridge_at = now, None
+            if answering.tier == self.ctx.tier and not answering.owed.out_of_band:
+                self.ctx.pace.note(Step.ANSWER, now - answering.begun_at)
+
+    def _find(self, answer_id: str) -> Answering | None:
+        if self._active is not None and self._active.id == answer_id:
+            return self._active
+        return self._beside.get(answer_id)
+
+    def _message(self, answering: Answering) -> OpenItem:
+        if answering.item is None:
+            answering.item = self.ctx.writer.open_message(self._open(answering))
+        return answering.item
+
+    def _end_message(self, answering: Answering) -> None:
+        if answering.item is not None and answering.response is not None:
+            self.ctx.writer.close_item(answering.response, answering.item, "completed")
+            answering.item = None
+
+    def _audio(self, response: OpenResponse, item: OpenItem, data: bytes, now: float) -> None:
+        fmt = self.ctx.session.output_format
+        step = CHUNK_MS * fmt.bytes_per_ms
+        for start in range(0, len(data), step):
+            self.ctx.writer.audio(response, item, data[start : start + step], fmt, now)
+        self.ctx.session.spoke = True
+
+    # --- how an answer ends ---
+
+    def _on_finished(self, answering: Answering, done: Finished, now: float) -> None:
+        ctx, response = self.ctx, self._open(answering)
+        self._end_message(answering)
+        usage = local_usage(done.input_tokens, done.output_tokens)
+        tags = answering.by or {"tier": answering.tier, "rung": done.rung or ctx.rung}
+        ctx.writer.finish(response, "completed", usage=usage, extra_metadata=tags)
+        ctx.spend(done.cost_nanodollars, done.rung or ctx.rung)
+        if answering.tier == ctx.tier:
+            ctx.do(Report(ctx.rung))
+        self._record(answering, "completed", done.cost_nanodollars, done.parts)
+        ctx.end_turn(answering.owed.turn, Outcome.ANSWERED)
+        self._drop(answering, now)
+
+    def _on_failed(self, answering: Answering, cause: str, message: str, now: float) -> None:
+        """Tier C takes an answer over that Tier B could not give; if it cannot either, the turn is lost and said so."""
+        ctx = self.ctx
+        ctx.record("answer_failed", cause=cause, message=message)
+        if answering.tier == "B":
+            ctx.do(Report(ctx.rung, Cause.RESPONSE_FAILED.id), StopAnswer(answering.id))
+            if answering.response is not None and answering.item is not None:
+                ctx.writer.close_item(answering.response, answering.item, "incomplete")
+                answering.item = None
+            answering.id, answering.tier, answering.stage = ctx.ids.new("answer"), "C", Stage.WORDS
+            answering.by = {"tier": "C", "rung": "prompts"}
+            if answering is not self._active:
+                self._beside = {a.id: a for a in self._beside.values()}
+            self._ask_when_known(answering, now)
+            return
+        self._apologise(answering, now)
+        self._record(answering, "incomplete", 0, {})
+        ctx.record("turn_closed", reason="answer_failed")
+        ctx.end_turn(answering.owed.turn, Outcome.CLOSED, "answer_failed")
+        self._drop(answering, now)
+
+    def _close_unheard(self, answering: Answering, now: float) -> None:
+        """Something may have been said, and nobody could write it down: not silence, but a word about it."""
+        self._interrupted = False
+        self._apologise(answering, now)
+        self.ctx.record("turn_closed", reason="not_transcribed")
+        self.ctx.end_turn(answering.owed.turn, Outcome.CLOSED, "not_transcribed")
+        self._drop(answering, now)
+
+    def _apologise(self, answering: Answering, now: float) -> None:
+        """No tier could answer: the caller is told so in a line that is in memory."""
+        ctx, response = self.ctx, self._open(answering)
+        self._end_message(answering)
+        session = ctx.session
+        words, audio = ctx.clips(ctx.policy.apology, session.output_format, session.voice, session.language)
+        item = ctx.writer.open_message(response)
+        if words:
+            ctx.writer.words(response, item, words)
+        if response.speaks:
+            self._audio(response, item, audio, now)
+        ctx.writer.finish(response, "incomplete")
+
+    def _stop(self, answering: Answering, reason: str, now: float) -> None:
+        ctx = self.ctx
+        ctx.do(StopAnswer(answering.id))
+        response = answering.response
+        if response is not None:
+            item = ctx.conversation.get(answering.item.id) if answering.item is not None else None
+            if item is not None:
+                item.cut_off = True
+            ctx.writer.finish(response, "cancelled", reason=reason)
+            self._record(answering, "cancelled", 0, {})
+        ctx.end_turn(answering.owed.turn, Outcome.STOPPED, reason)
+        self._drop(answering, now, advance=False)
+
+    def _drop(self, answering: Answering, now: float, *, advance: bool = True) -> None:
+        if answering.response is not None:
+            self.ctx.responses.pop(answering.response.id, None)
+        answering.bridge_at = None
+        self._beside.pop(answering.id, None)
+        self.quiet_since = max(now, self.ctx.playback.dry_at)
+        if answering is self._active:
+            self._active = None
+            self._arm_idle(now)
+            if advance:
+                self._advance(now)
+
+    def _record(self, answering: Answering, status: str, cost: int, parts: dict[str, float]) -> None:
+        response = answering.response
+        if response is None:
+            return
+        since, first = response.owed_since, answering.audio_at
+        self.ctx.record(
+            "answer",
+            response_id=response.id,
+            status=status,
+            text=" ".join(
+                filter(None, (text_of(i) for i in response.finished if i.get("type") == "message"))
+            ),
+            ttfa_ms=None if first is None else round((first - since) * 1000, 1),
+            cost_usd=cost / 1e9,
+            parts=parts,
+            **(answering.by or {"tier": answering.tier}),
+        )
+
+    def _arm_idle(self, now: float) -> None:
+        detection = self.ctx.session.turn_detection or {}
+        idle_ms = detection.get("idle_timeout_ms")
+        self._idle_due = max(now, self.ctx.playback.dry_at) + idle_ms / 1000 if idle_ms else None
+
+    # --- racing with Tier A ---
+
+    @property
+    def yieldable(self) -> bool:
+        """Whether another tier may still give the answer owed: unheard, and not asked for by the client."""
+        active = self._active
+        if active is None or self._beside or self.turn is not None or active.audio_at is not None:
+            return False
+        return active.item is None and not active.owed.client_asked and not self._queue
+
+    def race_over(self) -> None:
+        """Nobody else answers any more."""
+        self.racing = False
+        if self._active is not None and self._active.stage is Stage.ANSWERING:
+            self._open(self._active)
+
+    def yield_answer(self) -> Owed:
+        """Another tier answers: what was begun here stops, and a bridge ends as a response of its own."""
+        ctx, active = self.ctx, self._active
+        assert active is not None
+        ctx.do(StopAnswer(active.id))
+        if active.response is not None:
+            ctx.writer.finish(active.response, "completed", usage=local_usage(0, 0))
+            ctx.responses.pop(active.response.id, None)
+        self._active = None
+        return active.owed
+
+    # --- time ---
+
+    def _answers_due(self) -> list[float]:
+        """When something is due of the answers under way."""
+        dues = [a.due for a in self._beside.values() if a.due is not None]
+        if self._active is not None:
+            dues += [due for due in (self._active.due, self._active.bridge_at) if due is not None]
+        elif self._bridge_due is not None:
+            dues.append(self._bridge_due[0])
+        return dues
+
+    def _tick_answers(self, now: float) -> None:
+        if self._active is not None:
+            self._bridge_if_due(self._active, now)
+        self._bridge_alone(now)
+        late = [a for a in [self._active, *self._beside.values()] if a is not None and a.due is not None]
+        for answering in late:
+            if answering.due is None or now < answering.due:
+                continue
+            if answering.stage is Stage.WORDS:
+                self._go_without_words(answering, now)
+            else:
+                self._on_failed(answering, "silent", f"no word for {self.ctx.policy.answer_s:g} s", now)
