@@ -1,8 +1,9 @@
 """How long does a caller hear nothing when the Realtime provider fails, whatever it does and whenever?
 
-Starts the orchestrator and simulated providers as processes of their own, places one call after the other, lets a
-fault strike in each, and times at the client what its caller hears. `benchmarks.matrix` lists the cells,
-`benchmarks.scenes` says what a call of each is, docs/benchmarks.md what the figures mean.
+Starts the orchestrator and simulated providers as processes of their own, places calls, lets a fault strike in each,
+and times at the client what its caller hears. `benchmarks.matrix` lists the cells, `benchmarks.plan` how many calls
+of each are placed, `benchmarks.lanes` places them, `benchmarks.scenes` says what a call of each is, and
+docs/benchmarks.md what the figures mean.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ import asyncio
 import random
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks import heatmap, machine, picture, report
-from benchmarks.caller import FORMAT, Caller, Utterance
-from benchmarks.matrix import FAULTS, FREQUENT, HEADLINES, MAIN, NONE, Cell, Moment, possible
-from benchmarks.processes import BenchmarkError, http_client
+from benchmarks.caller import Utterance
+from benchmarks.lanes import PATIENCE_S, Listener, measure
+from benchmarks.matrix import FAULTS, HEADLINES, MAIN, NONE, Moment, possible
+from benchmarks.plan import Calls, Plans, plans
+from benchmarks.processes import BenchmarkError
 from benchmarks.report import Row
-from benchmarks.scenes import Scene, after_ms, measured_strike, second_strike
-from benchmarks.services import LATENCIES, MODEL, SECOND_MODEL, SETTINGS, Bench, Service, serving
-from benchmarks.timeline import NOTHING, Struck, answers, figures
+from benchmarks.services import LATENCIES, SETTINGS, Service
 from orchestrator.config_sections import Deadlines
-from tiers.prompts.catalogue import Catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -40,170 +39,71 @@ SHORT = (RECORDINGS / "cards-001.wav", "Ten of clubs.")
 """A recording and what is said in it: one second, so that many calls can be placed."""
 SENTENCE = (RECORDINGS / "austen-0880.wav", "He was not an ill disposed young man.")
 """For the real models, which have to understand it."""
-PATIENCE_S = {Service.SIMULATED: 15.0, Service.REAL: 30.0, Service.DIRECT: 8.0}
-"""How long a client waits for an answer before it gives up."""
 LINE_EVERY = 10
 """Calls after which the progress gets a line, where the output is no terminal."""
-RUNGS = {True: (MODEL, SECOND_MODEL), False: (MODEL,)}
-"""Tier A's models, by whether a call is about a handover from one to the next."""
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """One call to place."""
-
-    round: int
-    cell: Cell
-    after_ms: int
-    pause: float
-    """Seconds of silence before the caller speaks."""
-    outage: bool = True
-    """After the fault the provider stays dead for the rest of the call; else it strikes once."""
-
-
-Counts = Mapping[Cell, int]
-"""How many calls to place, by cell."""
-
-
-def schedule(counts: Counts, dice: random.Random, *, outage: bool = True) -> Iterator[Planned]:
-    """Every cell once a round until it has its calls, each round in another order: whatever the machine does
-    meets all of them alike."""
-    for number in range(max(counts.values(), default=0)):
-        cells = [cell for cell, count in counts.items() if count > number]
-        for cell in dice.sample(cells, len(cells)):
-            yield Planned(
-                number, cell, dice.randint(*after_ms(cell)), round(dice.uniform(0.1, 0.3), 3), outage
-            )
-
-
-async def measure(
-    service: Service,
-    planned: Sequence[Planned],
-    utterance: Utterance,
-    logs: Path,
-    tell: Callable[[Row], None],
-) -> None:
-    """Place the planned calls on one service, one after the other; `tell` is called with each.
-
-    Calls for which Tier A has a second rung come last, on an orchestrator of their own.
-    """
-    async with http_client() as http:
-        for two_rungs, rungs in sorted(RUNGS.items()):
-            chosen = [plan for plan in planned if (plan.cell.moment is Moment.HANDOVER) is two_rungs]
-            if chosen:
-                async with serving(service, utterance.words, logs, http, rungs) as bench:
-                    for plan in chosen:
-                        tell(await _one_call(bench, plan, utterance, logs))
-
-
-async def _one_call(bench: Bench, plan: Planned, utterance: Utterance, logs: Path) -> Row:
-    if bench.orchestrator is not None:
-        await bench.orchestrator.until_trusting()
-    cell, bridges, provider = plan.cell, _bridges(), bench.provider
-    scene = Scene(
-        cell, plan.after_ms, plan.outage, utterance.audio, plan.pause, bridges, provider, bench.orchestrator
-    )
-    before = _sent_ms(await provider.state())
-    await scene.arm()
-    caller = Caller(
-        bench.url,
-        utterance.audio,
-        pause=plan.pause,
-        patience=PATIENCE_S[bench.service],
-        answered=lambda event: answers(event, bridges),
-        script=scene.play,
-    )
-    try:
-        call = await caller.place()
-    finally:
-        await provider.disarm()
-    struck = _struck(scene.armed_at, cell, await provider.state(), before)
-    found = figures(call, struck, bridges, voices=bench.service is Service.REAL)
-    row = Row(bench.service, cell.fault, cell.moment, plan.round, plan.after_ms, found, call.lost)
-    if row.failures:
-        call.save(logs / f"{bench.service}-{cell.fault}-{cell.moment}-{plan.round}.jsonl")
-    return row
-
-
-def _struck(since: float, cell: Cell, state: Mapping[str, Any], sent_ms_before: float) -> Struck | None:
-    """The fault of a call as the provider knows it; None where it never struck after `since`, when it was armed."""
-    strikes, sent_ms = state["struck"], _sent_ms(state) - sent_ms_before
-    at = measured_strike(cell, strikes, since)
-    if at is None:
-        return replace(NOTHING, sent_ms=sent_ms) if not cell.strikes_at else None
-    return Struck(at, sent_ms, second_strike(cell, strikes, at))
-
-
-def _sent_ms(state: Mapping[str, Any]) -> float:
-    """All audio that the provider has ever sent."""
-    sessions = [connection["session"] for connection in state["connections"]]
-    return FORMAT.ms(sum(session["audio_out_bytes"] for session in sessions if session))
-
-
-def _bridges() -> frozenset[str]:
-    """What a bridge's transcript may say: nothing, where it is a tone, or one of its texts."""
-    return frozenset({""}) | Catalogue.load().bridge_texts()
-
+Lanes = Mapping[Service, int]
+"""How many stacks of a service take calls side by side."""
 
 # --- the command ---
 
 COUNT = click.IntRange(min=0)
-Plans = Mapping[Service, Sequence[Planned]]
 
 
-def plans(
-    cells: Sequence[Cell],
-    calls: Mapping[str, int],
-    engines: str,
-    dice: random.Random,
-    *,
-    blip: bool = False,
-) -> dict[Service, list[Planned]]:
-    """The calls to place on each service. `calls`: how many for a cell of a frequent fault (`frequent`), of another
-    (`other`), and for a headline with the real models (`real`) and without the orchestrator (`direct`)."""
-    simulated = {cell: calls["frequent" if cell.fault in FREQUENT else "other"] for cell in cells}
-    headlines = [cell for cell in HEADLINES if cell in cells]
-    counts: dict[Service, Counts] = {
-        Service.SIMULATED: simulated if engines != "real" else {},
-        Service.REAL: dict.fromkeys(headlines, calls["real"]) if engines != "simulated" else {},
-        Service.DIRECT: dict.fromkeys(headlines, calls["direct"]),
-    }
-    found = {service: list(schedule(c, dice, outage=not blip)) for service, c in counts.items()}
-    return {service: planned for service, planned in found.items() if planned}
-
-
-def _run(plans: Plans, logs: Path, console: Console) -> list[Row]:
+def _run(plans: Plans, lanes: Lanes, logs: Path, console: Console) -> list[Row]:
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir(parents=True)
     rows: list[Row] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         for service, planned in plans.items():
-            task = progress.add_task(f"{service} calls", total=len(planned))
-
-            def tell(row: Row, task: Any = task, total: int = len(planned)) -> None:
-                rows.append(row)
-                done = sum(each.service == row.service for each in rows)
-                told = f"{row.service} calls ({len(report.failed(rows))} wrong), {row.cell}"
-                progress.update(task, advance=1, description=told)
-                if not console.is_terminal and done % LINE_EVERY == 0:
-                    progress.console.print(f"{done} of {total} {told}", highlight=False)
-                if report.failed([row]):
-                    failures = "; ".join(row.failures)
-                    progress.console.print(f"[red]{row.service} {row.cell}, round {row.round}: {failures}[/]")
-
+            teller = _Teller(progress, service, len(planned), rows)
             utterance = Utterance.load(*(SENTENCE if service is Service.REAL else SHORT))
-            asyncio.run(measure(service, planned, utterance, logs, tell))
+            listener = Listener(teller.called, teller.started)
+            asyncio.run(measure(service, planned, utterance, logs, listener, lanes[service]))
     return rows
+
+
+class _Teller:
+    """The progress of one service's calls; adds their rows to `rows`."""
+
+    def __init__(self, progress: Progress, service: Service, total: int, rows: list[Row]) -> None:
+        self._progress = progress
+        self._service = service
+        self._total = total
+        self._rows = rows
+        self._done = 0
+        self._task = progress.add_task(f"{service} calls", total=total)
+
+    def started(self, ready: int, stacks: int) -> None:
+        told = f"{self._service} calls: {ready} of {stacks} stacks ready"
+        self._progress.update(self._task, description=told)
+        self._line(told)
+
+    def called(self, row: Row) -> None:
+        self._rows.append(row)
+        self._done += 1
+        told = f"{row.service} calls ({len(report.failed(self._rows))} wrong), {row.cell}"
+        self._progress.update(self._task, advance=1, description=told)
+        if self._done % LINE_EVERY == 0:
+            self._line(f"{self._done} of {self._total} {told}")
+        if report.failed([row]):
+            failures = "; ".join(row.failures)
+            self._progress.console.print(f"[red]{row.service} {row.cell}, round {row.round}: {failures}[/]")
+
+    def _line(self, text: str) -> None:
+        """Where the output is no terminal, there is no bar to see."""
+        if not self._progress.console.is_terminal:
+            self._progress.console.print(text, highlight=False)
 
 
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=f"""\b
-Main faults: {", ".join(MAIN)}.
+Main faults: {", ".join(MAIN)}. By default there are at least 20 calls
+for the main faults where an answer is owed: at answer_owed and mid_answer, and refused at connecting.
 \b
 Examples:
-  python -m benchmarks.failover                              everything: two hours and more
+  python -m benchmarks.failover                              everything: about 40 minutes
   python -m benchmarks.failover --quick                      one call of each cell, simulated engines alone
   python -m benchmarks.failover --fault abort                one fault at every moment
   python -m benchmarks.failover --moment mid_answer --quick  every fault in the middle of an answer
@@ -211,10 +111,21 @@ Examples:
 """,
 )
 @click.option(
-    "--calls", type=COUNT, default=20, show_default=True, help="Calls for each cell of a frequent fault."
+    "--calls",
+    type=COUNT,
+    default=20,
+    show_default=True,
+    help="Calls for each main fault at each moment where an answer is owed.",
 )
 @click.option(
-    "--other-calls", type=COUNT, default=3, show_default=True, help="Calls for each cell of another fault."
+    "--main-calls",
+    type=COUNT,
+    default=5,
+    show_default=True,
+    help="Calls for each main fault at each other moment.",
+)
+@click.option(
+    "--other-calls", type=COUNT, default=2, show_default=True, help="Calls for each cell of another fault."
 )
 @click.option(
     "--real-calls",
@@ -236,6 +147,14 @@ Examples:
     default="both",
     show_default=True,
     help="What Tier B hears, thinks and speaks with: servers of known latency, or the local models.",
+)
+@click.option(
+    "--lanes",
+    type=click.IntRange(1, 16),
+    default=3,
+    show_default=True,
+    help="Calls with simulated engines that are placed side by side, each on an orchestrator and simulators of "
+    "its own. The others are placed one at a time.",
 )
 @click.option("--quick", is_flag=True, help="One call of each cell, with simulated engines.")
 @click.option(
@@ -266,10 +185,12 @@ Examples:
 )
 def main(
     calls: int,
+    main_calls: int,
     other_calls: int,
     real_calls: int,
     direct_calls: int,
     engines: str,
+    lanes: int,
     quick: bool,
     blip: bool,
     faults: tuple[str, ...],
@@ -279,8 +200,8 @@ def main(
 ) -> None:
     """Measure what a caller hears when the Realtime provider fails in a live call: every fault at every moment.
 
-    Starts the orchestrator and a simulated provider on free ports of this machine, places calls one after the other
-    and lets a fault strike in each. After it the provider stays dead for the rest of the call. Everything is measured
+    Starts orchestrators and simulated providers on free ports of this machine, places calls and lets a fault strike
+    in each. After it the provider stays dead for the rest of the call. Everything is measured
     at the client, in the audio as it is played: the first sound, the answer, the longest silence.
 
     Ends with status 1 if a turn was lost or closed without an answer, if audio or a function call came twice, or if
@@ -288,9 +209,9 @@ def main(
     """
     chosen = faults or ((*MAIN, NONE) if blip else FAULTS)
     cells = possible(chosen, [Moment(moment) for moment in moments] or Moment)
-    number = {"frequent": calls, "other": other_calls, "real": real_calls, "direct": direct_calls}
+    number = Calls(calls, main_calls, other_calls, real_calls, direct_calls)
     if quick:
-        number, engines = {"frequent": 1, "other": 1, "real": 0, "direct": 0}, "simulated"
+        number, engines = Calls(1, 1, 1, 0, 0), "simulated"
     seed = secrets.randbelow(2**32) if seed is None else seed
     planned = plans(cells, number, engines, random.Random(seed), blip=blip)
     if not planned:
@@ -299,17 +220,19 @@ def main(
             "at the moment (docs/benchmarks.md lists them)"
         )
     console = Console()
-    about = _about(seed, blip)
+    side_by_side = {Service.SIMULATED: lanes, Service.REAL: 1, Service.DIRECT: 1}
+    about = _about(seed, blip, side_by_side)
     console.print(f"Seed {seed}; repeat this order of faults with --seed {seed}.", highlight=False)
-    rows = _measured(planned, output / "failover-logs", console)
+    rows = _measured(planned, side_by_side, output / "failover-logs", console)
     about["load_after"] = machine.load()
     _report(output, about, rows, console)
 
 
-def _about(seed: int, blip: bool) -> dict[str, Any]:
+def _about(seed: int, blip: bool, lanes: Lanes) -> dict[str, Any]:
     return {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": seed,
+        "lanes": lanes,
         "provider": "strikes once" if blip else "stays dead for the rest of the call",
         "machine": machine.describe(),
         "load_before": machine.load(),
@@ -320,9 +243,9 @@ def _about(seed: int, blip: bool) -> dict[str, Any]:
     }
 
 
-def _measured(planned: Plans, logs: Path, console: Console) -> list[Row]:
+def _measured(planned: Plans, lanes: Lanes, logs: Path, console: Console) -> list[Row]:
     try:
-        return _run(planned, logs, console)
+        return _run(planned, lanes, logs, console)
     except BenchmarkError as error:
         raise click.ClickException(str(error)) from None
     except httpx.HTTPError as error:
@@ -332,10 +255,10 @@ def _measured(planned: Plans, logs: Path, console: Console) -> list[Row]:
 
 def _report(output: Path, about: dict[str, Any], rows: Sequence[Row], console: Console) -> None:
     summaries = report.summarise(rows)
-    report.show(summaries, console)
+    report.show(summaries, about["lanes"], console)
     output.mkdir(parents=True, exist_ok=True)
     report.write(output / "failover.json", about, summaries, rows)
-    (output / "failover.md").write_text(report.markdown(summaries))
+    (output / "failover.md").write_text(report.markdown(summaries, about["lanes"]))
     heatmap.draw(output / "failover-matrix.png", summaries)
     headlines = [row for row in rows if row.cell in HEADLINES]
     if headlines:

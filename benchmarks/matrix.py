@@ -89,8 +89,9 @@ class _Group:
 
 
 _IN_PLACE: dict[Moment, str] = {m: m.value for m in Moment if m not in (Moment.HANDOVER, Moment.PROMOTION)}
-_EVERYWHERE: dict[Moment, str] = {**_IN_PLACE, Moment.HANDOVER: "idle", Moment.PROMOTION: "idle"}
-"""A session that is being prepared is struck when it has just been created: now it is given the conversation."""
+_EVERYWHERE: dict[Moment, str] = {**_IN_PLACE, Moment.HANDOVER: "idle", Moment.PROMOTION: "replaying"}
+"""A session that is being prepared is struck when it has just been created in a handover, and while it is given the
+conversation in a promotion."""
 _UP: dict[Moment, str] = {
     moment: strikes for moment, strikes in _EVERYWHERE.items() if moment is not Moment.CONNECTING
 }
@@ -179,9 +180,7 @@ CELLS = {
 }
 
 MAIN = ("refused", "abort", "close_1011", "failed", "silent_turn")
-"""The five that a provider most often has, measured most often and with the real models too."""
-FREQUENT = (*MAIN, "half_open", "stall", NONE)
-"""Faults whose cells get the larger number of calls."""
+"""The five that a provider most often has, measured most often, and with the real models too."""
 HEADLINES = (
     CELLS["refused", Moment.CONNECTING],
     CELLS["abort", Moment.MID_ANSWER],
@@ -191,6 +190,13 @@ HEADLINES = (
     CELLS[NONE, Moment.MID_ANSWER],
 )
 """Each main fault at the moment that hurts most: these are also placed with the real models and without us."""
+FREQUENT = frozenset(HEADLINES) | {
+    CELLS[fault, moment]
+    for fault in MAIN
+    for moment in (Moment.ANSWER_OWED, Moment.MID_ANSWER)
+    if CELLS[fault, moment].possible
+}
+"""Main faults where an answer is owed, and the call without one: these get the larger number of calls."""
 
 
 def possible(faults: Iterable[str] = FAULTS, moments: Iterable[Moment] = Moment) -> list[Cell]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
@@ -63,6 +63,8 @@ class Row:
     """How far into its moment the fault was to strike."""
     figures: Figures
     lost: str = ""
+    lane: int = 0
+    """The stack of processes that the call was placed on, of those side by side."""
 
     @property
     def cell(self) -> Cell:
@@ -209,11 +211,18 @@ def failed(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.service != "direct" and row.failures]
 
 
-def show(summaries: Sequence[Summary], console: Console) -> None:
+def served_by(service: str, lanes: Mapping[Any, int]) -> str:
+    """Who served, and how many calls at a time; `lanes` by service."""
+    count = lanes.get(service, 1)
+    how = f"{count} stacks side by side, each with one call at a time" if count > 1 else "one call at a time"
+    return f"{SERVED_BY[service]}; {how}"
+
+
+def show(summaries: Sequence[Summary], lanes: Mapping[Any, int], console: Console) -> None:
     """Print a table for each service and moment."""
     console = Console(file=console.file, width=max(WIDTH, console.width))
     for service in dict.fromkeys(summary.service for summary in summaries):
-        console.print(f"\n[bold]{SERVED_BY[service]}[/]")
+        console.print(f"\n[bold]{served_by(service, lanes)}[/]")
         for moment in Moment:
             chosen = [s for s in summaries if (s.service, s.moment) == (service, moment)]
             if chosen:
@@ -282,7 +291,7 @@ def write(path: Path, about: dict[str, Any], summaries: Sequence[Summary], rows:
     path.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
 
 
-def markdown(summaries: Sequence[Summary]) -> str:
+def markdown(summaries: Sequence[Summary], lanes: Mapping[Any, int]) -> str:
     """The tables for a document: one a service, a row a cell."""
     found = []
     for service in dict.fromkeys(summary.service for summary in summaries):
@@ -293,7 +302,7 @@ def markdown(summaries: Sequence[Summary]) -> str:
             if s.service == service
         ]
         lines = [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows)]
-        found.append("\n".join([f"{SERVED_BY[service]}:", "", *lines]))
+        found.append("\n".join([f"{served_by(service, lanes)}:", "", *lines]))
     return "\n\n".join(found) + "\n"
 
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import failover
+from benchmarks import failover, lanes
 from benchmarks.caller import FORMAT, Caller, Utterance
-from benchmarks.failover import Planned, measure, schedule
-from benchmarks.matrix import CELLS, FREQUENT, HEADLINES, MAIN, NONE, Moment, possible
-from benchmarks.processes import BenchmarkError, process
+from benchmarks.lanes import Listener, measure
+from benchmarks.matrix import CELLS, HEADLINES, MAIN, NONE, Moment, possible
+from benchmarks.plan import Planned, deal, schedule
+from benchmarks.processes import BenchmarkError, Simulator, process
 from benchmarks.report import Row
 from benchmarks.scenes import after_ms
-from benchmarks.services import Service
+from benchmarks.services import Bench, Service
 from benchmarks.timeline import Figures, Outcome, Struck
 from orchestrator.simulate.brain import Brain
 from orchestrator.simulate.ears import ToneEars
@@ -30,17 +34,29 @@ from orchestrator.simulate.voices import ToneVoice, tone
 AUDIO = Path(__file__).parents[1] / "fixtures" / "audio"
 
 
-def test_every_round_has_every_cell_that_is_still_to_be_called() -> None:
-    wanted = {cell: 3 + 17 * (cell.fault in FREQUENT) for cell in possible()}
+def test_every_cell_gets_its_calls_spread_over_the_run() -> None:
+    wanted = {cell: 20 if cell in HEADLINES else 4 for cell in possible()}
     planned = list(schedule(wanted, random.Random(1)))
+    assert Counter(plan.cell for plan in planned) == Counter(wanted)
     orders = [[plan.cell for plan in planned if plan.round == number] for number in range(20)]
-    assert [len(set(order)) for order in orders] == [len(wanted)] * 3 + [len(orders[-1])] * 17
     assert all(len(set(order)) == len(order) for order in orders)
+    assert all(set(HEADLINES) < set(order) for order in orders)
     assert len({tuple(order) for order in orders}) == 20
+    assert [plan.round for plan in planned] == sorted(plan.round for plan in planned)
     for plan in planned:
         low, high = after_ms(plan.cell)
         assert low <= plan.after_ms <= high
         assert plan.outage
+
+
+@pytest.mark.parametrize(("calls", "sizes"), [(8, [3, 3, 2]), (3, [1, 1, 1]), (2, [1, 1]), (0, [])])
+def test_calls_are_dealt_to_lanes_in_turn(calls: int, sizes: list[int]) -> None:
+    planned = list(schedule({CELLS[NONE, Moment.MID_ANSWER]: calls}, random.Random(1)))
+    dealt = deal(planned, 3)
+    assert [len(lane) for lane in dealt] == sizes
+    together = sorted((plan for lane in dealt for plan in lane), key=lambda plan: plan.round)
+    assert together == planned
+    assert all(plan.round % 3 == lane for lane, found in enumerate(dealt) for plan in found)
 
 
 def test_a_seed_repeats_a_plan() -> None:
@@ -124,13 +140,13 @@ def state(*sent_ms: float, struck: float | None = None) -> dict[str, Any]:
 def test_what_the_provider_knows_of_a_fault() -> None:
     # The call had a session of its own and, when it was promoted, a second one.
     cell = CELLS["abort", Moment.MID_ANSWER]
-    found = failover._struck(10.0, cell, state(900.0, 600.0, 100.0, struck=12.5), 900.0)
+    found = lanes.struck(10.0, cell, state(900.0, 600.0, 100.0, struck=12.5), 900.0)
     assert found == Struck(12.5, 700.0)
 
 
 def test_a_fault_of_an_earlier_call_is_none_of_this_one() -> None:
-    assert failover._struck(10.0, CELLS["abort", Moment.MID_ANSWER], state(900.0), 0.0) is None
-    none = failover._struck(10.0, CELLS[NONE, Moment.MID_ANSWER], state(900.0), 0.0)
+    assert lanes.struck(10.0, CELLS["abort", Moment.MID_ANSWER], state(900.0), 0.0) is None
+    none = lanes.struck(10.0, CELLS[NONE, Moment.MID_ANSWER], state(900.0), 0.0)
     assert none == Struck(None, 900.0)
 
 
@@ -166,17 +182,25 @@ def test_a_lost_call_fails_the_run_and_slowness_does_not(
 
 
 @pytest.mark.parametrize(
-    ("options", "frequent", "other", "real", "direct"),
+    ("options", "frequent", "main", "other", "real", "direct"),
     [
-        ([], 20, 3, 5, 2),
-        (["--engines", "simulated", "--calls", "4", "--other-calls", "1"], 4, 1, 0, 2),
-        (["--engines", "real", "--direct-calls", "0"], 0, 0, 5, 0),
-        (["--quick"], 1, 1, 0, 0),
+        ([], 20, 5, 2, 5, 2),
+        (
+            ["--engines", "simulated", "--calls", "4", "--main-calls", "3", "--other-calls", "1"],
+            4,
+            3,
+            1,
+            0,
+            2,
+        ),
+        (["--engines", "real", "--direct-calls", "0"], 0, 0, 0, 5, 0),
+        (["--quick"], 1, 1, 1, 0, 0),
     ],
 )
 def test_how_many_calls_are_placed(
     options: list[str],
     frequent: int,
+    main: int,
     other: int,
     real: int,
     direct: int,
@@ -185,12 +209,36 @@ def test_how_many_calls_are_placed(
 ) -> None:
     asked, _ = run(monkeypatch, Outcome.ANSWERED, tmp_path, *options)
     placed = Counter(plan.cell for plan in asked.get(Service.SIMULATED, []))
-    wanted = {cell: frequent if cell.fault in FREQUENT else other for cell in possible()}
+    owed = {
+        ("refused", "connecting"),
+        ("abort", "answer_owed"), ("abort", "mid_answer"),
+        ("close_1011", "answer_owed"), ("close_1011", "mid_answer"),
+        ("failed", "answer_owed"), ("failed", "mid_answer"),
+        ("silent_turn", "answer_owed"),
+        (NONE, "mid_answer"),
+    }  # fmt: skip
+    wanted = {
+        cell: frequent if (cell.fault, cell.moment.value) in owed else main if cell.fault in MAIN else other
+        for cell in possible()
+    }
     assert placed == Counter(wanted)
     for service, calls in ((Service.REAL, real), (Service.DIRECT, direct)):
         assert Counter(plan.cell for plan in asked.get(service, [])) == Counter(
             dict.fromkeys(HEADLINES, calls)
         )
+
+
+def test_lanes_are_of_the_simulated_engines_and_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _, result = run(monkeypatch, Outcome.ANSWERED, tmp_path, "--lanes", "4")
+    assert json.loads((tmp_path / "failover.json").read_text())["lanes"] == {
+        "simulated": 4,
+        "real": 1,
+        "direct": 1,
+    }
+    told = "simulated engines of stated latency in Tier B; 4 stacks side by side"
+    assert told in result.output
+    assert told in (tmp_path / "failover.md").read_text()
+    assert run(monkeypatch, Outcome.ANSWERED, tmp_path, "--lanes", "0")[1].exit_code == 2
 
 
 def test_a_blip_is_of_the_main_faults_and_over_at_once(
@@ -231,11 +279,19 @@ async def test_one_call_of_a_kind_on_real_processes(tmp_path: Path) -> None:
         CELLS["abort", Moment.MID_ANSWER],
         CELLS["unknown", Moment.MID_ANSWER],
         CELLS["close_1011", Moment.TOOL_RESULT_SENT],
+        CELLS["abort", Moment.HANDOVER],
+        CELLS["close_1011", Moment.HANDOVER],
         CELLS[NONE, Moment.MID_ANSWER],
     ]
     rows: list[Row] = []
+    started: list[tuple[int, int]] = []
+    listener = Listener(rows.append, lambda *told: started.append(told))
     planned = list(schedule(dict.fromkeys(cells, 1), random.Random(3)))
-    await measure(Service.SIMULATED, planned, Utterance.load(*failover.SHORT), tmp_path, rows.append)
+    await measure(Service.SIMULATED, planned, Utterance.load(*failover.SHORT), tmp_path, listener, lanes=2)
+    assert started == [(0, 2), (1, 2), (2, 2)] * 2
+    assert {(row.lane, row.moment is Moment.HANDOVER) for row in rows} == {
+        (0, False), (1, False), (0, True), (1, True),
+    }  # fmt: skip
     found = {row.cell: row.figures for row in rows}
     assert set(found) == set(cells)
     assert [str(row.cell) for row in rows if row.failures] == []
@@ -248,3 +304,25 @@ async def test_one_call_of_a_kind_on_real_processes(tmp_path: Path) -> None:
         assert found[cell].answer_ms is not None, cell
     assert found[CELLS["abort", Moment.MID_ANSWER]].received_ms > 0
     assert found[CELLS["close_1011", Moment.TOOL_RESULT_SENT]].tool_runs == 1
+
+
+async def test_a_lane_that_fails_ends_the_run_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The others wait for it to be ready, and are not left behind."""
+    left: list[str] = []
+
+    @asynccontextmanager
+    async def broken(service: Service, heard: str, folder: Path, *_: Any) -> AsyncIterator[Bench]:
+        if folder.name == "lane-1":
+            raise BenchmarkError("lane 1 did not start")
+        try:
+            yield Bench(service, Simulator("", httpx.AsyncClient()))
+        finally:
+            left.append(folder.name)
+
+    monkeypatch.setattr(lanes, "serving", broken)
+    planned = list(schedule({CELLS[NONE, Moment.MID_ANSWER]: 3}, random.Random(1)))
+    with pytest.raises(BenchmarkError, match="lane 1 did not start"):
+        await measure(Service.SIMULATED, planned, Utterance(b"", ""), tmp_path, Listener(lambda row: None), 3)
+    assert set(left) <= {"lane-0", "lane-2"}

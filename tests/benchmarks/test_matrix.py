@@ -12,10 +12,10 @@ from orchestrator.simulate.faults import CATALOGUE, FaultId
 
 STRIKES_AT = {moment: {moment.value} for moment in Moment} | {
     Moment.HANDOVER: {"connecting", "idle", "answer_owed"},
-    Moment.PROMOTION: {"connecting", "idle"},
+    Moment.PROMOTION: {"connecting", "replaying"},
 }
-"""Where the simulator strikes for a moment of the matrix. The session that is being prepared in a handover or for a
-promotion is first opened, then just created, and in a handover asked for an answer."""
+"""Where the simulator strikes for a moment of the matrix. The session that is being prepared is first opened; in a
+handover it is then just created and asked for an answer, for a promotion it is given the conversation."""
 
 
 def test_every_fault_of_the_simulator_is_in_the_matrix_and_no_other() -> None:

@@ -58,7 +58,7 @@ def summary(*rows: Row) -> Summary:
 
 def printed(rows: list[Row]) -> str:
     console = Console(file=io.StringIO(), width=60)
-    report.show(report.summarise(rows), console)
+    report.show(report.summarise(rows), {}, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -121,7 +121,7 @@ def test_the_table_tells_who_answered_and_what_else_happened(
 
 
 def test_the_tables_for_a_document_have_a_row_for_every_cell() -> None:
-    simulated, direct = report.markdown(report.summarise(ROWS)).split("\n\nNo orchestrator")
+    simulated, direct = report.markdown(report.summarise(ROWS), {"simulated": 3}).split("\n\nNo orchestrator")
     assert simulated.splitlines()[-2] == (
         "| `mid_answer` | `abort` | 2 of 2 | A:1 B:1 | 3.0 / 3.9 / 4.0 |  | 6.0 / 7.8 / 8.0 "
         "| 600 / 690 / 700 | 450 / 500 | 50 / 95 / 100 | kept |  |"

@@ -203,7 +203,11 @@ async def test_a_promotion_is_struck_between_two_questions(provider: RealtimeSim
 
         async def prepare_another() -> Recorded:
             await simulator.now.wait()
-            return await Caller(url, WORDS, pause=0.0, patience=3.0, answered=bool).place()
+            return await Caller(url, WORDS, pause=0.0, patience=3.0, answered=bool, script=replay).place()
+
+        async def replay(line: Line) -> None:
+            await line.open(audio={"input": {"turn_detection": None}})
+            await line.until(lambda event: False)
 
         async def both(line: Line) -> None:
             _, other = await asyncio.gather(acted.play(line), prepare_another())
