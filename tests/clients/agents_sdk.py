@@ -111,8 +111,9 @@ def get_order_status(order_id: str) -> str:
 
 
 @asynccontextmanager
-async def calling(target: Target) -> AsyncIterator[Call]:
-    agent = RealtimeAgent(name="Desk", instructions="You answer for a shop.", tools=[get_order_status])
+async def calling(target: Target, *, tools: bool = True) -> AsyncIterator[Call]:
+    functions: list[Any] = [get_order_status] if tools else []
+    agent = RealtimeAgent(name="Desk", instructions="You answer for a shop.", tools=functions)
     settings = {
         "model_name": target.model,
         "turn_detection": VAD,

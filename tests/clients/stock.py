@@ -24,6 +24,8 @@ CHUNK_MS = 20
 CHUNK = RATE * 2 * CHUNK_MS // 1000
 QUESTION = "Where is my order 4172?"
 STATUS = "out for delivery"
+ANSWERED = "Monday"
+"""A word of every whole answer to the question without a tool."""
 
 Facts = dict[str, Any]
 
@@ -99,7 +101,7 @@ async def _run(scenarios: dict[str, Scenario], target: Target, at_once: bool) ->
 
 
 def main(client: str, scenarios: dict[str, Scenario]) -> None:
-    """Run the scenarios asked for, print the report, exit 1 if one failed."""
+    """Run the scenarios asked for, print the report, exit 1 if one failed. With --step one after the other, as told."""
     parser = argparse.ArgumentParser(description=f"Talk to a Realtime server with {client}.")
     parser.add_argument("--url", required=True, help="such as ws://127.0.0.1:8080/v1/realtime")
     parser.add_argument("--api-key", default="test-key")
@@ -107,12 +109,21 @@ def main(client: str, scenarios: dict[str, Scenario]) -> None:
     parser.add_argument("--wav", type=Path, required=True, help="what the caller says, 16 bit mono")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds for one scenario")
     parser.add_argument("--at-once", action="store_true", help="run the scenarios side by side")
+    parser.add_argument(
+        "--step",
+        action="store_true",
+        help="run the scenario that each line of input names; a line of report each",
+    )
     parser.add_argument("scenarios", nargs="*", metavar="scenario", help=f"some of: {', '.join(scenarios)}")
     options = parser.parse_args()
     if unknown := set(options.scenarios) - set(scenarios):
         parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(scenarios)}")
     chosen = {name: scenarios[name] for name in options.scenarios or scenarios}
     target = Target(options.url, options.api_key, options.model, read_wav(options.wav), options.timeout)
+    if options.step:
+        for line in sys.stdin:
+            print(json.dumps(asyncio.run(_try(scenarios[line.strip()], target))), flush=True)
+        return
     report = asyncio.run(_run(chosen, target, options.at_once))
     ok = all(facts["ok"] for facts in report.values())
     print(json.dumps({"client": client, "ok": ok, "scenarios": report}, indent=2))

@@ -13,7 +13,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from orchestrator import models
-from tests.e2e.stack import Stack, stack
+from tests.e2e.stack import ORDER_QUESTION, Engines, Stack, engines, stack
 from tiers.pipeline.kokoro import KokoroSpeech
 
 ORDER = "7391"
@@ -68,3 +68,34 @@ def live(shared: Stack) -> Stack:
     """The shared service, healthy and without overrides."""
     shared.heal()
     return shared
+
+
+@pytest.fixture(scope="session")
+def tier_b(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    """Simulated engines, for services whose Tier B is to be quick and to say what it always says."""
+    with engines(tmp_path_factory.mktemp("engines")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory, tier_b: Engines) -> Iterator[Stack]:
+    """A service with these engines, whose calls fail one after the other: no breaker opens, none is promoted.
+
+    Its deadlines stay at 2 s, and it hedges after a quarter of them.
+    """
+    settings = {
+        "breaker__failures": "1000",
+        "breaker__probe_max_s": "1",
+        "promotion__mode": "never",
+        "deadlines__response_s": "2",
+        "deadlines__first_audio_s": "2",
+        "deadlines__floor_s": "2",
+        "deadlines__ceiling_s": "2",
+        "hedging__start_share": "0.25",
+        "hedging__max_share": "1",
+        "tier_a__ping_interval_s": "0.75",
+        "tier_a__ping_timeout_s": "0.75",
+    }
+    provider = ("--speech", "tone", "--heard", ORDER_QUESTION, "--first-audio-ms", "200", "--pace", "8")
+    with stack(tmp_path_factory.mktemp("quick"), *provider, **tier_b.settings, **settings) as running:
+        yield running

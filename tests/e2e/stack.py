@@ -107,8 +107,12 @@ class Stack:
     def realtime(self) -> str:
         return f"{self.service.ws}/v1/realtime?model=gpt-realtime-2.1"
 
-    def arm(self, fault: str, moment: str, after_ms: int = 0, count: int | str = 1) -> None:
+    def arm(
+        self, fault: str, moment: str, after_ms: int = 0, count: int | str = 1, model: str | None = None
+    ) -> None:
+        """A fault of the provider; with `model` it strikes only the sessions of that rung."""
         body = {"fault": fault, "moment": moment, "after_ms": after_ms, "count": count}
+        body |= {"model": model} if model else {}
         answer = self.provider.post("/control/faults", body)
         assert answer.status_code < 300, answer.text
 
@@ -159,6 +163,68 @@ def stack(folder: Path, *provider: str, **settings: str) -> Iterator[Stack]:
         with start("serve", "--port", "0", log=folder / "service.log", env=env) as service:
             service.until("/readyz", lambda answer: answer["ready"], 180.0)
             yield Stack(service, simulator, events)
+
+
+@dataclass
+class Engines:
+    """Simulated engines of Tier B."""
+
+    llm: Running
+    voice: Running
+
+    def arm(self, fault: str) -> None:
+        """The model's next request meets a fault."""
+        answer = self.llm.post("/control/faults", {"fault": fault, "count": 1})
+        assert answer.status_code < 300, answer.text
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Those of a service that uses them, and pays the model alone."""
+        settings = {
+            "agent_model": "openai/gpt-4.1-mini",
+            "agent_base_url": f"{self.llm.url}/v1",
+            "agent_api_key": "sk-agent",
+            "stt_base_url": f"{self.voice.url}/v1",
+            "stt_model": "whisper-1",
+            "stt_usd_per_minute": "0",
+            "tts_base_url": f"{self.voice.url}/v1",
+            "tts_model": "tts-1",
+            "tts_usd_per_character": "0",
+            "speech": "endpoint",
+        }
+        return {f"tier_b__{name}": value for name, value in settings.items()}
+
+
+ORDER_QUESTION = "Where is my order 4172?"
+STAND_IN = "The stand-in has found your order and sees that it left on Monday."
+"""What Tier B's model answers to a question about an order: the words tell who speaks."""
+RULES = f"""
+[[rule]]
+when = "order ([0-9]+)"
+tool = "get_order_status"
+arguments = {{ order_id = "{{1}}" }}
+
+[[rule]]
+when = "order"
+say = "{STAND_IN}"
+"""
+
+
+@contextmanager
+def engines(folder: Path) -> Iterator[Engines]:
+    """Engines that are quick, and hear a question about an order in all that is said."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rules = folder / "rules.toml"
+    rules.write_text(RULES)
+    model = ("llm", "--first-token-ms", "20", "--tokens-per-second", "50", "--rules", str(rules))
+    quick = ("--stt-ms", "20", "--tts-ms", "20", "--rtf", "0.05")
+    with (
+        start("simulate", *model, log=folder / "llm.log") as llm,
+        start(
+            "simulate", "speech", *quick, "--transcript", ORDER_QUESTION, log=folder / "speech.log"
+        ) as voice,
+    ):
+        yield Engines(llm, voice)
 
 
 def speech(name: str = "austen-0880.wav", fmt: AudioFormat = AudioFormat.PCM) -> bytes:
