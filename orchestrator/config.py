@@ -267,6 +267,12 @@ def _realtime_problems(settings: Settings) -> Iterator[tuple[str, str]]:
         if name not in tier_a.rungs:
             known = ", ".join(tier_a.rungs)
             yield "tier_a.rung", f"{name!r} is not one of tier_a.rungs ({known}); add it there, or remove it"
+    if tier_a.ping_timeout_s > tier_a.ping_interval_s:
+        yield (
+            "tier_a.ping_timeout_s",
+            f"expected at most tier_a.ping_interval_s ({tier_a.ping_interval_s:g}), not {tier_a.ping_timeout_s:g}; "
+            "lower it, or raise the interval",
+        )
     transcription = tier_a.transcription_model
     if transcription and transcription not in prices:
         problem = f"the model {transcription!r} has no price; {price_remedy(transcription)}"

@@ -108,6 +108,7 @@ _SPECIAL_VALUES = {
     "budget.buckets": '{"acme": {"usd_per_day": 3}}',
 }
 _NOT_ALONE = {
+    "tier_a.ping_interval_s": {"tier_a.ping_timeout_s": "2"},
     "tier_b.agent_base_url": {"tier_b.agent_model": "openai/gpt-4.1-mini"},
     "tier_b.stt_base_url": {"tier_b.stt_model": "m", "tier_b.stt_usd_per_minute": "0"},
     "tier_b.stt_model": {"tier_b.stt_base_url": "http://127.0.0.1:9/v1", "tier_b.stt_usd_per_minute": "0"},
@@ -568,3 +569,9 @@ def test_an_own_bridge_and_language_can_be_named(tmp_path: Path, monkeypatch: py
 )
 def test_what_is_wrong_with_a_bridge_is_told_at_the_start(field: str, value: object, problem: str) -> None:
     assert re.search(problem, problem_with(**{f"tier_c__{field}": value}))
+
+
+def test_a_pong_cannot_be_waited_for_longer_than_until_the_next_ping() -> None:
+    said = problem_with(tier_a__ping_interval_s=0.5, tier_a__ping_timeout_s=1.5)
+    assert "tier_a.ping_timeout_s" in said
+    assert "at most tier_a.ping_interval_s (0.5), not 1.5" in said

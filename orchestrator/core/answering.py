@@ -236,8 +236,12 @@ class Answers:
         alone = Answering("", owed, self.ctx.tier)
         self._bridge(alone, now)
         assert alone.response is not None
-        self.ctx.writer.finish(alone.response, "completed", usage=local_usage(0, 0))
-        self.ctx.responses.pop(alone.response.id, None)
+        self._end_bridge(alone.response)
+
+    def _end_bridge(self, response: OpenResponse) -> None:
+        """A bridge that is a response of its own is no answer: some clients take the first completed one for it."""
+        self.ctx.writer.finish(response, "incomplete")
+        self.ctx.responses.pop(response.id, None)
 
     def _bridge(self, answering: Answering, now: float) -> None:
         """The short line a caller hears while the answer is being made: once a handover, and no model knows of it."""
@@ -441,8 +445,7 @@ class Answers:
         assert active is not None
         ctx.do(StopAnswer(active.id))
         if active.response is not None:
-            ctx.writer.finish(active.response, "completed", usage=local_usage(0, 0))
-            ctx.responses.pop(active.response.id, None)
+            self._end_bridge(active.response)
         self._active = None
         return active.owed
 
