@@ -146,6 +146,11 @@ class Playback:
         self.played = heard(call, audio)
         self._begins = _begins(audio, _barge_ins(call))
 
+    @property
+    def stretches(self) -> list[tuple[float, Piece]]:
+        """Each piece with when it begins to be played."""
+        return list(zip(self._begins, self.audio, strict=True))
+
     def first(self, after: float, *parts: Part) -> float | None:
         """When something is first heard at or after a moment: anything, or only pieces of these parts."""
         if not parts:
