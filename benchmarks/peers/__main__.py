@@ -52,9 +52,9 @@ def _run(
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("starting", total=len(planned))
 
-        def tell(plan: Planned, lot: list[Row]) -> None:
+        def tell(plan: Planned, out: list[str]) -> None:
             progress.update(task, advance=1, description=f"{plan.case.name} done")
-            for name in refused(lot):
+            for name in out:
                 console.print(f"[red]{name}: its call without a fault was not answered; it is out[/]")
 
         return asyncio.run(measure(names, planned, utterance, logs, watch_s, tell))

@@ -41,9 +41,9 @@ async def measure(
     utterance: Utterance,
     folder: Path,
     watch_s: float,
-    tell: Callable[[Planned, list[Row]], None],
+    tell: Callable[[Planned, list[str]], None],
 ) -> list[Row]:
-    """Place all calls. `tell` is called with each finished lot. A contender that fails `none` gets no further calls."""
+    """Place all calls. A contender that fails `none` gets no further calls: `tell` is told who, after each lot."""
     rows: list[Row] = []
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(http_client())
@@ -52,15 +52,22 @@ async def measure(
         for plan in planned:
             lot = await asyncio.gather(*(_one_call(each, plan, utterance, folder, watch_s) for each in up))
             rows += lot
-            tell(plan, lot)
-            out = refused(lot)
+            out = refused(rows)
+            tell(plan, [each.name for each in up if each.name in out])
             up = [each for each in up if each.name not in out]
     return rows
 
 
 def refused(rows: Sequence[Row]) -> list[str]:
-    """Contenders of which a call without a fault was not answered: what they do with one says nothing."""
-    bad = [row for row in rows if row.fault == "none" and row.figures.outcome is not Outcome.ANSWERED]
+    """Contenders of which a call without a fault was not answered: what they do with one says nothing.
+
+    A call that the benchmark itself could not place or measure is nothing that they did, once they have shown that
+    they work.
+    """
+    calm = [row for row in rows if row.fault == "none"]
+    work = {row.contender for row in calm if row.figures.outcome is Outcome.ANSWERED}
+    fine = (Outcome.ANSWERED, Outcome.ERROR)
+    bad = [row for row in calm if row.figures.outcome not in fine or row.contender not in work]
     return list(dict.fromkeys(row.contender for row in bad))
 
 

@@ -62,6 +62,12 @@ def test_a_contender_that_fails_without_a_fault_is_not_reported() -> None:
     assert "direct" not in {summary.contender for summary in report.summarise(ROWS)}
 
 
+def test_a_call_that_the_benchmark_could_not_place_counts_against_nobody_who_works() -> None:
+    missed = row("livekit", "none", Outcome.ERROR)
+    assert refused([*ROWS, missed]) == ["direct"]
+    assert refused([missed]) == ["livekit"], "it has not shown that it works"
+
+
 def test_a_summary_for_each_fault_and_contender_in_a_fixed_order() -> None:
     found = report.summarise(list(reversed(ROWS)))
     assert [(summary.fault, summary.contender, summary.calls) for summary in found] == [
