@@ -17,8 +17,6 @@ KEPT = 64
 """Latest samples of a step that count."""
 ENOUGH = 10
 """Samples below which a deadline stays as it was configured."""
-FEW = 3
-"""Samples below which nothing is usual yet."""
 MARGIN = 1.5
 """A deadline is this many times the slow end (p95) of what is usual, and `SLACK_S` more."""
 SLACK_S = 0.1
@@ -70,8 +68,8 @@ class Pace:
         return min(max(MARGIN * slow + SLACK_S, floor), ceiling)
 
     def usual(self, *steps: Step) -> float | None:
-        """The median of these steps taken together; None while one of them is not known."""
-        known = [self._quantile(step, 0.5, FEW) for step in steps]
+        """The median of these steps taken together; None while one of them was never seen."""
+        known = [self._quantile(step, 0.5, 1) for step in steps]
         return None if None in known else sum(filter(None, known))
 
     def _quantile(self, step: Step, share: float, least: int) -> float | None:

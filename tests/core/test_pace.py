@@ -47,8 +47,7 @@ def test_a_rung_that_became_slower_moves_its_deadline_up_by_what_still_arrives()
 
 
 def test_the_usual_time_of_several_steps_is_known_when_all_are() -> None:
-    pace = paced(*[0.2] * 3)
+    pace = paced(0.2)
     assert pace.usual(Step.RESPONSE, Step.FIRST_AUDIO) is None
-    for _ in range(3):
-        pace.note(Step.FIRST_AUDIO, 0.3)
+    pace.note(Step.FIRST_AUDIO, 0.3)
     assert pace.usual(Step.RESPONSE, Step.FIRST_AUDIO) == pytest.approx(0.5)
