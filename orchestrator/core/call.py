@@ -53,7 +53,7 @@ class Call(Handovers):
             return
         ctx = self.ctx
         if self.hedge is not None:
-            self._stand_down("hung up")
+            self._stand_down("hung up", now)
         if self.preparation is not None:
             self._abandon("hung up", now)
         for attempt in (self._connecting, self.serving):

@@ -93,6 +93,7 @@ class Handovers:
 
     def _move(self, move: Move) -> None:
         self.state = after(self.state, move)
+        self.ctx.record("state", state=self.state.value, move=move.value)
 
     def _take(self, decision: Decision) -> None:
         ctx = self.ctx
@@ -152,7 +153,7 @@ class Handovers:
             self._waiting.append(event)
             return
         if self.hedge is not None:
-            self._stand_down("the client was active")
+            self._stand_down("the client was active", now)
         if self.preparation is not None:
             self._abandon("the client was active", now)
         try:
@@ -172,7 +173,7 @@ class Handovers:
             self._fault(cause, now)
             return
         if self.hedge is not None and not relay.deadlines.awaits_audio:
-            self._stand_down("tier A answered")
+            self._stand_down("tier A answered", now)
         elif self.hedge is not None:
             self.hedge.words_known()
         if self.preparation is not None and not relay.at_boundary:
@@ -281,19 +282,21 @@ class Handovers:
         self._move(Move.HEDGE)
         self.hedge = Hedge(self.ctx, owed, decision.rung, now)
 
-    def _stand_down(self, why: str) -> None:
+    def _stand_down(self, why: str, now: float) -> None:
         hedge, self.hedge = self.hedge, None
         assert hedge is not None
         self._move(Move.STAND_DOWN)
-        self._account(hedge, "lost", hedge.started_at, why)
+        self._account(hedge, "lost", now, why)
 
     def _account(self, hedge: Hedge, result: str, now: float, why: str = "") -> None:
         """What a hedge came to; one that is not gone on with is stopped, and what it spent is spent."""
         ctx = self.ctx
         cost = 0 if hedge.adopted else hedge.drop()
         ctx.spend(cost, hedge.rung)
-        fields = {"reason": why} if why else {"after_ms": round((now - hedge.started_at) * 1000.0, 1)}
-        ctx.record("hedge", result=result, rung=hedge.rung, cost_usd=cost / 1e9, **fields)
+        after_ms = round((now - hedge.started_at) * 1000.0, 1)
+        ctx.record(
+            "hedge", result=result, reason=why, rung=hedge.rung, after_ms=after_ms, cost_usd=cost / 1e9
+        )
 
     def _hedge_wins(self, hedge: Hedge, now: float) -> None:
         """Tier B has audio first: it speaks, and Tier A's answer is cancelled."""
