@@ -33,7 +33,7 @@ from orchestrator.protocol.answers import (
 from orchestrator.protocol.wire import Event
 
 CHUNK_MS = 200
-WORTH_WAITING_S = 0.4
+WORTH_WAITING_S = 0.6
 """An answer that is this close is better waited for than put off by a bridge."""
 READY_MARGIN_S = 0.15
 
