@@ -126,7 +126,7 @@ async def serving(
             "ORCHESTRATOR_SERVER__EVENTS_PATH": str(folder / f"{prefix}-events.jsonl"),
             "ORCHESTRATOR_TIER_A__RUNGS": ",".join(rungs),
             **SETTINGS,
-            **(_simulated_engines(*engines) if engines else {}),
+            **(simulated_engines(*engines) if engines else {}),
         }
         orchestrator = Orchestrator(await start("serve", "serve", "--port", 0, env=env), http)
         await orchestrator.until_ready()
@@ -147,7 +147,7 @@ def _llm(rules: Path) -> tuple[object, ...]:
     return "simulate", "llm", "--rules", rules, "--first-token-ms", FIRST_TOKEN_MS
 
 
-def _simulated_engines(speech: str, llm: str) -> Mapping[str, str]:
+def simulated_engines(speech: str, llm: str) -> Mapping[str, str]:
     """Settings for Tier B on the simulated servers at these origins."""
     tier_b = {
         "stt_base_url": f"{speech}/v1",

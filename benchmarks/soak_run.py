@@ -20,6 +20,7 @@ from rich.table import Table
 
 from benchmarks import soak_judge
 from benchmarks.processes import Orchestrator, Simulator, http_client, process
+from benchmarks.services import simulated_engines
 from benchmarks.soak_caller import Call
 from benchmarks.soak_judge import Sample
 from benchmarks.soak_schedule import Bar, Order
@@ -209,30 +210,11 @@ async def serving(folder: Path, http: httpx.AsyncClient) -> AsyncIterator[tuple[
             "ORCHESTRATOR_CACHE__DIR": str(folder / "clips"),
             "ORCHESTRATOR_SERVER__EVENTS_PATH": str(folder / "events.jsonl"),
             **SETTINGS,
-            **_engines(speech, llm),
+            **simulated_engines(speech, llm),
         }
         orchestrator = Orchestrator(await start("serve", "serve", "--port", 0, env=env), http)
         await orchestrator.until_ready()
         yield Simulator(provider, http), orchestrator
-
-
-def _engines(speech: str, llm: str) -> Mapping[str, str]:
-    """Settings for Tier B on the simulated servers at these origins."""
-    tier_b = {
-        "stt_base_url": f"{speech}/v1",
-        "stt_model": "simulated",
-        "stt_usd_per_minute": "0",
-        "speech": "endpoint",
-        "tts_base_url": f"{speech}/v1",
-        "tts_model": "simulated",
-        "tts_usd_per_character": "0",
-        "agent_model": "openai/simulated",
-        "agent_base_url": f"{llm}/v1",
-        "agent_api_key": "soak",
-    }
-    free = {"openai/simulated": {"text_in": 0, "text_out": 0}}
-    settings = {f"ORCHESTRATOR_TIER_B__{name.upper()}": value for name, value in tier_b.items()}
-    return {**settings, "ORCHESTRATOR_PRICES": json.dumps(free)}
 
 
 async def soak(run: Run, console: Console) -> None:

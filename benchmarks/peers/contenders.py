@@ -32,8 +32,8 @@ from benchmarks.services import (
     TTS_RTF,
     Bench,
     Service,
-    _simulated_engines,
     serving,
+    simulated_engines,
 )
 from tiers.prompts.catalogue import Catalogue
 
@@ -227,7 +227,7 @@ async def _two_rungs(primary: str, shared: Hall, folder: Path) -> AsyncIterator[
         "ORCHESTRATOR_TIER_A__RUNGS": f"{MODEL},spare",
         **{f"ORCHESTRATOR_TIER_A__RUNG__SPARE__{key.upper()}": value for key, value in spare.items()},
         **SETTINGS,
-        **_simulated_engines(shared.speech, shared.llm),
+        **simulated_engines(shared.speech, shared.llm),
     }
     async with process(folder / "serve.log", "serve", "--port", "0", env=env) as origin:
         ours = Orchestrator(origin, shared.http)

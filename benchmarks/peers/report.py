@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import report as cells
 from benchmarks.peers.cases import CASES
 from benchmarks.peers.contenders import CONTENDERS
 from benchmarks.peers.figures import Outcome
@@ -26,23 +26,8 @@ MEASURES = {
 WIDTH = 140
 
 
-@dataclass(frozen=True, slots=True)
-class Quantiles:
-    """In milliseconds; p95 is interpolated between the neighbouring calls."""
-
-    count: int
-    p50: float
-    p95: float
-    max: float
-
-    @classmethod
-    def of(cls, values: Iterable[float | None]) -> Quantiles | None:
-        """None of no values at all; None among the values does not count."""
-        found = np.array([value for value in values if value is not None], dtype=np.float64)
-        if not found.size:
-            return None
-        p50, p95 = np.percentile(found, [50, 95])
-        return cls(found.size, round(float(p50), 1), round(float(p95), 1), round(float(found.max()), 1))
+class Quantiles(cells.Quantiles):
+    """In whole milliseconds, as far as they are shown: peers differ by more."""
 
     def __str__(self) -> str:
         return " / ".join(f"{value:,.0f}" for value in (self.p50, self.p95, self.max))
