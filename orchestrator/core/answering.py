@@ -35,7 +35,7 @@ from orchestrator.protocol.wire import Event
 CHUNK_MS = 200
 WORTH_WAITING_S = 0.6
 """An answer that is this close is better waited for than put off by a bridge."""
-READY_MARGIN_S = 0.15
+READY_MARGIN_S = 0.35
 
 
 class Stage(Enum):

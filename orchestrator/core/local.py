@@ -58,7 +58,9 @@ class Local(Answers):
     def listen_again(self, from_ms: float) -> None:
         """Hear the kept audio from here on with our own ears: the provider heard none of it."""
         self.turn = None
-        self._listen(from_ms)
+        self._listen(
+            max(from_ms, self.ctx.buffer_from_ms)
+        )  # what is before it belongs to a turn already told
 
     def _listen(self, from_ms: float, *, speaking: bool = False) -> None:
         start = max(from_ms, self.ctx.input.earliest_ms)

@@ -74,6 +74,7 @@ async def test_killed_in_mid_answer_the_interrupted_question_is_answered(
         await caller.update(tools=[TOOL])
         assert caller.session["orchestrator"]["tier"] == "A"
         live.arm("abort", "mid_answer", after_ms=400)
+        live.arm("refused", "connecting")
         async with caller.microphone():
             await caller.say(question)
             cut = await caller.wait_for("response.done", timeout=20)
@@ -98,6 +99,7 @@ async def test_a_phone_line_survives_too(live: Stack, fmt: str, question: bytes)
         audio = {"input": {"format": {"type": fmt}}, "output": {"format": {"type": fmt}}}
         await caller.update(tools=[TOOL], audio=audio)
         live.arm("close_1011", "mid_answer", after_ms=200)
+        live.arm("refused", "connecting")  # and it is not to be had again at once
         async with caller.microphone(wire):
             await caller.say(Encoder(wire).encode(np.frombuffer(question, np.int16), last=True), wire)
             await run_tool(caller)
@@ -167,6 +169,7 @@ async def test_a_call_comes_back_to_tier_a_between_turns(live: Stack, question: 
         await caller.update(tools=[TOOL])
         async with caller.microphone():
             live.arm("abort", "mid_answer", after_ms=200)
+            live.arm("refused", "connecting")
             await caller.say(question)
             await run_tool(caller)
             await answered(caller, "B")
@@ -187,6 +190,7 @@ async def test_the_gap_a_caller_hears_is_filled_by_the_bridge(live: Stack, quest
     async with Recorder(live.realtime, orchestrator=True) as caller:
         await caller.update(tools=[TOOL])
         live.arm("abort", "mid_answer", after_ms=400)
+        live.arm("refused", "connecting")
         async with caller.microphone():
             await caller.say(question)
             await caller.wait_for("response.done", timeout=20)
