@@ -84,6 +84,9 @@ class Preparation:
         return ""
 
     def _note_answer(self, event: Event, frame: bytes) -> str:
+        item_id = event.get("item_id") or (event.get("item") or {}).get("id")
+        if event["type"].startswith("conversation.item.") and item_id in self.ctx.conversation:
+            return ""  # still about the replay: the client has known that item for long
         self.answer.append((event, frame))
         response = event.get("response") or {}
         if event["type"] == "response.done" and response.get("status") != "completed":

@@ -293,6 +293,17 @@ def test_the_next_rung_races_tier_b_and_wins(two_rungs: Bench) -> None:
     bench.check()
 
 
+def test_late_confirmations_of_the_replay_never_reach_the_client(two_rungs: Bench) -> None:
+    bench = two_rungs
+    raced(bench)
+    replayed = next(e["item"] for e in bench.upstream if e["type"] == "conversation.item.create")
+    for kind in ("added", "done"):
+        bench.provider(f"conversation.item.{kind}", item=replayed, previous_item_id=None)
+    bench.begin_answer("resp_2", "item_a2")
+    bench.end_answer("resp_2", "item_a2")
+    bench.check()
+
+
 def test_the_next_rung_races_tier_b_and_loses(two_rungs: Bench) -> None:
     bench = two_rungs
     raced(bench)
