@@ -25,6 +25,7 @@ from pydantic_settings import NoDecode
 from orchestrator.core.health import BreakerPolicy
 from orchestrator.core.prices import nanodollars
 from orchestrator.core.routing import ONE_WAY_PURPOSES
+from orchestrator.core.steps import Step, StepAction, StepPolicy
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 
@@ -289,24 +290,78 @@ class Promotion(Section):
     """How long before a provider ends its session a fresh one takes over; at most a fifth of the session's life."""
 
 
+class BudgetStep(Section):
+    """From `at` of a cap on, do `action`, between turns."""
+
+    at: float = Field(gt=0, le=1)
+    action: StepAction
+
+
+STEPS = (
+    BudgetStep(at=0.6, action=StepAction.CONCISE),
+    BudgetStep(at=0.8, action=StepAction.CHEAPER_RUNG),
+    BudgetStep(at=0.9, action=StepAction.TIER_B),
+)
+
+
 class Bucket(Section):
-    usd_per_day: NonNegativeFloat
+    """What is left out is as in `budget`."""
+
+    usd_per_day: NonNegativeFloat | None = None
+    """None counts and never stops."""
+    call_usd: NonNegativeFloat | None = None
+    steps: tuple[BudgetStep, ...] | None = None
+    expected_minutes: PositiveFloat | None = None
+    history: Literal["provider", "retention", "text"] | None = None
 
 
 class Budget(Section):
     call_usd: NonNegativeFloat = 2.00
     buckets: dict[str, Bucket] = Field(default_factory=dict)
-    """Budgets shared by many calls. A bucket that is not named here has no cap."""
+    """Budgets shared by many calls. A bucket that is not named here has no cap of its own."""
     default_bucket: str = "default"
+    steps: tuple[BudgetStep, ...] = STEPS
+    """How a call gets cheaper as it nears its cap, or its bucket the day's."""
+    concise_tokens: int = Field(default=400, ge=50, le=4096)
+    """Output limit of a concise answer."""
+    expected_minutes: PositiveFloat | None = None
+    """How long calls usually last: a call on its way past its cap steps early. None makes no projections."""
+    history: Literal["provider", "retention", "text"] = "provider"
+    """What becomes of a long history: the provider's own way, cut in one go, or told again as text."""
+    retention_ratio: float = Field(default=0.7, gt=0, lt=1)
+    """With "retention": how much of the limit is kept when it is reached; the rest leaves room for a cached prefix."""
+    history_tokens: PositiveInt = 6_000
+    """With "retention" and "text": tokens of history from which on something is done."""
+    lease_s: PositiveFloat = 30.0
+    """How long the reservations of a replica hold that is not heard of any more."""
+    store_away: Literal["tier_b", "allowance"] = "tier_b"
+    """What calls on a capped bucket may spend while the store is away: nothing, or `allowance_usd` at most."""
+    allowance_usd: NonNegativeFloat = 1.00
+    """What each replica may spend on each capped bucket during an outage of the store."""
 
-    @property
-    def call_nanodollars(self) -> int:
-        return nanodollars(self.call_usd)
+    def cap_of_call(self, bucket: str) -> int:
+        """A call's cap in nano-dollars."""
+        own = self.buckets[bucket].call_usd if bucket in self.buckets else None
+        return nanodollars(self.call_usd if own is None else own)
 
     def bucket_nanodollars(self, name: str) -> int | None:
         """A bucket's cap per day; None where it has none."""
         bucket = self.buckets.get(name)
-        return None if bucket is None else nanodollars(bucket.usd_per_day)
+        return None if bucket is None or bucket.usd_per_day is None else nanodollars(bucket.usd_per_day)
+
+    def steps_of(self, bucket: str) -> StepPolicy:
+        own = self.buckets.get(bucket) or Bucket()
+        steps = self.steps if own.steps is None else own.steps
+        minutes = self.expected_minutes if own.expected_minutes is None else own.expected_minutes
+        return StepPolicy(
+            tuple(Step(step.at, step.action) for step in steps),
+            None if minutes is None else minutes * 60,
+            self.concise_tokens,
+        )
+
+    def history_of(self, bucket: str) -> Literal["provider", "retention", "text"]:
+        own = self.buckets.get(bucket)
+        return (own.history if own else None) or self.history
 
 
 class Price(Section):

@@ -47,7 +47,7 @@ def test_the_defaults_work() -> None:
     assert (settings.server.host, settings.server.port) == ("127.0.0.1", 8080)
     assert settings.tier_a.rungs == ("gpt-realtime-2.1",)
     assert settings.speech_engine() == "kokoro"
-    assert settings.budget.call_nanodollars == 2_000_000_000
+    assert settings.budget.cap_of_call("default") == 2_000_000_000
     # The core's own defaults are the same.
     assert settings.breaker.policy() == BreakerPolicy()
 

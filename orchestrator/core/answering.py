@@ -24,6 +24,8 @@ from orchestrator.protocol.answers import (
     AnsweredBy,
     AnswerEvent,
     AudioDelta,
+    Charge,
+    Charged,
     Failed,
     Finished,
     TextDelta,
@@ -62,6 +64,8 @@ class Answering:
     """When the answer's own first audio went out; a bridge may have been heard before."""
     by: dict[str, str] = field(default_factory=dict)
     """Tier and rung the audio came from, where not the call's own."""
+    cost: int = 0
+    """What it has cost so far, in nano-dollars."""
 
 
 class Answers:
@@ -268,6 +272,8 @@ class Answers:
         match event:
             case AnsweredBy(tier, rung):
                 answering.by = {"tier": tier, "rung": rung}
+            case Charged(charge):
+                self._charge(answering, charge)
             case Failed(cause, message):
                 self._on_failed(answering, cause, message, now)
             case Finished():
@@ -326,10 +332,9 @@ class Answers:
         usage = local_usage(done.input_tokens, done.output_tokens)
         tags = answering.by or {"tier": answering.tier, "rung": done.rung or ctx.rung}
         ctx.writer.finish(response, "completed", usage=usage, extra_metadata=tags)
-        ctx.spend(done.cost_nanodollars, done.rung or ctx.rung)
         if answering.tier == ctx.tier:
             ctx.do(Report(ctx.rung))
-        self._record(answering, "completed", done.cost_nanodollars, done.parts)
+        self._record(answering, "completed", done.parts)
         ctx.end_turn(answering.owed.turn, Outcome.ANSWERED)
         self._drop(answering, now)
 
@@ -349,7 +354,7 @@ class Answers:
             self._ask_when_known(answering, now)
             return
         self._apologise(answering, now)
-        self._record(answering, "incomplete", 0, {})
+        self._record(answering, "incomplete", {})
         ctx.record("turn_closed", reason="answer_failed")
         ctx.end_turn(answering.owed.turn, Outcome.CLOSED, "answer_failed")
         self._drop(answering, now)
@@ -384,7 +389,7 @@ class Answers:
             if item is not None:
                 item.cut_off = True
             ctx.writer.finish(response, "cancelled", reason=reason)
-            self._record(answering, "cancelled", 0, {})
+            self._record(answering, "cancelled", {})
         ctx.end_turn(answering.owed.turn, Outcome.STOPPED, reason)
         self._drop(answering, now, advance=False)
 
@@ -400,7 +405,12 @@ class Answers:
             if advance:
                 self._advance(now)
 
-    def _record(self, answering: Answering, status: str, cost: int, parts: dict[str, float]) -> None:
+    def _charge(self, answering: Answering, charge: Charge) -> None:
+        ctx = self.ctx
+        answering.cost += charge.nanodollars
+        ctx.charge(charge, answering.by.get("rung") or ctx.rung, answering.owed.turn)
+
+    def _record(self, answering: Answering, status: str, parts: dict[str, float]) -> None:
         response = answering.response
         if response is None:
             return
@@ -413,7 +423,7 @@ class Answers:
                 filter(None, (text_of(i) for i in response.finished if i.get("type") == "message"))
             ),
             ttfa_ms=None if first is None else round((first - since) * 1000, 1),
-            cost_usd=cost / 1e9,
+            cost_usd=answering.cost / 1e9,
             parts=parts,
             **(answering.by or {"tier": answering.tier}),
         )

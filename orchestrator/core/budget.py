@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.core.steps import StepAction
+
 
 @dataclass(slots=True)
 class CallBudget:
@@ -50,20 +52,29 @@ class CallBudget:
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """What the router knows of the money: the call's and its bucket's. A cap of None means no cap."""
+    """What the router knows of the money: the call's and its bucket's. A cap of None means no cap.
+
+    `reserved` is what has been set aside by any call, `held` the part of it that is this call's own to use.
+    """
 
     call_spent: int = 0
     call_cap: int | None = None
     bucket_spent: int = 0
     bucket_cap: int | None = None
+    call_reserved: int = 0
+    bucket_reserved: int = 0
+    held: int = 0
+    level: StepAction | None = None
+    """The furthest step the call has taken."""
 
-    @property
-    def spent_up(self) -> str | None:
-        """ "call" or "bucket", whichever has nothing left; None while there is money."""
-        if self.call_cap is not None and self.call_spent >= self.call_cap:
+    def short_of(self, amount: int) -> str | None:
+        """ "call" or "bucket", whichever has less left than `amount` or nothing at all; None while there is enough."""
+        needed = max(1, amount)
+        if self.call_cap is not None and self.call_cap - self.call_spent - self.call_reserved < needed:
             return "call"
-        if self.bucket_cap is not None and self.bucket_spent >= self.bucket_cap:
-            return "bucket"
+        if self.bucket_cap is not None:
+            left = self.bucket_cap - self.bucket_spent - self.bucket_reserved + self.held
+            return "bucket" if left < needed else None
         return None
 
 

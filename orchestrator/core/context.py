@@ -15,6 +15,7 @@ from orchestrator.core.outcomes import Outcome, Outcomes
 from orchestrator.core.pace import PROVIDER_STEPS, DeadlinePolicy, HedgeCap, Pace, Paces
 from orchestrator.core.playback import Playback
 from orchestrator.core.responses import OpenResponse, ResponseWriter
+from orchestrator.protocol.answers import Charge
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.session import Session
 from orchestrator.protocol.wire import Event, Ids
@@ -158,10 +159,22 @@ class CallContext:
     def record(self, type: str, **fields: Any) -> None:
         self.out.append(Record(type, fields))
 
-    def spend(self, nanodollars: int, rung: str) -> None:
-        if nanodollars:
-            self.budget.spend(nanodollars)
-            self.out.append(Spend(nanodollars, rung))
+    def charge(self, charge: Charge, rung: str, turn: int = 0, **more: Any) -> None:
+        """Something was paid for: it counts, and stands in the timeline with what its price was worked out from."""
+        if charge.nanodollars:
+            self.budget.spend(charge.nanodollars)
+            self.out.append(Spend(charge.nanodollars, rung))
+        self.record(
+            "charge",
+            what=charge.what,
+            model=charge.model,
+            rung=rung,
+            turn=turn,
+            nanodollars=charge.nanodollars,
+            usage=charge.usage,
+            estimated=charge.estimated,
+            **more,
+        )
 
     def end_turn(self, turn: int, outcome: Outcome, reason: str = "") -> None:
         """Every turn that was asked ends once; the timeline says how."""

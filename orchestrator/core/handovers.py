@@ -291,8 +291,10 @@ class Handovers:
     def _account(self, hedge: Hedge, result: str, now: float, why: str = "") -> None:
         """What a hedge came to; one that is not gone on with is stopped, and what it spent is spent."""
         ctx = self.ctx
-        cost = 0 if hedge.adopted else hedge.drop()
-        ctx.spend(cost, hedge.rung)
+        charges = [] if hedge.adopted else hedge.drop()
+        for charge in charges:
+            ctx.charge(charge, hedge.rung, hedge.owed.turn, hedge=True)
+        cost = sum(charge.nanodollars for charge in charges)
         after_ms = round((now - hedge.started_at) * 1000.0, 1)
         ctx.record(
             "hedge", result=result, reason=why, rung=hedge.rung, after_ms=after_ms, cost_usd=cost / 1e9

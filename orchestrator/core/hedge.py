@@ -17,7 +17,15 @@ from orchestrator.core.actions import StartAnswer, StopAnswer, Transcribe
 from orchestrator.core.asking import ask, history_for, nothing_said
 from orchestrator.core.context import CallContext, Owed
 from orchestrator.core.conversation import Item
-from orchestrator.protocol.answers import AnswerEvent, AudioDelta, Failed, Finished, ToolCallReady, Transcript
+from orchestrator.protocol.answers import (
+    AnswerEvent,
+    AudioDelta,
+    Charge,
+    Charged,
+    Failed,
+    ToolCallReady,
+    Transcript,
+)
 
 TIER = "B"
 
@@ -100,7 +108,7 @@ class Hedge:
         """Whether another can go on with what was begun."""
         return self._asked and not any(isinstance(event, Failed) for event in self.kept)
 
-    def drop(self) -> int:
-        """Tier A made it, or all has changed: stop, and say what is known to have been spent, in nano-dollars."""
+    def drop(self) -> list[Charge]:
+        """Tier A made it, or all has changed: stop, and say what is known to have been paid for."""
         self.ctx.do(StopAnswer(self.id))
-        return sum(event.cost_nanodollars for event in self.kept if isinstance(event, Finished))
+        return [event.charge for event in self.kept if isinstance(event, Charged)]

@@ -21,6 +21,7 @@ from orchestrator.core.outcomes import Outcome
 from orchestrator.core.pace import Step
 from orchestrator.core.responses import OpenItem, OpenPart, OpenResponse, merge_metadata
 from orchestrator.core.suspicion import Suspicion
+from orchestrator.protocol.answers import Charge
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.wire import AudioShape, Event, base64_size
 
@@ -335,7 +336,8 @@ class Relay:
             model = ctx.policy.transcription_model
             configured = ctx.session.fields["audio"]["input"]["transcription"] or {}
             model = str(configured.get("model") or model or "")
-            ctx.spend(ctx.price(model, event["usage"]), ctx.rung)
+            cost = ctx.price(model, event["usage"])
+            ctx.charge(Charge("transcription", model, cost, event["usage"]), ctx.rung, item_id=item.id)
             ctx.record("caller_said", item_id=item.id, text=item.transcript)
         if ctx.session.wants_transcripts:
             if item is not None:
@@ -490,7 +492,7 @@ class Relay:
             ctx.record("provider_orphan", event="response.done")
             return None
         self.busy_at = now
-        self._bill(wire)
+        self._bill(response, wire)
         if not response.out_of_band:
             self.deadlines.response_closed()
             self._stream = None
@@ -521,9 +523,11 @@ class Relay:
         calls = any(i.get("type") != "message" for i in response.finished)
         return response.speaks and not calls and response.first_audio_at is None and not response.out_of_band
 
-    def _bill(self, wire: Event) -> None:
-        if wire.get("usage"):
-            self.ctx.spend(self.ctx.price(self.ctx.rung, wire["usage"]), self.ctx.rung)
+    def _bill(self, response: OpenResponse, wire: Event) -> None:
+        ctx, usage = self.ctx, wire.get("usage")
+        if usage:
+            charge = Charge("response", ctx.rung, ctx.price(ctx.rung, usage), usage)
+            ctx.charge(charge, ctx.rung, response.turn, response_id=response.id)
 
     def _record_answer(self, response: OpenResponse, wire: Event) -> None:
         first = response.first_audio_at

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from orchestrator.core.budget import BudgetState
 from orchestrator.core.overrides import Override, Tier, choose_override
+from orchestrator.core.steps import StepAction
 
 ONE_WAY_PURPOSES = frozenset({"notification", "order_status_notice", "queue_update", "post_call_summary"})
 """Purposes that say something and want no answer."""
@@ -32,6 +33,9 @@ class Reason(StrEnum):
 
     DEFAULT = "default"
     BUDGET_SPENT = "budget_spent"
+    """Not even one more short answer could be paid for."""
+    BUDGET_STEP = "budget_step"
+    """A step of the bucket's was taken: the call is to cost less from here on."""
     NO_PROVIDER_KEY = "no_provider_key"
     NOT_READY = "not_ready"
     FAILED_IN_CALL = "failed_in_call"
@@ -48,6 +52,7 @@ class Reason(StrEnum):
 
 _DECIDES = {
     Reason.BUDGET_SPENT: DecidedBy.HARD_CAP,
+    Reason.BUDGET_STEP: DecidedBy.POLICY,
     Reason.NO_PROVIDER_KEY: DecidedBy.HEALTH,
     Reason.NOT_READY: DecidedBy.HEALTH,
     Reason.FAILED_IN_CALL: DecidedBy.HEALTH,
@@ -70,6 +75,8 @@ class Rung:
     name: str
     paid: bool = False
     usd_per_minute: float = 0.0
+    least: int = 0
+    """What there has to be left for one more answer, in nano-dollars."""
     missing: Reason | None = None
     breaker_open: bool = False
     cause: str = ""
@@ -191,8 +198,10 @@ def _by_health(
 
 def _barred(rung: Rung, request: RouteRequest, view: View) -> tuple[Reason | None, str]:
     """Why this rung is out of the question before overrides and health are looked at."""
-    if rung.paid and (who := view.budget.spent_up) is not None:
+    if rung.paid and (who := view.budget.short_of(rung.least)) is not None:
         return Reason.BUDGET_SPENT, who
+    if (step := _step_that_bars(rung, view)) is not None:
+        return Reason.BUDGET_STEP, step
     if rung.missing is Reason.TIER_DISABLED:
         return rung.missing, ""
     if request.purpose in view.one_way_purposes and rung.tier is not Tier.C:
@@ -200,6 +209,20 @@ def _barred(rung: Rung, request: RouteRequest, view: View) -> tuple[Reason | Non
     if rung.missing is None and not view.excluded.isdisjoint((rung.tier.value, rung.name)):
         return Reason.FAILED_IN_CALL, ""
     return rung.missing, ""
+
+
+def _step_that_bars(rung: Rung, view: View) -> str | None:
+    """The budget step this call has taken, if it is above this rung."""
+    level = view.budget.level
+    if level is None or level is StepAction.CONCISE or rung.tier is Tier.C:
+        return None
+    if level is StepAction.CHEAPER_RUNG:
+        there = [r for r in view.rungs if r.tier is Tier.A and r.missing is None]
+        cheapest = min((r.usd_per_minute for r in there), default=0.0)
+        bars = rung.tier is Tier.A and rung.usd_per_minute > cheapest
+    else:
+        bars = rung.tier is Tier.A or level is not StepAction.TIER_B
+    return level.value if bars else None
 
 
 def _why(chosen: Rung, rungs: Sequence[Rung], candidates: Sequence[Candidate]) -> Reason:

@@ -6,7 +6,7 @@ snapshot, never the live conversation, and may vanish at any byte. Cancelling is
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -92,10 +92,32 @@ class AnsweredBy:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """The answer is complete. Costs in integer nano-dollars."""
+class Charge:
+    """Something that costs money, in integer nano-dollars, priced and rounded up once.
 
-    cost_nanodollars: int = 0
+    `usage` is what the price was worked out from: a provider's usage object, or ``{"characters": …}``,
+    ``{"seconds": …}``, ``{"prompt_tokens": …, "completion_tokens": …}``.
+    """
+
+    what: Literal["response", "transcription", "agent", "speech"]
+    model: str
+    nanodollars: int
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    estimated: bool = False
+    """What was used never came to light: the worst case counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """A part of the answer was paid for. Told as soon as it is known: an answer may be cut off at any moment."""
+
+    charge: Charge
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is complete."""
+
     input_tokens: int = 0
     output_tokens: int = 0
     rung: str = ""
@@ -113,7 +135,7 @@ class Failed:
     message: str
 
 
-AnswerEvent = TextDelta | AudioDelta | ToolCallReady | AnsweredBy | Finished | Failed
+AnswerEvent = TextDelta | AudioDelta | ToolCallReady | AnsweredBy | Charged | Finished | Failed
 
 
 class Answerer(Protocol):
@@ -129,6 +151,8 @@ class Transcript:
     text: str
     seconds: float
     language: str = "en"
+    charge: Charge | None = None
+    """None where it cost nothing."""
 
 
 class Transcriber(Protocol):

@@ -200,7 +200,7 @@ class Orchestrator:
             bucket=query.get("bucket") or self.settings.budget.default_bucket,
             started_at=time.time(),
         )
-        driver = CallDriver(info, socket, self, CallBudget(self.settings.budget.call_nanodollars))
+        driver = CallDriver(info, socket, self, CallBudget(self.settings.budget.cap_of_call(info.bucket)))
         self._drivers[info.call_id] = driver
         driver.on_ended(lambda: self._forget(info.call_id))
 

@@ -131,7 +131,8 @@ class Fleet:
     @classmethod
     def from_settings(cls, store: Store, settings: Settings, **options: Any) -> Fleet:
         """A fleet as configured. Tiers B and C count as missing until `set_ready` is called for them."""
-        caps = {name: settings.budget.bucket_nanodollars(name) or 0 for name in settings.budget.buckets}
+        budget = settings.budget
+        caps = {name: cap for name in budget.buckets if (cap := budget.bucket_nanodollars(name)) is not None}
         fleet = cls(
             store,
             configured_rungs(settings),
@@ -230,7 +231,7 @@ class Fleet:
         missing = self.missing_rung(spec)
         barred = not breaker.admits(call_id, now)
         cause = breaker.cause.id if barred and breaker.cause else ""
-        return Rung(spec.tier, spec.name, spec.paid, spec.usd_per_minute, missing, barred, cause)
+        return Rung(spec.tier, spec.name, spec.paid, spec.usd_per_minute, 0, missing, barred, cause)
 
     # Readiness
 

@@ -233,4 +233,4 @@ def test_no_more_is_ever_reserved_than_there_is(steps: list[tuple[int, int]]) ->
     ],
 )
 def test_which_budget_is_spent_up(state: BudgetState, who: str | None) -> None:
-    assert state.spent_up == who
+    assert state.short_of(0) == who

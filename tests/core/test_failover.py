@@ -10,7 +10,7 @@ from orchestrator.core.context import Policy
 from orchestrator.core.health import Cause
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.pace import HedgeCap, Step
-from orchestrator.protocol.answers import AudioDelta, Finished, TextDelta, ToolCallReady
+from orchestrator.protocol.answers import AudioDelta, Charge, Charged, Finished, TextDelta, ToolCallReady
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.session import default_session
 from tests.core.bench import TOOL, Bench, lose, update
@@ -162,7 +162,12 @@ def test_a_hedge_that_lost_never_shows_its_tool_call(bench: Bench) -> None:
     bench.connect()
     bench.turn()
     bench.wait(0.6)
-    said(bench, ToolCallReady("call_b1", "get_order_status", "{}"), Finished(2_000, rung="kokoro"))
+    said(
+        bench,
+        ToolCallReady("call_b1", "get_order_status", "{}"),
+        Charged(Charge("agent", "gpt", 2_000)),
+        Finished(rung="kokoro"),
+    )
     bench.begin_answer()
     bench.end_answer()
     assert not bench.of("response.function_call_arguments.done")

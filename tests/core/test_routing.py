@@ -225,7 +225,7 @@ def test_what_every_decision_promises(request: RouteRequest, view: View) -> None
     assert passed == set(rungs) - {(chosen.tier, chosen.name)}
     assert len(decision.candidates) == len(rungs) - 1
     # Nothing that costs money is chosen without money, nothing that is not there, nothing just failed.
-    assert not (chosen.paid and view.budget.spent_up)
+    assert not (chosen.paid and view.budget.short_of(0))
     assert chosen.missing is None
     assert not {chosen.tier.value, chosen.name} & view.excluded
     if request.purpose == "notification":

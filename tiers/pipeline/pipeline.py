@@ -24,6 +24,8 @@ from orchestrator.protocol.answers import (
     AnswerEvent,
     AnswerRequest,
     AudioDelta,
+    Charge,
+    Charged,
     Failed,
     Finished,
     PromptSource,
@@ -122,7 +124,6 @@ class _Answer:
         self._began = time.perf_counter()
         self._parts: dict[str, float] = {}
         self._rung = ""
-        self._cost = 0
         self._clauses = Clauses()
         self._given_up: set[str] = set()
 
@@ -197,9 +198,11 @@ class _Answer:
         await self._flush()
         if isinstance(item, BaseException):
             raise item
+        used = {"prompt_tokens": item.input_tokens, "completion_tokens": item.output_tokens}
+        if item.cost_nanodollars:
+            await self._events.put(Charged(Charge("agent", item.model, item.cost_nanodollars, used)))
         await self._events.put(
             Finished(
-                cost_nanodollars=self._cost + item.cost_nanodollars,
                 input_tokens=item.input_tokens,
                 output_tokens=item.output_tokens,
                 rung=self._rung or item.model,
@@ -265,7 +268,9 @@ class _Answer:
         """An engine's audio, with a last deadline for one that has none of its own."""
         request = self._request
         asked = time.perf_counter()
-        self._cost += len(text) * getattr(speech, "nanodollars_per_character", 0)
+        if cost := len(text) * getattr(speech, "nanodollars_per_character", 0):
+            used = {"characters": len(text)}
+            await self._events.put(Charged(Charge("speech", speech.rung, cost, used)))
         audio = speech.speak(text, voice=request.voice, speed=request.speed, language=request.language)
         async with closing(audio):
             while True:
