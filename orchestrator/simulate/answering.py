@@ -13,7 +13,7 @@ from orchestrator.protocol.audio import AudioFormat
 from orchestrator.simulate import usage
 from orchestrator.simulate.brain import Call, Question, Say
 from orchestrator.simulate.conversation import Item
-from orchestrator.simulate.faults import Fault, FaultId, Moment
+from orchestrator.simulate.faults import BillFault, BillMoment, Fault, FaultId, Moment
 from orchestrator.simulate.outbox import new_id
 from orchestrator.simulate.voices import Piece, spread
 
@@ -320,8 +320,17 @@ class Response:
             self._usage = usage.usage(
                 self._prompt, self._session.billed_before(self, self._prompt), text, audio
             )
-        self._session.out.send("response.done", response=self.describe())
+        if not self._bill_lost(status):
+            self._session.out.send("response.done", response=self.describe())
         self._session.response_over(self)
+
+    def _bill_lost(self, status: str) -> bool:
+        """Let a fault of the bill strike; True when `response.done` is not to be sent."""
+        if status == "failed":
+            return False
+        if self._session.striker.take(BillMoment.RESPONSE_OVER, BillFault.NO_USAGE):
+            self._usage = None
+        return self._session.striker.take(BillMoment.RESPONSE_OVER, BillFault.NO_DONE)
 
     def describe(self) -> dict[str, Any]:
         """The response resource."""

@@ -13,7 +13,7 @@ from orchestrator.simulate.serving import serve
 
 def run_realtime(*, host: str, port: int, faults: tuple[str, ...], **options: Any) -> None:
     from orchestrator.simulate.ears import ToneEars
-    from orchestrator.simulate.faults import CATALOGUE
+    from orchestrator.simulate.faults import ALL
     from orchestrator.simulate.realtime import RealtimeSimulator
     from orchestrator.simulate.session import Options
 
@@ -21,7 +21,7 @@ def run_realtime(*, host: str, port: int, faults: tuple[str, ...], **options: An
     brain = _brain(options.pop("rules"), spoken_orders=options.pop("answer_orders") == "spoken")
     voice = _voice(speech, options.pop("voice"), answer_seconds)
     ears: Any = ToneEars(heard) if speech == "tone" else _model_ears()
-    simulator = RealtimeSimulator(Options(ears, voice, brain, **options), _board(faults, CATALOGUE))
+    simulator = RealtimeSimulator(Options(ears, voice, brain, **options), _board(faults, ALL))
     serve(simulator.app, "realtime", host, port, decide=simulator.decide)
 
 
@@ -66,7 +66,7 @@ def catalogues() -> dict[str, Catalogue]:
     from orchestrator.simulate import cartesia_faults, faults, http_faults
 
     http = http_faults.CATALOGUE
-    return {"realtime": faults.CATALOGUE, "cartesia": cartesia_faults.CATALOGUE, "llm": http, "speech": http}
+    return {"realtime": faults.ALL, "cartesia": cartesia_faults.CATALOGUE, "llm": http, "speech": http}
 
 
 def _board(faults: tuple[str, ...], catalogue: Catalogue) -> FaultBoard:

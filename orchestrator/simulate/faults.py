@@ -6,9 +6,9 @@ from enum import StrEnum
 from typing import Any
 
 from orchestrator.simulate import fault_board
-from orchestrator.simulate.fault_board import Fault, FaultBoard, Kind
+from orchestrator.simulate.fault_board import Catalogue, Fault, FaultBoard, Kind
 
-__all__ = ["CATALOGUE", "Fault", "FaultBoard", "FaultId", "Moment", "parse_fault"]
+__all__ = ["ALL", "CATALOGUE", "BillFault", "Fault", "FaultBoard", "FaultId", "Moment", "parse_fault"]
 
 
 class Moment(StrEnum):
@@ -25,7 +25,7 @@ class Moment(StrEnum):
 
 
 class FaultId(StrEnum):
-    """Every fault the realtime simulator knows."""
+    """The faults that a call can need another tier for."""
 
     REFUSED = "refused"
     HTTP_401 = "http_401"
@@ -57,6 +57,19 @@ class FaultId(StrEnum):
     UNKNOWN = "unknown"
     ORPHAN = "orphan"
     DUPLICATE = "duplicate"
+
+
+class BillMoment(StrEnum):
+    """Where a fault of the bill strikes: at the end of a response, whatever the call is at."""
+
+    RESPONSE_OVER = "response_over"
+
+
+class BillFault(StrEnum):
+    """What can be wrong with the bill of an answer that is itself well; no failover comes of these."""
+
+    NO_USAGE = "no_usage"
+    NO_DONE = "no_done"
 
 
 _CONNECTING = (Moment.CONNECTING,)
@@ -111,6 +124,15 @@ CATALOGUE: dict[FaultId, Kind] = {
     FaultId.DUPLICATE: Kind("the next event is sent twice", _UP_MID),
 }
 
+_OVER = (BillMoment.RESPONSE_OVER,)
+BILLING: dict[BillFault, Kind] = {
+    BillFault.NO_USAGE: Kind("response.done with usage null", _OVER),
+    BillFault.NO_DONE: Kind("the answer is complete, and its response.done never comes", _OVER),
+}
+
+ALL: Catalogue = {**CATALOGUE, **BILLING}
+"""What can be armed."""
+
 OF_A_RESPONSE = frozenset(
     fault for fault, kind in CATALOGUE.items() if set(kind.moments) <= {*_OWED, Moment.MID_ANSWER}
 )
@@ -119,4 +141,4 @@ OF_A_RESPONSE = frozenset(
 
 def parse_fault(body: Any) -> Fault:
     """A fault of the realtime simulator, see `fault_board.parse`."""
-    return fault_board.parse(body, CATALOGUE)
+    return fault_board.parse(body, ALL)

@@ -18,7 +18,7 @@ from typing import Any
 from starlette.applications import Starlette
 
 from orchestrator.simulate.control import control_routes
-from orchestrator.simulate.faults import CATALOGUE, Fault, FaultBoard, FaultId, Moment
+from orchestrator.simulate.faults import ALL, Fault, FaultBoard, FaultId, Moment
 from orchestrator.simulate.serving import running
 from orchestrator.simulate.session import Options, Session
 from orchestrator.simulate.sockets import Accept, Hang, Refuse, Reset, Socket, Upgrade, Verdict
@@ -74,7 +74,7 @@ class RealtimeSimulator:
         self.faults = board or FaultBoard()
         self.connections: deque[dict[str, Any]] = deque(maxlen=KEPT_SESSIONS)
         self.app = Starlette(
-            routes=control_routes(self.faults, CATALOGUE, self.state),
+            routes=control_routes(self.faults, ALL, self.state),
             lifespan=self._lifespan,
         )
 

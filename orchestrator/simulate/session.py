@@ -39,6 +39,7 @@ from orchestrator.simulate.session_config import (
 )
 from orchestrator.simulate.sockets import Socket
 from orchestrator.simulate.striking import Striker
+from orchestrator.simulate.truncation import dropped_of
 from orchestrator.simulate.voices import Voice
 
 TOKENS_PER_MINUTE = 800_000
@@ -102,6 +103,8 @@ class Session:
         self._calls: set[str] = set()
         self._pending_calls: set[str] = set()
         self._billed: list[usage.Part] = []
+        self._dropped: set[str] = set()
+        """Items that the model is not given any more (`truncation`); they stay in the conversation."""
         self._spoke = False
         self._replay = Replay.POSSIBLE
         self._result_owed = False
@@ -295,10 +298,11 @@ class Session:
         if not settings["out_of_band"] and self._active is not None:
             message = f"Conversation already has an active response in progress: {self._active.id}."
             raise Invalid("conversation_already_has_active_response", message)
-        items = list(self.conversation)
         if settings["input"] is not None:
             bytes_per_ms = self._caller.format.bytes_per_ms
             items = response_input(settings["input"], self.conversation, self._calls, bytes_per_ms)
+        else:
+            items = self._remembered(settings)
         self._caller.keep_waiting()
         response = Response(self, settings, items)
         self.responses.append(response)
@@ -306,6 +310,14 @@ class Session:
             self._active = response
         response.start()
         self.moment_changed()
+
+    def _remembered(self, settings: dict[str, Any]) -> list[Item]:
+        """The items of the conversation that a response is given; drops the oldest where they are too many."""
+        items = [item for item in self.conversation if item.id not in self._dropped]
+        prompt = usage.prompt(settings["instructions"] or "", settings["tools"] or [], items)
+        count = dropped_of(prompt, self._config["truncation"], self._config["model"])
+        self._dropped.update(item.id for item in items[:count])
+        return items[count:]
 
     def response_over(self, response: Response) -> None:
         """Called by a response when it has sent its last event."""

@@ -200,8 +200,22 @@ def _check_values(change: dict[str, Any], where: str) -> None:
     if isinstance(limit, int) and not 1 <= limit <= 4096:
         message = f"Invalid 'max_output_tokens': {limit}. Expected an integer from 1 to 4096, or 'inf'."
         raise Invalid("invalid_value", message, f"{where}.max_output_tokens")
+    _check_truncation(change.get("truncation"), where)
     _check_audio(change.get("audio") or {}, where)
     _check_metadata(change.get("metadata"), where)
+
+
+def _check_truncation(truncation: Any, where: str) -> None:
+    if not isinstance(truncation, dict):
+        return
+    ratio = truncation["retention_ratio"]
+    if not 0 <= ratio <= 1:
+        message = f"Invalid 'retention_ratio': {ratio}. Expected 0.0 to 1.0."
+        raise Invalid("invalid_value", message, f"{where}.truncation.retention_ratio")
+    limit = (truncation.get("token_limits") or {}).get("post_instructions")
+    if limit is not None and limit < 0:
+        message = f"Invalid 'post_instructions': {limit}. Expected 0 or more."
+        raise Invalid("invalid_value", message, f"{where}.truncation.token_limits.post_instructions")
 
 
 def _check_audio(audio: dict[str, Any], where: str) -> None:

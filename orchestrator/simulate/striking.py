@@ -6,7 +6,15 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 
-from orchestrator.simulate.faults import OF_A_RESPONSE, Fault, FaultBoard, FaultId, Moment
+from orchestrator.simulate.faults import (
+    OF_A_RESPONSE,
+    BillFault,
+    BillMoment,
+    Fault,
+    FaultBoard,
+    FaultId,
+    Moment,
+)
 from orchestrator.simulate.outbox import Outbox, Timers, new_id
 from orchestrator.simulate.sockets import Socket
 
@@ -41,7 +49,7 @@ class Striker:
         self._board.unlisten(self._arm)
         self._timers.cancel_all()
 
-    def peek(self, moment: Moment) -> Fault | None:
+    def peek(self, moment: Moment | BillMoment) -> Fault | None:
         """The fault that would strike now, if the call is at `moment`."""
         return None if self._out.silenced else self._board.peek(moment, self._model, self._opened)
 
@@ -53,7 +61,7 @@ class Striker:
         """Use it; False when another session was faster."""
         return self._board.claim(fault)
 
-    def take(self, moment: Moment, fault_id: FaultId) -> bool:
+    def take(self, moment: Moment | BillMoment, fault_id: FaultId | BillFault) -> bool:
         """Use the fault `fault_id` at `moment`, if it is the one to strike."""
         fault = self.peek(moment)
         return fault is not None and fault.id is fault_id and self.claim(fault)

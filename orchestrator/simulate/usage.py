@@ -1,7 +1,8 @@
 """Token counts as the provider bills them: the whole conversation again for every response.
 
 User audio is 1 token per 100 ms, assistant audio 1 per 50 ms, text about one per four characters. Cached tokens
-are the part of the input that is the same prefix as in the response before; they are a subset of the input.
+are the part of the input that is the same prefix as in the response before, in whole blocks of 64 tokens; they are a
+subset of the input.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 INPUT_AUDIO_MS_PER_TOKEN = 100
 OUTPUT_AUDIO_MS_PER_TOKEN = 50
 CHARS_PER_TOKEN = 4
+CACHE_BLOCK = 64
 
 
 def text_tokens(text: str) -> int:
@@ -49,14 +51,26 @@ def prompt(instructions: str, tools: list[dict[str, Any]], items: list[Item]) ->
     return head + [_item_part(item) for item in items]
 
 
-def usage(parts: list[Part], before: list[Part], text_out: int, audio_out: int) -> dict[str, Any]:
-    """The `usage` object of a response whose input was `parts`, after one whose input was `before`."""
+def cached(parts: list[Part], before: list[Part]) -> tuple[int, int]:
+    """Text and audio tokens of the prefix that `parts` has in common with `before`, in whole blocks."""
     same = 0
     while same < min(len(parts), len(before)) and parts[same] == before[same]:
         same += 1
+    left = sum(part.text + part.audio for part in parts[:same])
+    left -= left % CACHE_BLOCK
+    text = audio = 0
+    for part in parts[:same]:
+        text += min(part.text, left)
+        left -= min(part.text, left)
+        audio += min(part.audio, left)
+        left -= min(part.audio, left)
+    return text, audio
+
+
+def usage(parts: list[Part], before: list[Part], text_out: int, audio_out: int) -> dict[str, Any]:
+    """The `usage` object of a response whose input was `parts`, after one whose input was `before`."""
     text_in, audio_in = sum(part.text for part in parts), sum(part.audio for part in parts)
-    text_cached = sum(part.text for part in parts[:same])
-    audio_cached = sum(part.audio for part in parts[:same])
+    text_cached, audio_cached = cached(parts, before)
     return {
         "total_tokens": text_in + audio_in + text_out + audio_out,
         "input_tokens": text_in + audio_in,
