@@ -18,8 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 from urllib.parse import quote, urlsplit
 
 from pydantic import (
@@ -427,7 +428,7 @@ def _explain(
     """One problem as a line: the setting and its origin, what is wrong, the value where it is no secret."""
     context = detail.get("ctx", {})
     setting = context.get("setting") or ".".join(str(part) for part in detail["loc"])
-    origin = _origin(setting, in_file, path, given)
+    origin = _origin(_named(detail), in_file, path, given)
     where = f"{setting} ({origin})" if origin else setting
     if detail["type"] == "extra_forbidden":
         return f"{where}: there is no such setting{_did_you_mean([str(part) for part in detail['loc']])}"
@@ -442,21 +443,29 @@ def _explain(
     return f"{where}: {message}"
 
 
-def _origin(setting: str, in_file: Mapping[str, Any], path: Path | None, given: Mapping[str, Any]) -> str:
-    section, _, field = setting.partition(".")
-    if field.partition(".")[0] in given.get(section, {}):
-        return f"--{field.replace('_', '-')}"
+def _named(detail: ErrorDetails) -> list[str]:
+    """The way to the setting that a problem is in; what is in a list is in the setting that is the list."""
+    if setting := detail.get("ctx", {}).get("setting"):
+        return str(setting).split(".")
+    return [str(part) for part in takewhile(lambda part: isinstance(part, str), detail["loc"])]
+
+
+def _origin(
+    parts: Sequence[str], in_file: Mapping[str, Any], path: Path | None, given: Mapping[str, Any]
+) -> str:
+    section, *field = parts
+    if field and field[0] in given.get(section, {}):
+        return f"--{'.'.join(field).replace('_', '-')}"
     variables = _variables()
-    own = variable_for(setting)
-    for variable in (own, variable_for(section)):
+    names = [variable_for(".".join(parts[: end + 1])) for end in range(len(parts))]
+    inside = [variable for variable in variables if variable.startswith(names[-1] + "__")]
+    for variable in (names[-1], *inside, *reversed(names)):
         if variable in variables:
             return variables[variable]
-        if variable == own and (inside := [v for v in variables if v.startswith(own + "__")]):
-            return variables[inside[0]]
     value: Any = in_file
-    for part in setting.split("."):
+    for part in parts:
         if not isinstance(value, Mapping) or part not in value:
-            return f"default; {variable_for(setting)} sets it" if field else ""
+            return f"default; {names[-1]} sets it" if field else ""
         value = value[part]
     return str(path)
 
@@ -468,11 +477,24 @@ def _is_secret(setting: str) -> bool:
 def _did_you_mean(path: Sequence[str]) -> str:
     *sections, wrong = path
     model: Any = Settings
+    in_table = False
     for part in sections:
-        # Either a section, or a table of sections by names that the operator chose.
-        model = model.model_fields[part].annotation if hasattr(model, "model_fields") else get_args(model)[1]
+        if in_table:
+            in_table = False
+        elif found := _section_in(model.model_fields[part].annotation):
+            model, in_table = found
     known, prefix = list(model.model_fields), "".join(f"{part}." for part in sections)
     close = difflib.get_close_matches(wrong, known, n=1)
     if close:
         return f"; did you mean {prefix}{close[0]}?"
     return f"; there are {', '.join(prefix + name for name in known)}"
+
+
+def _section_in(annotation: Any) -> tuple[Any, bool] | None:
+    """The section that a setting consists of, and whether a name or a place in a list stands before its fields."""
+    if hasattr(annotation, "model_fields"):
+        return annotation, False
+    for inner in get_args(annotation):
+        if found := _section_in(inner):
+            return found[0], found[1] or get_origin(annotation) in (dict, tuple)
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
@@ -92,6 +93,10 @@ def _none_if_none(value: Any) -> Any:
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)]
+Cap = Annotated[float, Field(ge=0, le=9_000_000)]
+"""US dollars. In nano-dollars the highest is below 2**53, up to where the store's numbers are exact."""
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""US dollars for so much of something."""
 BridgeCause = Literal["default", "interrupted", "late", "planned"]
 
 
@@ -155,13 +160,13 @@ class TierB(Section):
     """An OpenAI-compatible transcription server. None is the local Whisper."""
     stt_model: str | None = None
     stt_api_key: SecretStr | None = None
-    stt_usd_per_minute: NonNegativeFloat | None = None
+    stt_usd_per_minute: Rate | None = None
     """US dollars per minute that `stt_base_url` costs; 0 for your own."""
     tts_base_url: HttpUrl | None = None
     """An OpenAI-compatible speech server, used with `speech = "endpoint"`."""
     tts_model: str | None = None
     tts_api_key: SecretStr | None = None
-    tts_usd_per_character: NonNegativeFloat | None = None
+    tts_usd_per_character: Rate | None = None
     """US dollars per character that `tts_base_url` costs; 0 for your own."""
     speech: Literal["auto", "kokoro", "kokoro-torch", "cartesia", "endpoint"] = "auto"
     """auto: cartesia where its key is set, else kokoro."""
@@ -207,7 +212,7 @@ class Cartesia(Section):
     model: str = "sonic-3.5"
     voice: str = ""
     """A voice id of your Cartesia account or library. "" takes the one nearest to the session's."""
-    usd_per_character: NonNegativeFloat = 0.00005
+    usd_per_character: Rate = 0.00005
     """One credit per character at $50 per million, the dearest of the usual plans."""
 
 
@@ -304,39 +309,71 @@ STEPS = (
 )
 
 
+def _in_order(steps: tuple[BudgetStep, ...] | None) -> tuple[BudgetStep, ...] | None:
+    """The gentlest first. One that is to come after a harsher one is refused: the money is saved by then."""
+    steps = steps and tuple(sorted(steps, key=lambda step: step.action.rank))
+    for gentler, harsher in pairwise(steps or ()):
+        names = {"gentler": gentler.action.value, "harsher": harsher.action.value}
+        if gentler.action is harsher.action:
+            raise PydanticCustomError("steps", "'{gentler}' is there twice; keep one of them", names)
+        if gentler.at > harsher.at:
+            raise PydanticCustomError(
+                "steps",
+                "'{gentler}' at {later} comes after '{harsher}' at {sooner}, which saves more; "
+                "lower its share to {sooner} or less, or leave it out",
+                {**names, "later": gentler.at, "sooner": harsher.at},
+            )
+    return steps
+
+
+def _from_json(value: Any) -> Any:
+    """Steps may be written as JSON in the environment."""
+    try:
+        value = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        value = ""
+    if isinstance(value, str):
+        raise PydanticCustomError("steps", 'expected a JSON list like [{"at": 0.8, "action": "tier_b"}]')
+    return value
+
+
+Steps = Annotated[tuple[BudgetStep, ...], NoDecode, BeforeValidator(_from_json), AfterValidator(_in_order)]
+History = Literal["provider", "retention", "text"]
+
+
 class Bucket(Section):
     """What is left out is as in `budget`."""
 
-    usd_per_day: NonNegativeFloat | None = None
+    usd_per_day: Cap | None = None
     """None counts and never stops."""
-    call_usd: NonNegativeFloat | None = None
-    steps: tuple[BudgetStep, ...] | None = None
+    call_usd: Cap | None = None
+    steps: Steps | None = None
     expected_minutes: PositiveFloat | None = None
-    history: Literal["provider", "retention", "text"] | None = None
+    history: History | None = None
 
 
 class Budget(Section):
-    call_usd: NonNegativeFloat = 2.00
+    call_usd: Cap = 2.00
     buckets: dict[str, Bucket] = Field(default_factory=dict)
     """Budgets shared by many calls. A bucket that is not named here has no cap of its own."""
     default_bucket: str = "default"
-    steps: tuple[BudgetStep, ...] = STEPS
+    steps: Steps = STEPS
     """How a call gets cheaper as it nears its cap, or its bucket the day's."""
     concise_tokens: int = Field(default=400, ge=50, le=4096)
     """Output limit of a concise answer."""
     expected_minutes: PositiveFloat | None = None
     """How long calls usually last: a call on its way past its cap steps early. None makes no projections."""
-    history: Literal["provider", "retention", "text"] = "provider"
+    history: History = "provider"
     """What becomes of a long history: the provider's own way, cut in one go, or told again as text."""
-    retention_ratio: float = Field(default=0.7, gt=0, lt=1)
+    retention_ratio: float = Field(default=0.7, ge=0.2, le=0.95)
     """With "retention": how much of the limit is kept when it is reached; the rest leaves room for a cached prefix."""
-    history_tokens: PositiveInt = 6_000
+    history_tokens: int = Field(default=6_000, ge=1_000, le=128_000)
     """With "retention" and "text": tokens of history from which on something is done."""
-    lease_s: PositiveFloat = 30.0
+    lease_s: float = Field(default=30.0, ge=1, le=3600)
     """How long the reservations of a replica hold that is not heard of any more."""
     store_away: Literal["tier_b", "allowance"] = "tier_b"
     """What calls on a capped bucket may spend while the store is away: nothing, or `allowance_usd` at most."""
-    allowance_usd: NonNegativeFloat = 1.00
+    allowance_usd: Cap = 1.00
     """What each replica may spend on each capped bucket during an outage of the store."""
 
     def cap_of_call(self, bucket: str) -> int:
@@ -359,20 +396,21 @@ class Budget(Section):
             self.concise_tokens,
         )
 
-    def history_of(self, bucket: str) -> Literal["provider", "retention", "text"]:
+    def history_of(self, bucket: str) -> History:
         own = self.buckets.get(bucket)
         return (own.history if own else None) or self.history
 
 
 class Price(Section):
-    """US dollars per million tokens, or per minute of audio. What is left out keeps its published value."""
+    """US dollars per million tokens, per minute of audio, per character. What is left out keeps its published value."""
 
-    audio_in: NonNegativeFloat | None = None
-    audio_cached: NonNegativeFloat | None = None
-    audio_out: NonNegativeFloat | None = None
-    text_in: NonNegativeFloat | None = None
-    text_cached: NonNegativeFloat | None = None
-    text_out: NonNegativeFloat | None = None
-    image_in: NonNegativeFloat | None = None
-    image_cached: NonNegativeFloat | None = None
-    per_minute: NonNegativeFloat | None = None
+    audio_in: Rate | None = None
+    audio_cached: Rate | None = None
+    audio_out: Rate | None = None
+    text_in: Rate | None = None
+    text_cached: Rate | None = None
+    text_out: Rate | None = None
+    image_in: Rate | None = None
+    image_cached: Rate | None = None
+    per_minute: Rate | None = None
+    per_character: Rate | None = None

@@ -18,9 +18,10 @@ from orchestrator.config import (
     load_settings,
     variable_for,
 )
-from orchestrator.config_sections import SIMPLER_SERVICE
+from orchestrator.config_sections import SIMPLER_SERVICE, STEPS
 from orchestrator.core.health import BreakerPolicy
-from orchestrator.core.prices import UnknownPrice
+from orchestrator.core.prices import UnknownPrice, nanodollars
+from orchestrator.core.steps import Step, StepAction, StepPolicy
 from tiers.prompts.catalogue import BUILT_IN
 
 
@@ -106,6 +107,13 @@ _SPECIAL_VALUES = {
     "breaker.canary_successes": "4",
     "promotion.mode": "never",
     "budget.buckets": '{"acme": {"usd_per_day": 3}}',
+    "budget.steps": '[{"at": 0.5, "action": "tier_c"}]',
+    "budget.concise_tokens": "200",
+    "budget.expected_minutes": "4.5",
+    "budget.history": "text",
+    "budget.retention_ratio": "0.5",
+    "budget.history_tokens": "4000",
+    "budget.store_away": "allowance",
 }
 _NOT_ALONE = {
     "tier_a.ping_interval_s": {"tier_a.ping_timeout_s": "2"},
@@ -187,6 +195,81 @@ def test_nested_names_and_json(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (price.text_in, price.text_out) == (1, 2)
 
 
+MONEY = """
+[[budget.steps]]
+at = 0.9
+action = "goodbye"
+[[budget.steps]]
+at = 0.5
+action = "tier_b"
+
+[budget.buckets.acme]
+call_usd = 0.25
+expected_minutes = 3
+[[budget.buckets.acme.steps]]
+at = 1.0
+action = "tier_c"
+
+[budget.buckets.plain]
+steps = []
+history = "text"
+"""
+
+
+def test_steps_and_caps_are_a_buckets_own_where_it_has_some(file: Path) -> None:
+    file.write_text(MONEY)
+    budget = load_settings(file).budget
+    assert budget.steps_of("other") == StepPolicy(
+        (Step(0.5, StepAction.TIER_B), Step(0.9, StepAction.GOODBYE)), None, 400
+    )
+    assert budget.steps_of("acme") == StepPolicy((Step(1.0, StepAction.TIER_C),), 180.0, 400)
+    assert budget.steps_of("plain").steps == ()
+    assert [budget.cap_of_call(name) for name in ("acme", "plain")] == [250_000_000, 2_000_000_000]
+    assert [budget.history_of(name) for name in ("acme", "plain")] == ["provider", "text"]
+
+
+def test_a_buckets_steps_can_be_given_by_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = '[{"at": 0.7, "action": "goodbye"}]'
+    monkeypatch.setenv("ORCHESTRATOR_BUDGET__BUCKETS__ACME__STEPS", steps)
+    assert load_settings().budget.steps_of("acme").steps == (Step(0.7, StepAction.GOODBYE),)
+
+
+@pytest.mark.parametrize(
+    ("steps", "says"),
+    [
+        (
+            [(0.5, "tier_b"), (0.8, "concise")],
+            "'concise' at 0.8 comes after 'tier_b' at 0.5, which saves more; lower its share to 0.5 or less, "
+            "or leave it out",
+        ),
+        ([(0.5, "tier_b"), (0.8, "tier_b")], "'tier_b' is there twice; keep one of them"),
+        ([(0, "tier_b")], "expected greater than 0"),
+    ],
+)
+def test_steps_that_make_no_sense_are_refused(steps: list[tuple[float, str]], says: str, file: Path) -> None:
+    tables = [{"at": at, "action": action} for at, action in steps]
+    assert says in problem_with(budget__steps=tables)
+    lines = [f'[[budget.buckets.acme.steps]]\nat = {at}\naction = "{action}"' for at, action in steps]
+    file.write_text("\n".join(lines))
+    problem = problem_with(file)
+    assert problem.startswith("budget.buckets.acme.steps")
+    assert f"({file}): {says}" in problem
+
+
+def test_two_steps_may_come_at_once() -> None:
+    steps = [{"at": 0.8, "action": "cheaper_rung"}, {"at": 0.8, "action": "concise"}]
+    taken = load_settings(budget__steps=steps).budget.steps_of("default").steps
+    assert [step.action for step in taken] == [StepAction.CONCISE, StepAction.CHEAPER_RUNG]
+
+
+@pytest.mark.parametrize("field", ["call_usd", "allowance_usd"])
+def test_a_cap_is_exact_in_nanodollars(field: str) -> None:
+    assert "expected less than or equal to 9000000" in problem_with(**{f"budget__{field}": 9_000_001})
+    assert nanodollars(9_000_000) < 2**53
+    for wrong in (float("nan"), float("inf"), -0.01):
+        assert f"budget.{field}" in problem_with(**{f"budget__{field}": wrong})
+
+
 def test_transcription_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_TIER_A__TRANSCRIPTION_MODEL", "none")
     assert load_settings().tier_a.transcription_model is None
@@ -223,6 +306,26 @@ def test_transcription_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> Non
             "ORCHESTRATOR_BUDGET__BUCKETS__ACME__USD_PER_DYA",
             "1",
             "did you mean budget.buckets.acme.usd_per_day?",
+        ),
+        (
+            "ORCHESTRATOR_BUDGET__STEPS",
+            "tier_b",
+            'budget.steps (ORCHESTRATOR_BUDGET__STEPS): expected a JSON list like [{"at": 0.8, "action": "tier_b"}]',
+        ),
+        (
+            "ORCHESTRATOR_BUDGET__STEPS",
+            '[{"at": 0.5, "action": "concise"}, {"at": 1.5, "action": "tier_b"}]',
+            "budget.steps.1.at (ORCHESTRATOR_BUDGET__STEPS): expected less than or equal to 1, not 1.5",
+        ),
+        (
+            "ORCHESTRATOR_BUDGET__STEPS",
+            '[{"at": 0.5, "actoin": "concise"}]',
+            "there is no such setting; did you mean budget.steps.0.action?",
+        ),
+        (
+            "ORCHESTRATOR_BUDGET__BUCKETS",
+            '{"acme": {"steps": [{"at": 0.5, "action": "hang_up"}]}}',
+            "budget.buckets.acme.steps.0.action (ORCHESTRATOR_BUDGET__BUCKETS): expected 'concise', ",
         ),
         ("OPENAI_BASE_URL", "h/v1", "openai.base_url (OPENAI_BASE_URL): expected an address like https://"),
         ("REDIS_URL", "http://h", "expected redis://host:6379/0"),
@@ -473,6 +576,8 @@ def test_the_text_agents_price(model: str | None, per_million: tuple[float, floa
 def shown(default: Any) -> str:
     if default == SIMPLER_SERVICE:
         return "a line that says so"
+    if default == STEPS:
+        return ", ".join(f"`{step.action}` at {step.at}" for step in STEPS)
     if default is None or default in ((), {}):
         return "none"
     if isinstance(default, tuple):

@@ -35,7 +35,7 @@ def price_remedy(model: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ModelPrice:
-    """Rates of one model: US dollars per million tokens, `per_minute` in US dollars per minute of audio."""
+    """Rates of one model: US dollars per million tokens, per minute of audio, per character spoken."""
 
     audio_in: float = 0.0
     audio_cached: float = 0.0
@@ -46,10 +46,20 @@ class ModelPrice:
     image_in: float = 0.0
     image_cached: float = 0.0
     per_minute: float = 0.0
+    per_character: float = 0.0
 
     @property
     def is_free(self) -> bool:
         return not any(getattr(self, rate.name) for rate in fields(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a response is given to read and hear, in tokens."""
+
+    text_tokens: int = 0
+    audio_tokens: int = 0
+    image_tokens: int = 0
 
 
 _LARGE = ModelPrice(32, 0.40, 64, 4, 0.40, 24, 5, 0.50)
@@ -139,11 +149,16 @@ class PriceTable:
         price = self[model]
         return price.per_minute or price.audio_in * 60 * _TOKENS_PER_AUDIO_SECOND_IN / 1e6
 
-    def worst_response(self, model: str, max_output_tokens: int, context_tokens: int = 0) -> int:
-        """The most that one more response can cost: all its output audio, nothing of its context cached."""
+    def worst_response(self, model: str, max_output_tokens: int, context: Context) -> int:
+        """The most that one more response can cost: all its output audio, nothing of `context` cached.
+
+        An upper bound of `response` for any usage whose details stay within `context` and the output limit.
+        """
         price = self[model]
         bill = _Bill()
-        bill.add(context_tokens, max(price.audio_in, price.text_in))
+        bill.add(context.text_tokens, max(price.text_in, price.text_cached))
+        bill.add(context.audio_tokens, max(price.audio_in, price.audio_cached))
+        bill.add(context.image_tokens, max(price.image_in, price.image_cached))
         bill.add(max_output_tokens, max(price.audio_out, price.text_out))
         return bill.nanodollars
 
