@@ -1,0 +1,216 @@
+"""What an estimate is made from: what calls are like (`Columns`), what is decided (`Plan`), how long things take."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from orchestrator.config import Settings
+from orchestrator.config_sections import BudgetStep
+from orchestrator.core.prices import ModelPrice
+from orchestrator.core.steps import Step, StepPolicy
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Tokens = Annotated[float, Field(ge=0, le=1_000_000)]
+Spread = Annotated[float, Field(ge=0, le=5)]
+
+
+class Inputs(BaseModel):
+    """Refuses what it does not know, so that a misspelt column is not silently left at its default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Columns(Inputs):
+    """What calls are like. The first five are the planner's; a spread is a standard deviation over its mean."""
+
+    call_s: float = Field(240.0, gt=0, le=3600)
+    """Mean length of a call that runs its course, in seconds, from connect to hang-up."""
+    caller_share: float = Field(0.30, gt=0, le=1)
+    """Share of that time in which the caller talks."""
+    assistant_share: Share = 0.45
+    """Share of that time in which the assistant is heard. The rest is silence: thinking, tools, pauses."""
+    tool_delay_s: NonNegativeFloat = 0.8
+    """Mean time from a tool call to its result."""
+    abandon_rate: Share = 0.05
+    """Share of calls whose caller hangs up before its course is run, at any moment with the same chance."""
+
+    retry_share: float = Field(0.5, ge=0, le=0.99)
+    """Share of those who hang up early and call again: a new call beside those of `calls_per_day`."""
+    length_spread: Spread = 0.6
+    """Of the lengths of calls."""
+    pace_spread: Spread = 0.2
+    """Between calls, of the turns in a minute."""
+    utterance_s: PositiveFloat = 4.0
+    """Mean talk of the caller in one turn; with `caller_share` it says how many turns a call has."""
+    turn_spread: Spread = 0.6
+    """Of the lengths of utterances and answers within a call."""
+    greeting: Share = 1.0
+    """Share of calls in which the assistant speaks first."""
+    prompt_tokens: Tokens = 800.0
+    """Instructions."""
+    tool_tokens: Tokens = 400.0
+    """Definitions of the tools."""
+    tools_per_turn: float = Field(0.2, ge=0, le=10)
+    """Mean number of tool calls in a turn, each a response of its own."""
+    call_tokens: Tokens = 30.0
+    """Text tokens of one tool call."""
+    result_tokens: Tokens = 120.0
+    """... and of its result."""
+    text_per_s: float = Field(3.5, ge=0, le=100)
+    """Text tokens that come with a second of the assistant's talk: its transcript."""
+    text_kept: Share = 1.0
+    """Share of those that stay in the history beside the audio."""
+    barge_in: Share = 0.1
+    """Share of answers that the caller cuts off."""
+    unheard_s: NonNegativeFloat = 3.0
+    """Mean talk of an answer cut off that was made and billed, and not heard."""
+    cache_hit: Share = 1.0
+    """Share of the input of the response before that the next one finds cached."""
+    cache_output: Share = 1.0
+    """... and of the answer itself. An answer that was cut off is never found."""
+    concise_share: float = Field(0.7, gt=0, le=1)
+    """Length of an answer after the step `concise`, compared with before; its limit holds beside that."""
+
+    @model_validator(mode="after")
+    def _fits_in_the_call(self) -> Self:
+        if self.caller_share + self.assistant_share > 1:
+            raise PydanticCustomError(
+                "shares",
+                "caller_share and assistant_share are of the same call, expected at most 1 together, not {sum}; "
+                "lower one of them",
+                {"sum": f"{self.caller_share + self.assistant_share:g}"},
+            )
+        return self
+
+    @property
+    def turn_s(self) -> float:
+        """Mean time from one turn to the next."""
+        return self.utterance_s / self.caller_share
+
+    @property
+    def turns(self) -> float:
+        """Mean number of the caller's turns in a call that runs its course."""
+        return self.call_s / self.turn_s
+
+    @property
+    def answer_s(self) -> float:
+        """Mean talk of the assistant that is heard in one turn."""
+        return self.assistant_share * self.turn_s
+
+
+class TierBPrices(Inputs):
+    """What Tier B costs, in US dollars; nothing with the local models."""
+
+    agent_text_in: NonNegativeFloat = 0.0
+    """Per million tokens."""
+    agent_text_out: NonNegativeFloat = 0.0
+    stt_per_minute: NonNegativeFloat = 0.0
+    """Per minute of the caller's talk."""
+    speech_per_character: NonNegativeFloat = 0.0
+
+    @property
+    def paid(self) -> bool:
+        return any(self.model_dump().values())
+
+
+class Plan(Inputs):
+    """What is decided: how many calls, on which rungs, under which budget."""
+
+    calls_per_day: PositiveInt = 1000
+    days_per_month: float = Field(30.0, gt=0, le=31)
+    rungs: tuple[str, ...] = Field(("gpt-realtime-2.1",), min_length=1)
+    """Models of Tier A in order of preference."""
+    transcription_model: str | None = "gpt-transcribe"
+    """What writes down the caller's words in Tier A; null for nothing that is billed."""
+    max_output_tokens: int = Field(4096, ge=1, le=4096)
+    call_usd: NonNegativeFloat | None = 2.0
+    """A call's cap; null for none."""
+    day_usd: NonNegativeFloat | None = None
+    """The bucket's cap for a day; null for none."""
+    steps: tuple[BudgetStep, ...] = ()
+    expected_minutes: PositiveFloat | None = None
+    concise_tokens: int = Field(400, ge=50, le=4096)
+    history: Literal["provider", "retention", "text"] = "provider"
+    retention_ratio: float = Field(0.7, gt=0, lt=1)
+    history_tokens: PositiveInt = 6_000
+    outage_share: Share = 0.0
+    """Share of calls that Tier B serves from beginning to end, because Tier A is out."""
+    tier_b: TierBPrices = TierBPrices()
+
+    @property
+    def policy(self) -> StepPolicy:
+        """The steps as the core takes them."""
+        steps = tuple(Step(step.at, step.action) for step in self.steps)
+        expected_s = None if self.expected_minutes is None else self.expected_minutes * 60
+        return StepPolicy(steps, expected_s, self.concise_tokens)
+
+    @classmethod
+    def of_settings(cls, settings: Settings, bucket: str | None = None, **changes: Any) -> Self:
+        """The plan that a configuration stands for, for calls of `bucket`; `changes` are fields of their own."""
+        budget, tier_b = settings.budget, settings.tier_b
+        name = bucket or budget.default_bucket
+        own = budget.buckets.get(name)
+        policy = budget.steps_of(name)
+        agent = settings.agent_price() or ModelPrice()
+        per_character = {
+            "cartesia": settings.cartesia.usd_per_character,
+            "endpoint": tier_b.tts_usd_per_character or 0.0,
+        }.get(settings.speech_engine(), 0.0)
+        found: dict[str, Any] = {
+            "rungs": tuple(settings.realtime(rung).model for rung in settings.tier_a.rungs),
+            "transcription_model": settings.tier_a.transcription_model,
+            "max_output_tokens": settings.tier_a.max_output_tokens,
+            "call_usd": budget.call_usd if own is None or own.call_usd is None else own.call_usd,
+            "day_usd": None if own is None else own.usd_per_day,
+            "steps": tuple(BudgetStep(at=step.at, action=step.action) for step in policy.steps),
+            "expected_minutes": None if policy.expected_s is None else policy.expected_s / 60,
+            "concise_tokens": policy.concise_tokens,
+            "history": budget.history_of(name),
+            "retention_ratio": budget.retention_ratio,
+            "history_tokens": budget.history_tokens,
+            "tier_b": TierBPrices(
+                agent_text_in=agent.text_in,
+                agent_text_out=agent.text_out,
+                stt_per_minute=tier_b.stt_usd_per_minute or 0.0,
+                speech_per_character=per_character,
+            ),
+        }
+        return cls(**{**found, **changes})
+
+
+class Latencies(Inputs):
+    """Milliseconds that the latency budgets are made of, each the mean of what is usual; see docs/cost.md."""
+
+    capture_ms: NonNegativeFloat = 20.0
+    """A frame of the client's microphone."""
+    network_ms: NonNegativeFloat = 30.0
+    """One way, between the client and us."""
+    provider_network_ms: NonNegativeFloat = 20.0
+    """One way, between us and the provider."""
+    relay_ms: NonNegativeFloat = 1.0
+    """A frame through this service."""
+    playout_ms: NonNegativeFloat = 60.0
+    """The client's buffer before it plays."""
+    end_of_turn_ms: NonNegativeFloat = 500.0
+    """Silence after which the turn is over: the session's silence_duration_ms."""
+    first_audio_ms: NonNegativeFloat = 500.0
+    """From the end of the turn to the model's first audio in Tier A."""
+    tier_b_first_audio_ms: NonNegativeFloat = 1_200.0
+    """... and in Tier B."""
+    spread: Spread = 0.4
+    """Of every one of them but the silence and the frame."""
+    hang_up_ms: NonNegativeFloat = 12_000.0
+    """From an abandoned call to the same caller's being connected again."""
+    handover_ms: NonNegativeFloat = 1_000.0
+    """Silence of a caller whose call an outage strikes: the deadline before a bridge is heard."""
