@@ -6,7 +6,7 @@ by the store; what the router needs of it is in `BudgetState`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.core.steps import StepAction
 
@@ -18,6 +18,12 @@ class CallBudget:
     cap: int | None
     spent: int = 0
     reserved: int = 0
+    ahead: int = 0
+    """What the bucket has set aside for what this call may start next."""
+    level: StepAction | None = None
+    """The furthest step the call has taken."""
+    least: dict[str, int] = field(default_factory=dict)
+    """By rung, what one more answer in this call would cost at least; rungs left out: as configured."""
 
     def __post_init__(self) -> None:
         if self.cap is not None and self.cap < 0:

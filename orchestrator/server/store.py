@@ -13,7 +13,7 @@ import re
 import time
 import uuid
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -23,10 +23,14 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+
+from orchestrator.core.ledger import Grant, Ledger, Message
+from orchestrator.server import ledger_script
 
 T = TypeVar("T")
 
@@ -74,6 +78,32 @@ class Store(Protocol):
         """
         ...
 
+    async def claim(
+        self, key: str, told: Message, *, cap: int | None, lease_s: float, ttl: float | None = None
+    ) -> Grant:
+        """Takes a claim on the ledger `key` as `core.ledger.Ledger` does; its replica is alive."""
+        ...
+
+    def claim_now(
+        self, key: str, told: Message, *, cap: int | None, lease_s: float, ttl: float | None = None
+    ) -> Grant | None:
+        """As `claim`, without waiting; None where that is not possible."""
+        ...
+
+    async def renew(
+        self, key: str, replica: str, *, lease_s: float, forget: Sequence[str] = (), ttl: float | None = None
+    ) -> tuple[Grant, bool]:
+        """The replica is alive, and its holders `forget` had their last claims answered.
+
+        Returns how the ledger stands, and False if the replica had not counted as alive: then its holders
+        tell their claims again.
+        """
+        ...
+
+    async def standing(self, key: str) -> Grant:
+        """How the ledger stands; without an epoch if there is none."""
+        ...
+
     async def publish(self, channel: str, message: str) -> None:
         """To those subscribed at this moment; nobody else ever sees it."""
         ...
@@ -111,6 +141,7 @@ class EmbeddedStore:
         self._clock = clock
         self._values: dict[str, str] = {}
         self._streams: dict[str, deque[Entry]] = {}
+        self._ledgers: dict[str, Ledger] = {}
         self._expires: dict[str, float] = {}
         self._expiry_order: list[tuple[float, str]] = []
         self._subscribers: defaultdict[str, set[asyncio.Queue[str]]] = defaultdict(set)
@@ -148,6 +179,44 @@ class EmbeddedStore:
         total = int(self._values.get(key, "0")) + amount
         self._values[key] = str(total)
         return total
+
+    async def claim(
+        self, key: str, told: Message, *, cap: int | None, lease_s: float, ttl: float | None = None
+    ) -> Grant:
+        return self.claim_now(key, told, cap=cap, lease_s=lease_s, ttl=ttl)
+
+    def claim_now(
+        self, key: str, told: Message, *, cap: int | None, lease_s: float, ttl: float | None = None
+    ) -> Grant:
+        self._forget_expired()
+        now = self._clock()
+        ledger = self._ledgers.get(key)
+        if ledger is None:
+            ledger = self._ledgers[key] = Ledger(cap, uuid.uuid4().hex[:8])
+            self._expire(key, ttl)
+        ledger.cap = cap
+        ledger.expire(now)
+        ledger.heard(told.replica, now + lease_s)
+        return ledger.put(told, now)
+
+    async def renew(
+        self, key: str, replica: str, *, lease_s: float, forget: Sequence[str] = (), ttl: float | None = None
+    ) -> tuple[Grant, bool]:
+        self._forget_expired()
+        ledger = self._ledgers.get(key)
+        if ledger is None:
+            return Ledger(None).standing(), False
+        now = self._clock()
+        ledger.expire(now)
+        ledger.forget(forget)
+        known = ledger.heard(replica, now + lease_s)
+        return ledger.standing(), known
+
+    async def standing(self, key: str) -> Grant:
+        self._forget_expired()
+        ledger = self._ledgers.get(key) or Ledger(None)
+        ledger.expire(self._clock())
+        return ledger.standing()
 
     async def publish(self, channel: str, message: str) -> None:
         for queue in self._subscribers[channel]:
@@ -199,6 +268,7 @@ class EmbeddedStore:
                 del self._expires[key]
                 self._values.pop(key, None)
                 self._streams.pop(key, None)
+                self._ledgers.pop(key, None)
 
 
 # Both scripts remember under KEYS[2] that this very request was carried out: a request whose answer was lost can be
@@ -228,17 +298,24 @@ class RedisStore:
     """A Redis server (6.2 or later), with every key under `namespace`.
 
     A command gets `timeout_s`, twice: the first try after a Redis restart always meets a dead connection. A
-    subscription that heard nothing for `quiet_s` is checked with a ping.
+    subscription that heard nothing for `quiet_s` is checked with a ping. `now_ms` stands in for the server's own
+    clock where leases are concerned.
     """
 
     kind = "redis"
 
     def __init__(
-        self, url: str, timeout_s: float = 0.1, namespace: str = "orchestrator:", quiet_s: float = 1.0
+        self,
+        url: str,
+        timeout_s: float = 0.1,
+        namespace: str = "orchestrator:",
+        quiet_s: float = 1.0,
+        now_ms: Callable[[], int] | None = None,
     ) -> None:
         self._namespace = namespace
         self._timeout_s = timeout_s
         self._quiet_s = quiet_s
+        self._now_ms = now_ms
         # The client's own defaults (10 retries of 5 s each) hold a caller for a minute. RESP2, because in RESP3 the
         # answer to a ping on a subscription cannot be told from a message.
         pool = BlockingConnectionPool.from_url(
@@ -256,6 +333,9 @@ class RedisStore:
         self._client: Redis = Redis.from_pool(pool)
         self._add = self._client.register_script(_ADD)
         self._append = self._client.register_script(_APPEND)
+        self._claim = self._client.register_script(ledger_script.CLAIM)
+        self._renew = self._client.register_script(ledger_script.RENEW)
+        self._standing = self._client.register_script(ledger_script.STANDING)
 
     async def get(self, key: str) -> str | None:
         value = await self._try(lambda: self._client.get(self._name(key)))
@@ -282,6 +362,45 @@ class RedisStore:
         keys = [name, _beside(name, once or uuid.uuid4().hex)]
         args: list[str | int] = [amount, _milliseconds(ttl) or "", _ONCE_TTL_MS]
         return int(await self._try(lambda: self._add(keys=keys, args=args)))
+
+    async def claim(
+        self, key: str, told: Message, *, cap: int | None, lease_s: float, ttl: float | None = None
+    ) -> Grant:
+        claim, known = told.claim, told.known
+        grant, _ = await self._ask(
+            self._claim,
+            key,
+            (_milliseconds(lease_s), _milliseconds(ttl), cap, uuid.uuid4().hex[:8]),
+            (told.holder, told.replica, told.number, claim.spent, claim.running, claim.ahead),
+            (known.epoch, known.settled, known.counted),
+        )
+        return grant
+
+    def claim_now(
+        self, key: str, told: Message, *, cap: int | None, lease_s: float, ttl: float | None = None
+    ) -> Grant | None:
+        return None
+
+    async def renew(
+        self, key: str, replica: str, *, lease_s: float, forget: Sequence[str] = (), ttl: float | None = None
+    ) -> tuple[Grant, bool]:
+        return await self._ask(
+            self._renew, key, (_milliseconds(lease_s), _milliseconds(ttl), replica), forget
+        )
+
+    async def standing(self, key: str) -> Grant:
+        grant, _ = await self._ask(self._standing, key)
+        return grant
+
+    async def _ask(
+        self, script: AsyncScript, key: str, *parts: Sequence[str | int | None]
+    ) -> tuple[Grant, bool]:
+        keys = [f"{self._namespace}{{{key}}}:{part}" for part in ("day", "leases", "holders")]
+        now = None if self._now_ms is None else self._now_ms()
+        args = ["" if arg is None else arg for part in ((now,), *parts) for arg in part]
+        row: Any = await self._try(lambda: script(keys=keys, args=args))
+        ahead, settled, reserved, epoch, version, alive = row
+        return Grant(int(ahead), int(settled), int(reserved), str(epoch), int(version)), bool(alive)
 
     async def publish(self, channel: str, message: str) -> None:
         await self._try(lambda: self._client.publish(self._name(channel), message))
