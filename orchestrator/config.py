@@ -8,16 +8,13 @@ names the few that have a shorter name as well. Anything wrong raises `SettingsE
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import ipaddress
-import json
 import os
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -59,6 +56,7 @@ from orchestrator.config_sections import (
 )
 from orchestrator.core.overrides import Tier
 from orchestrator.core.prices import ModelPrice, PriceTable, price_remedy
+from orchestrator.pricing import EMBEDDED, is_priced, price_table
 from tiers.prompts.catalogue import Catalogue, CatalogueInvalid
 
 PREFIX = "ORCHESTRATOR_"
@@ -161,22 +159,13 @@ class Settings(BaseSettings):
             return "cartesia" if self.cartesia.api_key else "kokoro"
         return self.tier_b.speech
 
-    def agent_price(self) -> ModelPrice | None:
-        """What the text agent of Tier B costs: free where it is the embedded one, None where nobody knows."""
-        model = self.tier_b.agent_model
-        if model is None:
-            return ModelPrice()
-        return _merged(ModelPrice(), self.prices[model]) if model in self.prices else _text_price(model)
+    def agent_price(self) -> ModelPrice:
+        """What the text agent of Tier B costs: usually nothing where it is the embedded one."""
+        return self.price_table()[self.tier_b.agent_model or EMBEDDED]
 
     def price_table(self) -> PriceTable:
-        """The published prices with this configuration's own on top."""
-        published = PriceTable()
-        return PriceTable(
-            {
-                model: _merged(published[model] if model in published else ModelPrice(), price)
-                for model, price in self.prices.items()
-            }
-        )
+        """The price of everything that this configuration can bill, by model or engine, its own prices on top."""
+        return price_table(self)
 
 
 def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
@@ -232,7 +221,7 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
         )
     if tier_a.enabled:
         yield from _realtime_problems(settings)
-    if tier_b.agent_model and settings.agent_price() is None:
+    if tier_b.agent_model and not is_priced(settings, "agent", tier_b.agent_model):
         yield (
             "tier_b.agent_model",
             f"the model {tier_b.agent_model!r} has no price; {price_remedy(tier_b.agent_model)} "
@@ -247,7 +236,7 @@ RESERVED_RUNGS = frozenset({*Tier, "prompts", *get_args(TierB.model_fields["spee
 
 
 def _realtime_problems(settings: Settings) -> Iterator[tuple[str, str]]:
-    tier_a, prices = settings.tier_a, settings.price_table()
+    tier_a = settings.tier_a
     for name, times in Counter(tier_a.rungs).items():
         if times > 1:
             remedy = f"name each once; [tier_a.rung.NAME] with model = {name!r} makes another rung of it"
@@ -255,7 +244,7 @@ def _realtime_problems(settings: Settings) -> Iterator[tuple[str, str]]:
         if name in RESERVED_RUNGS:
             yield "tier_a.rungs", f"{name!r} is the name of something else; choose another one"
         model = settings.realtime(name).model
-        if model not in prices:
+        if not is_priced(settings, "response", model):
             setting = "tier_a.rungs" if model == name else "tier_a.rung"
             yield setting, f"the model {model!r} has no price; {price_remedy(model)}"
         if _lacks_key(settings, name):
@@ -275,7 +264,7 @@ def _realtime_problems(settings: Settings) -> Iterator[tuple[str, str]]:
             "lower it, or raise the interval",
         )
     transcription = tier_a.transcription_model
-    if transcription and transcription not in prices:
+    if transcription and not is_priced(settings, "transcription", transcription):
         problem = f"the model {transcription!r} has no price; {price_remedy(transcription)}"
         yield "tier_a.transcription_model", problem
 
@@ -343,33 +332,6 @@ def _bridge_problems(tier_c: TierC) -> Iterator[tuple[str, str]]:
                 f"no bridge is written in {language!r}; choose from {', '.join(catalogue.bridge_languages())}, or "
                 f"write text.{language} for the bridges in the file that tier_c.catalogue names",
             )
-
-
-@cache
-def _text_models() -> dict[str, dict[str, Any]]:
-    """LiteLLM's price map, from its package: importing LiteLLM itself takes seconds."""
-    spec = importlib.util.find_spec("litellm")
-    if spec is None or spec.origin is None:
-        return {}
-    path = Path(spec.origin).parent / "model_prices_and_context_window_backup.json"
-    models: dict[str, dict[str, Any]] = json.loads(path.read_bytes())
-    return models
-
-
-def _text_price(model: str) -> ModelPrice | None:
-    """LiteLLM knows "openai/gpt-x" as "gpt-x", others with their provider."""
-    known = _text_models().get(model) or _text_models().get(model.partition("/")[2])
-    if known is None or "input_cost_per_token" not in known or "output_cost_per_token" not in known:
-        return None
-    million = 1_000_000
-    return ModelPrice(
-        text_in=known["input_cost_per_token"] * million, text_out=known["output_cost_per_token"] * million
-    )
-
-
-def _merged(published: ModelPrice, price: Price) -> ModelPrice:
-    given = price.model_dump(exclude_none=True)
-    return ModelPrice(**{name: given.get(name, getattr(published, name)) for name in Price.model_fields})
 
 
 class _Environment(EnvSettingsSource):

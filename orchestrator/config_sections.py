@@ -414,3 +414,4 @@ class Price(Section):
     image_cached: Rate | None = None
     per_minute: Rate | None = None
     per_character: Rate | None = None
+    cache_write: Rate | None = None

@@ -191,7 +191,6 @@ def test_nested_names_and_json(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.budget.bucket_nanodollars("acme") == 2_500_000_000
     assert settings.budget.bucket_nanodollars("other") is None
     price = settings.agent_price()
-    assert price is not None
     assert (price.text_in, price.text_out) == (1, 2)
 
 
@@ -566,7 +565,6 @@ def test_own_prices_go_over_the_published_ones(file: Path) -> None:
 )
 def test_the_text_agents_price(model: str | None, per_million: tuple[float, float]) -> None:
     price = load_settings(tier_b__agent_model=model).agent_price()
-    assert price is not None
     assert (price.text_in, price.text_out) == pytest.approx(per_million)
 
 

@@ -1,23 +1,33 @@
-"""What the realtime and transcription models cost, and what one response or transcript cost.
+"""What one response, transcript, text answer or spoken clause cost, and what the next one can cost at most.
 
-Rates are US dollars per million tokens as published by OpenAI (developers.openai.com/api/docs/models/*, read
-2026-11-23 and compared with LiteLLM's price map of the same day). All results are integer nano-dollars
-(1e-9 USD), rounded up once, at the end, so that a sum of prices is never below the bill.
+All results are integer nano-dollars (1e-9 USD), rounded up once, at the end, so that a sum of prices is never below
+the bill. In between it is pico-dollars, in which a published rate per token, character or minute is a whole number.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
+
+from orchestrator.core.price_list import PUBLISHED, ModelPrice, Published
+
+__all__ = ["NANO", "PRICES", "Context", "ModelPrice", "PriceTable", "Published", "UnknownPrice"]
 
 NANO = 1_000_000_000
 """Nano-dollars in one dollar."""
+
+PRICES: Mapping[str, ModelPrice] = {model: published.price for model, published in PUBLISHED.items()}
 
 _TOKENS_PER_AUDIO_SECOND_IN = 10
 """OpenAI counts a caller's audio as 1 token per 100 ms (guides/realtime-costs)."""
 _TOKENS_PER_AUDIO_SECOND_OUT = 20
 """... and a model's audio as 1 token per 50 ms."""
+_WORDS_PER_SECOND = 10
+"""Tokens of transcript that a second of talk comes to at most: quick English is half of it."""
+_WORDS_BESIDE = 256
+"""Tokens that a transcription may be told as a prompt, or write beyond that."""
 
 
 class UnknownPrice(LookupError):
@@ -34,71 +44,41 @@ def price_remedy(model: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelPrice:
-    """Rates of one model: US dollars per million tokens, per minute of audio, per character spoken."""
-
-    audio_in: float = 0.0
-    audio_cached: float = 0.0
-    audio_out: float = 0.0
-    text_in: float = 0.0
-    text_cached: float = 0.0
-    text_out: float = 0.0
-    image_in: float = 0.0
-    image_cached: float = 0.0
-    per_minute: float = 0.0
-    per_character: float = 0.0
-
-    @property
-    def is_free(self) -> bool:
-        return not any(getattr(self, rate.name) for rate in fields(self))
-
-
-@dataclass(frozen=True, slots=True)
 class Context:
-    """What a response is given to read and hear, in tokens."""
+    """What a response is given to read, hear and see, in tokens."""
 
     text_tokens: int = 0
     audio_tokens: int = 0
     image_tokens: int = 0
 
 
-_LARGE = ModelPrice(32, 0.40, 64, 4, 0.40, 24, 5, 0.50)
-_LARGE_OLDER = replace(_LARGE, text_out=16)
-_MINI = ModelPrice(10, 0.30, 20, 0.60, 0.06, 2.40, 0.80, 0.08)
-
-PRICES: Mapping[str, ModelPrice] = {
-    "gpt-realtime-2.1": _LARGE,
-    "gpt-realtime-2": _LARGE,
-    "gpt-realtime-1.5": _LARGE_OLDER,
-    "gpt-realtime-2.1-mini": _MINI,
-    # These four are shut down on 2027-01-20.
-    "gpt-realtime": _LARGE_OLDER,
-    "gpt-realtime-2025-08-28": _LARGE_OLDER,
-    "gpt-realtime-mini": _MINI,
-    "gpt-realtime-mini-2025-12-15": _MINI,
-    # Transcription. Those with a rate per token bill by token; the others by the minute.
-    "gpt-transcribe": ModelPrice(per_minute=0.0045),
-    "gpt-live-transcribe": ModelPrice(per_minute=0.017),
-    "gpt-realtime-whisper": ModelPrice(per_minute=0.017),
-    # These three are shut down on 2027-02-26.
-    "gpt-4o-transcribe": ModelPrice(audio_in=2.5, text_in=2.5, text_out=10, per_minute=0.006),
-    "gpt-4o-mini-transcribe": ModelPrice(audio_in=1.25, text_in=1.25, text_out=5, per_minute=0.003),
-    "whisper-1": ModelPrice(per_minute=0.006),
-}
-
-
 class PriceTable:
-    """The published prices with an operator's own on top; looking up a model without a price raises."""
+    """The published prices with others on top; looking up a model without a price raises `UnknownPrice`."""
 
-    def __init__(self, overrides: Mapping[str, ModelPrice] | None = None) -> None:
-        self._prices = {**PRICES, **(overrides or {})}
+    def __init__(self, own: Mapping[str, ModelPrice | Published] | None = None) -> None:
+        given = {
+            model: price if isinstance(price, Published) else Published(price, "given")
+            for model, price in (own or {}).items()
+        }
+        self._published = {**PUBLISHED, **given}
+        self._rates = {model: Rates(published.price) for model, published in self._published.items()}
 
     def __contains__(self, model: str) -> bool:
-        return model in self._prices
+        return model in self._published
 
     def __getitem__(self, model: str) -> ModelPrice:
+        return self.published(model).price
+
+    def published(self, model: str) -> Published:
+        """The price with its source and date."""
         try:
-            return self._prices[model]
+            return self._published[model]
+        except KeyError:
+            raise UnknownPrice(model) from None
+
+    def rates(self, model: str) -> Rates:
+        try:
+            return self._rates[model]
         except KeyError:
             raise UnknownPrice(model) from None
 
@@ -109,43 +89,55 @@ class PriceTable:
         not explain is priced at the dearest rate, so that a provider's new detail never makes a call look
         cheaper than it was.
         """
-        price = self[model]
-        bill = _Bill()
-        _charge_input(bill, price, usage)
-        _charge_output(bill, price, usage)
-        return bill.nanodollars
+        rates = self.rates(model)
+        return _nano(_input(rates, usage) + _output(rates, usage))
 
     def transcription(self, model: str, usage: Mapping[str, Any]) -> int:
         """The price of a transcript from its `usage`, which is by tokens or by duration.
 
         A model priced by the minute that reports tokens is billed for the seconds its audio tokens stand for.
         """
-        price = self[model]
-        bill = _Bill()
-        if usage.get("type") == "duration":
-            bill.add_seconds(_amount(usage, "seconds"), price.per_minute)
-        elif price.audio_in or price.text_in:
-            details = usage.get("input_token_details") or {}
-            text = _count(details, "text_tokens")
-            bill.add(text, price.text_in)
-            bill.add(
-                max(_count(usage, "input_tokens") - text, _count(details, "audio_tokens")), price.audio_in
-            )
-            bill.add(_count(usage, "output_tokens"), price.text_out)
-        else:
-            details = usage.get("input_token_details") or {}
-            audio = _count(details, "audio_tokens") or _count(usage, "input_tokens")
-            bill.add_seconds(audio / _TOKENS_PER_AUDIO_SECOND_IN, price.per_minute)
-        return bill.nanodollars
+        rates = self.rates(model)
+        if usage.get("type") == "duration" or "seconds" in usage:
+            return rates.listened(_amount(usage, "seconds"))
+        details = usage.get("input_token_details") or {}
+        text, audio, told = (
+            _count(details, "text_tokens"),
+            _count(details, "audio_tokens"),
+            _count(usage, "input_tokens"),
+        )
+        if not rates.by_token:
+            return rates.listened((audio or told) / _TOKENS_PER_AUDIO_SECOND_IN)
+        heard = max(told - text, audio) * rates.audio_in
+        return _nano(text * rates.text_in + heard + _count(usage, "output_tokens") * rates.text_out)
+
+    def agent(self, model: str, usage: Mapping[str, Any]) -> int:
+        """The price of a text model's answer from ``{"prompt_tokens", "completion_tokens"}``.
+
+        ``cached_tokens`` and ``cache_write_tokens`` are parts of the prompt that were read from or put into a cache.
+        """
+        return self.rates(model).written(usage)
+
+    def speech(self, model: str, usage: Mapping[str, Any]) -> int:
+        """The price of speech from ``{"characters": …}`` or, by the minute, ``{"seconds": …}``."""
+        return self.rates(model).spoken(usage)
+
+    def charge(self, what: str, model: str, usage: Mapping[str, Any]) -> int:
+        """The price of what a charge of the event log was made for."""
+        price = {
+            "response": self.response,
+            "transcription": self.transcription,
+            "agent": self.agent,
+            "speech": self.speech,
+        }[what]
+        return price(model, usage)
 
     def transcribed_seconds(self, model: str, seconds: float) -> int:
         """The price of transcribing `seconds` of audio, for a transcript whose usage never came."""
-        bill = _Bill()
-        bill.add_seconds(seconds, self.usd_per_audio_minute(model))
-        return bill.nanodollars
+        return self.rates(model).listened(seconds)
 
     def usd_per_audio_minute(self, model: str) -> float:
-        """US dollars for transcribing one minute of audio."""
+        """What a minute of audio costs a transcription model, or roughly costs where it bills by token."""
         price = self[model]
         return price.per_minute or price.audio_in * 60 * _TOKENS_PER_AUDIO_SECOND_IN / 1e6
 
@@ -154,13 +146,28 @@ class PriceTable:
 
         An upper bound of `response` for any usage whose details stay within `context` and the output limit.
         """
-        price = self[model]
-        bill = _Bill()
-        bill.add(context.text_tokens, max(price.text_in, price.text_cached))
-        bill.add(context.audio_tokens, max(price.audio_in, price.audio_cached))
-        bill.add(context.image_tokens, max(price.image_in, price.image_cached))
-        bill.add(max_output_tokens, max(price.audio_out, price.text_out))
-        return bill.nanodollars
+        rates = self.rates(model)
+        return _nano(
+            context.text_tokens * rates.worst_text
+            + context.audio_tokens * rates.worst_audio
+            + context.image_tokens * rates.worst_image
+            + max_output_tokens * rates.dearest_out
+        )
+
+    def worst_transcription(self, model: str, seconds: float) -> int:
+        """The most that writing down `seconds` of talk can cost, however its usage is told.
+
+        By duration a part of a second counts as a whole one; by tokens the transcript is as long as quick talk, and
+        there may be a prompt.
+        """
+        rates = self.rates(model)
+        begun = math.floor(seconds) + 1
+        by_duration = rates.listened(begun)
+        if not rates.by_token:
+            return by_duration
+        heard = begun * _TOKENS_PER_AUDIO_SECOND_IN * rates.audio_in
+        written = (begun * _WORDS_PER_SECOND + _WORDS_BESIDE) * rates.text_out
+        return max(by_duration, _nano(heard + written + _WORDS_BESIDE * rates.text_in))
 
     def usd_per_minute(self, model: str) -> float:
         """A rough price of one minute of conversation: half of it heard, half of it spoken.
@@ -173,14 +180,83 @@ class PriceTable:
         return (heard + spoken) / 1e6
 
 
+class Rates:
+    """A price in pico-dollars per token, character and minute, which is what is added up."""
+
+    __slots__ = (
+        "audio_cached",
+        "audio_in",
+        "audio_out",
+        "by_token",
+        "cache_write",
+        "dearest_in",
+        "dearest_out",
+        "image_cached",
+        "image_in",
+        "per_character",
+        "per_minute",
+        "text_cached",
+        "text_in",
+        "text_out",
+        "worst_audio",
+        "worst_image",
+        "worst_text",
+    )
+
+    def __init__(self, price: ModelPrice) -> None:
+        # 1 USD per million tokens is 1e6 pico-dollars per token.
+        self.audio_in, self.audio_cached = round(price.audio_in * 1e6), round(price.audio_cached * 1e6)
+        self.text_in, self.text_cached = round(price.text_in * 1e6), round(price.text_cached * 1e6)
+        self.image_in, self.image_cached = round(price.image_in * 1e6), round(price.image_cached * 1e6)
+        self.audio_out, self.text_out = round(price.audio_out * 1e6), round(price.text_out * 1e6)
+        self.cache_write = round(price.cache_write * 1e6) or self.text_in
+        self.by_token = bool(self.audio_in or self.text_in)
+        minute = price.per_minute or price.audio_in * 60 * _TOKENS_PER_AUDIO_SECOND_IN / 1e6
+        self.per_minute, self.per_character = round(minute * 1e12), round(price.per_character * 1e12)
+        self.worst_text = max(self.text_in, self.text_cached)
+        self.worst_audio = max(self.audio_in, self.audio_cached)
+        self.worst_image = max(self.image_in, self.image_cached)
+        self.dearest_in, self.dearest_out = (
+            max(self.audio_in, self.text_in),
+            max(self.audio_out, self.text_out),
+        )
+
+    def listened(self, seconds: float) -> int:
+        """Nano-dollars for so many seconds of audio, made or heard."""
+        return -(-round(seconds * 1e6) * self.per_minute // (60 * 10**6 * 1000))
+
+    def spoken(self, usage: Mapping[str, Any]) -> int:
+        """See `PriceTable.speech`."""
+        characters = _nano(_count(usage, "characters") * self.per_character)
+        return characters + self.listened(_amount(usage, "seconds"))
+
+    def written(self, usage: Mapping[str, Any]) -> int:
+        """See `PriceTable.agent`."""
+        prompt = _count(usage, "prompt_tokens")
+        cached = min(_count(usage, "cached_tokens"), prompt)
+        stored = min(_count(usage, "cache_write_tokens"), prompt - cached)
+        read = (
+            (prompt - cached - stored) * self.text_in + cached * self.text_cached + stored * self.cache_write
+        )
+        return _nano(read + _count(usage, "completion_tokens") * self.text_out)
+
+    def worst_written(self, prompt_tokens: int, completion_tokens: int) -> int:
+        """The most that `written` gives for no more than so many tokens."""
+        dearest = max(self.text_in, self.text_cached, self.cache_write)
+        return _nano(prompt_tokens * dearest + completion_tokens * self.text_out)
+
+
 def price_response(model: str, usage: Mapping[str, Any]) -> int:
     """`PriceTable.response` with the published prices."""
-    return PriceTable().response(model, usage)
+    return _TABLE.response(model, usage)
 
 
 def price_transcription(model: str, usage: Mapping[str, Any]) -> int:
     """`PriceTable.transcription` with the published prices."""
-    return PriceTable().transcription(model, usage)
+    return _TABLE.transcription(model, usage)
+
+
+_TABLE = PriceTable()
 
 
 def nanodollars(usd: float) -> int:
@@ -188,53 +264,36 @@ def nanodollars(usd: float) -> int:
     return round(usd * NANO)
 
 
-class _Bill:
-    """Adds up in pico-dollars, where every published rate is a whole number, and rounds up at the end."""
-
-    def __init__(self) -> None:
-        self._pico = 0
-
-    def add(self, tokens: int, usd_per_million: float) -> None:
-        # 1 USD per million tokens is 1e6 pico-dollars per token.
-        self._pico += tokens * round(usd_per_million * 1_000_000)
-
-    def add_seconds(self, seconds: float, usd_per_minute: float) -> None:
-        self._pico += -(-round(seconds * 1000) * round(usd_per_minute * 1e12) // 60_000)
-
-    @property
-    def nanodollars(self) -> int:
-        return -(-self._pico // 1000)
+def _nano(pico: int) -> int:
+    return -(-pico // 1000)
 
 
-def _charge_input(bill: _Bill, price: ModelPrice, usage: Mapping[str, Any]) -> None:
+def _input(rates: Rates, usage: Mapping[str, Any]) -> int:
     details = usage.get("input_token_details") or {}
     cached_details = details.get("cached_tokens_details") or {}
-    rates = {
-        "text": (price.text_in, price.text_cached),
-        "audio": (price.audio_in, price.audio_cached),
-        "image": (price.image_in, price.image_cached),
-    }
-    explained = 0
+    cost = explained = 0
     unattributed = _count(details, "cached_tokens")
-    for modality, (fresh_rate, cached_rate) in rates.items():
-        tokens = _count(details, f"{modality}_tokens")
-        cached = min(_count(cached_details, f"{modality}_tokens"), tokens)
+    for modality, fresh_rate, cached_rate in (
+        ("text_tokens", rates.text_in, rates.text_cached),
+        ("audio_tokens", rates.audio_in, rates.audio_cached),
+        ("image_tokens", rates.image_in, rates.image_cached),
+    ):
+        tokens = _count(details, modality)
+        cached = min(_count(cached_details, modality), tokens)
         if not cached_details:
             # Which modality was cached is not told: assume the one where caching saves least, text, first.
             cached = min(unattributed, tokens)
             unattributed -= cached
-        bill.add(tokens - cached, fresh_rate)
-        bill.add(cached, cached_rate)
+        cost += (tokens - cached) * fresh_rate + cached * cached_rate
         explained += tokens
-    bill.add(max(0, _count(usage, "input_tokens") - explained), max(price.audio_in, price.text_in))
+    return cost + max(0, _count(usage, "input_tokens") - explained) * rates.dearest_in
 
 
-def _charge_output(bill: _Bill, price: ModelPrice, usage: Mapping[str, Any]) -> None:
+def _output(rates: Rates, usage: Mapping[str, Any]) -> int:
     details = usage.get("output_token_details") or {}
     text, audio = _count(details, "text_tokens"), _count(details, "audio_tokens")
-    bill.add(text, price.text_out)
-    bill.add(audio, price.audio_out)
-    bill.add(max(0, _count(usage, "output_tokens") - text - audio), max(price.audio_out, price.text_out))
+    unexplained = max(0, _count(usage, "output_tokens") - text - audio)
+    return text * rates.text_out + audio * rates.audio_out + unexplained * rates.dearest_out
 
 
 def _count(usage: Mapping[str, Any], key: str) -> int:

@@ -18,6 +18,8 @@ class RungSpec:
     name: str
     paid: bool = False
     usd_per_minute: float = 0.0
+    least: int = 0
+    """What one more answer costs at least, in nano-dollars."""
     missing: Reason | None = None
     """Why it can never be used as configured; None if it can."""
 
@@ -47,13 +49,13 @@ def _realtime_rung(settings: Settings, name: str) -> RungSpec:
         per_minute += prices.usd_per_audio_minute(tier_a.transcription_model) / 2
     keyless = rung.api_key is None and rung.base_url == OPENAI_BASE_URL
     missing = Reason.NO_PROVIDER_KEY if keyless else None
-    return RungSpec(Tier.A, name, True, round(per_minute, 6), missing)
+    return RungSpec(Tier.A, name, True, round(per_minute, 6), missing=missing)
 
 
 def _pipeline_usd_per_minute(settings: Settings) -> float:
     tier_b = settings.tier_b
     agent = settings.agent_price()
-    thinking = (agent.text_in * _AGENT_TOKENS_IN + agent.text_out * _AGENT_TOKENS_OUT) / 1e6 if agent else 0.0
+    thinking = (agent.text_in * _AGENT_TOKENS_IN + agent.text_out * _AGENT_TOKENS_OUT) / 1e6
     per_character = {
         "cartesia": settings.cartesia.usd_per_character,
         "endpoint": tier_b.tts_usd_per_character or 0.0,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.core.budget import BudgetState, CallBudget
 from orchestrator.core.prices import (
     PRICES,
+    Context,
     ModelPrice,
     PriceTable,
     UnknownPrice,
@@ -127,7 +128,7 @@ def test_a_price_is_between_all_cached_and_none_cached(given: dict[str, Any], mo
 
 def test_the_worst_response_is_not_below_any_other() -> None:
     table = PriceTable()
-    worst = table.worst_response(MODEL, 4096, context_tokens=2000)
+    worst = table.worst_response(MODEL, 4096, Context(audio_tokens=2000))
     assert worst == 2000 * 32_000 + 4096 * 64_000
     assert table.response(MODEL, usage(audio_in=1500, text_in=500, audio_out=4000, text_out=96)) < worst
 
