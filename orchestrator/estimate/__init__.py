@@ -26,5 +26,7 @@ The assumptions are in docs/cost.md.
 """
 
 from orchestrator.estimate.columns import Columns, Latencies, Plan, TierBPrices
+from orchestrator.estimate.model import estimate
+from orchestrator.estimate.results import Estimate, Quantity
 
-__all__ = ["Columns", "Latencies", "Plan", "TierBPrices"]
+__all__ = ["Columns", "Estimate", "Latencies", "Plan", "Quantity", "TierBPrices", "estimate"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -16,13 +16,13 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from orchestrator.config import Settings
-from orchestrator.config_sections import BudgetStep
+from orchestrator.config_sections import BudgetStep, Cap, History, Steps
 from orchestrator.core.prices import ModelPrice
 from orchestrator.core.steps import Step, StepPolicy
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[float, Field(ge=0, le=1_000_000)]
-Spread = Annotated[float, Field(ge=0, le=5)]
+Spread = Annotated[float, Field(ge=0, le=3)]
 
 
 class Inputs(BaseModel):
@@ -134,16 +134,16 @@ class Plan(Inputs):
     transcription_model: str | None = "gpt-transcribe"
     """What writes down the caller's words in Tier A; null for nothing that is billed."""
     max_output_tokens: int = Field(4096, ge=1, le=4096)
-    call_usd: NonNegativeFloat | None = 2.0
+    call_usd: Cap | None = 2.0
     """A call's cap; null for none."""
-    day_usd: NonNegativeFloat | None = None
+    day_usd: Cap | None = None
     """The bucket's cap for a day; null for none."""
-    steps: tuple[BudgetStep, ...] = ()
+    steps: Steps = ()
     expected_minutes: PositiveFloat | None = None
     concise_tokens: int = Field(400, ge=50, le=4096)
-    history: Literal["provider", "retention", "text"] = "provider"
-    retention_ratio: float = Field(0.7, gt=0, lt=1)
-    history_tokens: PositiveInt = 6_000
+    history: History = "provider"
+    retention_ratio: float = Field(0.7, ge=0.2, le=0.95)
+    history_tokens: int = Field(6_000, ge=1_000, le=128_000)
     outage_share: Share = 0.0
     """Share of calls that Tier B serves from beginning to end, because Tier A is out."""
     tier_b: TierBPrices = TierBPrices()
@@ -210,7 +210,9 @@ class Latencies(Inputs):
     """... and in Tier B."""
     spread: Spread = 0.4
     """Of every one of them but the silence and the frame."""
-    hang_up_ms: NonNegativeFloat = 12_000.0
-    """From an abandoned call to the same caller's being connected again."""
+    interruption_ms: NonNegativeFloat = 200.0
+    """From the caller's first sound to the provider's noticing it."""
+    retry_ms: NonNegativeFloat = 12_000.0
+    """From hanging up to being connected again."""
     handover_ms: NonNegativeFloat = 1_000.0
-    """Silence of a caller whose call an outage strikes: the deadline before a bridge is heard."""
+    """From an outage that is silent to the decision for Tier B; one that shows itself takes no time."""
