@@ -16,7 +16,7 @@
   ``call_ended``), in order of time within a call; calls may interleave. It reads ``charge`` rows with what="response"
   (their `usage`) and "transcription", `turn_ended`, `call_started`, `call_ended`, and `waste` where there is one. What
   is read is what Tier A did: fit from calls without caps and steps, or their shorter answers are taken for usual.
-  Raises `NothingToFit` where no call in the rows had an answer of Tier A. `read_rows(path)` reads a file.
+  Raises `NothingToFit` where no call in the rows had an answer of Tier A. `read_rows(path)` (recorded.py) reads a file.
 - `estimate(columns, plan, prices, *, calls, seed, progress=None)` (model.py): the same arguments give the same
   `Estimate` (results.py). ``progress(done, calls)`` is called now and then. Raises `UnknownPrice`. It prices every
   response with `PriceTable.response`, takes steps with `core.steps.Stepper` and chooses rungs with
@@ -26,7 +26,23 @@ The assumptions are in docs/cost.md.
 """
 
 from orchestrator.estimate.columns import Columns, Latencies, Plan, TierBPrices
+from orchestrator.estimate.draws import TooMuch
+from orchestrator.estimate.fit import NothingToFit, fit
 from orchestrator.estimate.model import estimate
+from orchestrator.estimate.recorded import LogUnreadable, read_rows
 from orchestrator.estimate.results import Estimate, Quantity
 
-__all__ = ["Columns", "Estimate", "Latencies", "Plan", "Quantity", "TierBPrices", "estimate"]
+__all__ = [
+    "Columns",
+    "Estimate",
+    "Latencies",
+    "LogUnreadable",
+    "NothingToFit",
+    "Plan",
+    "Quantity",
+    "TierBPrices",
+    "TooMuch",
+    "estimate",
+    "fit",
+    "read_rows",
+]

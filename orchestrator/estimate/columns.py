@@ -49,6 +49,11 @@ class Columns(Inputs):
     """Share of those who hang up early and call again: a new call beside those of `calls_per_day`."""
     length_spread: Spread = 0.6
     """Of the lengths of calls."""
+    length_profile: tuple[float, ...] = Field((), max_length=200)
+    """The shape of the calls' lengths: values of equal shares of them, from short to long, in spreads from their mean.
+
+    Empty is a lognormal distribution, as it is usual for calls. `fit` tells the shape it found.
+    """
     pace_spread: Spread = 0.2
     """Between calls, of the turns in a minute."""
     utterance_s: PositiveFloat = 4.0
@@ -69,8 +74,8 @@ class Columns(Inputs):
     """... and of its result."""
     text_per_s: float = Field(3.5, ge=0, le=100)
     """Text tokens that come with a second of the assistant's talk: its transcript."""
-    text_kept: Share = 1.0
-    """Share of those that stay in the history beside the audio."""
+    text_kept: float = Field(1.0, ge=0, le=10)
+    """So many stay in the history, beside the audio, for one of those."""
     barge_in: Share = 0.1
     """Share of answers that the caller cuts off."""
     unheard_s: NonNegativeFloat = 3.0

@@ -47,7 +47,7 @@ class Draws:
 def draw(columns: Columns, calls: int, seed: int) -> Draws:
     """`calls` calls; raises `TooMuch`."""
     rng = np.random.default_rng(seed)
-    seconds = lognormal(rng, columns.call_s, columns.length_spread, calls)
+    seconds = _lengths(rng, columns, calls)
     pace = lognormal(rng, 1.0, columns.pace_spread, calls)
     # Who hangs up early has had a part of the call, anywhere between nothing and all of it.
     early = rng.random(calls) < columns.abandon_rate
@@ -76,6 +76,14 @@ def draw(columns: Columns, calls: int, seed: int) -> Draws:
         tools=rng.poisson(columns.tools_per_turn, total),
         cut=cut,
     )
+
+
+def _lengths(rng: np.random.Generator, columns: Columns, calls: int) -> Floats:
+    """Seconds of calls that run their course."""
+    if not columns.length_profile:
+        return lognormal(rng, columns.call_s, columns.length_spread, calls)
+    spreads = rng.choice(np.asarray(columns.length_profile, dtype=np.float64), calls)
+    return np.maximum(0.0, columns.call_s * (1 + columns.length_spread * spreads))
 
 
 def lognormal(rng: np.random.Generator, mean: float, spread: float, size: int) -> Floats:
