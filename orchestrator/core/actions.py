@@ -97,11 +97,23 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Spend:
-    """Money that was spent, in nano-dollars, for the call's bucket."""
+class ClaimMoney:
+    """What this call has spent, what is running and what is to be set aside ahead: absolute, in nano-dollars.
 
-    nanodollars: int
-    rung: str
+    The answer comes as ``Call.granted(sequence, …)``; the newest claim counts.
+    """
+
+    sequence: int
+    spent: int
+    running: int
+    ahead: int
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """End the call: the client's connection is closed, in good order."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +137,7 @@ Action = (
     | StartAnswer
     | StopAnswer
     | Report
-    | Spend
+    | ClaimMoney
+    | HangUp
     | Record
 )

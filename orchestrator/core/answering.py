@@ -1,7 +1,8 @@
 """Answers that Tiers B and C give in a call, from the moment one is owed to its end.
 
-An answer goes through three stages: the words of the turns before it are awaited (WORDS), the tier is asked
-(ANSWERING), and it is done. One answer in the default conversation runs at a time, out-of-band ones beside it.
+An answer goes through its stages: the words of the turns before it are awaited (WORDS), what it may cost is set
+aside (MONEY, where that is not there already), the tier is asked (ANSWERING), and it is done. One answer in the
+default conversation runs at a time, out-of-band ones beside it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from orchestrator.core.responses import OpenItem, OpenResponse, local_usage
 from orchestrator.protocol.answers import (
     AnsweredBy,
     AnswerEvent,
+    AnswerRequest,
     AudioDelta,
     Charge,
     Charged,
@@ -42,6 +44,8 @@ READY_MARGIN_S = 0.35
 
 class Stage(Enum):
     WORDS = "words"
+    MONEY = "money"
+    """It is to be paid for: the bucket has been asked."""
     ANSWERING = "answering"
 
 
@@ -66,6 +70,8 @@ class Answering:
     """Tier and rung the audio came from, where not the call's own."""
     cost: int = 0
     """What it has cost so far, in nano-dollars."""
+    agent_worst: int = 0
+    """What the agent may bill even if the answer is cut off; 0 once that is known."""
 
 
 class Answers:
@@ -87,6 +93,8 @@ class Answers:
         self._idle_due: float | None = None
         self._bridge_due: tuple[float, Bridge] | None = None
         """A bridge that is still to come, though the answer so far was a tool call: the tool may take its time."""
+        self._usual_worst = 0
+        """The most that an answer of this tier has needed."""
         self._interrupted = False
         """The caller's turn cut an answer off: if it turns out to hold no words, the answer is still owed."""
 
@@ -131,6 +139,7 @@ class Answers:
         """What was made in silence is said now, and the tier goes on under the same answer."""
         hedge.adopted = True
         answering.id, answering.stage = hedge.id, Stage.ANSWERING
+        answering.agent_worst = hedge.agent_worst
         answering.due = now + self.ctx.policy.answer_s
         if (
             hedge.stage is not HedgeStage.READY
@@ -195,11 +204,44 @@ class Answers:
                 return
             ctx.record("false_interruption")
         self._interrupted = False
-        answering.stage = Stage.ANSWERING
+        self._start(answering, ask(ctx, answering.id, answering.owed, history), now)
+
+    # --- money ---
+
+    def fund(self, now: float) -> None:
+        """What the next answer may need is set aside; an answer that waits for it may start, or goes to Tier C."""
+        if self._active is None or self._active.stage is not Stage.MONEY:
+            self.ctx.purse.want(self._usual_worst)
+        for answering in [*([self._active] if self._active else []), *self._beside.values()]:
+            if answering.stage is Stage.MONEY:
+                self._ask_when_known(answering, now)
+
+    def _start(self, answering: Answering, request: AnswerRequest, now: float) -> None:
+        """Ask the tier, once the answer is paid for; one that cannot be is given by Tier C."""
+        ctx = self.ctx
+        worst, agent = ctx.costs.answer(answering.tier, request)
+        self._usual_worst = max(self._usual_worst, worst)
         answering.due = now + ctx.policy.answer_s
+        if not ctx.purse.start(answering.id, worst):
+            answering.stage = Stage.MONEY
+            ctx.purse.want(worst)
+            if not ctx.purse.pending and not ctx.purse.start(answering.id, worst):
+                self._pass_to_tier_c(answering, now)
+                return
+            if not ctx.purse.worst(answering.id):
+                return
+        answering.stage, answering.agent_worst = Stage.ANSWERING, agent
         if not self.racing:
             self._open(answering)
-        ctx.do(StartAnswer(answering.tier, ask(ctx, answering.id, answering.owed, history)))
+        ctx.do(StartAnswer(answering.tier, request))
+
+    def _settle(self, answering: Answering) -> None:
+        """An answer is over: what its agent has used is charged at its worst, if that never came to light."""
+        ctx, worst = self.ctx, min(answering.agent_worst, self.ctx.purse.worst(answering.id))
+        if worst and answering.stage is Stage.ANSWERING:
+            self._charge(answering, Charge("agent", ctx.rung, worst, {}, estimated=True))
+        answering.agent_worst = 0
+        ctx.purse.end(answering.id)
 
     def _go_without_words(self, answering: Answering, now: float) -> None:
         """Transcription does not come: the tier is asked with what is known."""
@@ -329,6 +371,8 @@ class Answers:
     def _on_finished(self, answering: Answering, done: Finished, now: float) -> None:
         ctx, response = self.ctx, self._open(answering)
         self._end_message(answering)
+        answering.agent_worst = 0
+        self.ctx.stepper.note_answer(answering.cost)
         usage = local_usage(done.input_tokens, done.output_tokens)
         tags = answering.by or {"tier": answering.tier, "rung": done.rung or ctx.rung}
         ctx.writer.finish(response, "completed", usage=usage, extra_metadata=tags)
@@ -344,20 +388,25 @@ class Answers:
         ctx.record("answer_failed", cause=cause, message=message)
         if answering.tier == "B":
             ctx.do(Report(ctx.rung, Cause.RESPONSE_FAILED.id), StopAnswer(answering.id))
-            if answering.response is not None and answering.item is not None:
-                ctx.writer.close_item(answering.response, answering.item, "incomplete")
-                answering.item = None
-            answering.id, answering.tier, answering.stage = ctx.ids.new("answer"), "C", Stage.WORDS
-            answering.by = {"tier": "C", "rung": "prompts"}
-            if answering is not self._active:
-                self._beside = {a.id: a for a in self._beside.values()}
-            self._ask_when_known(answering, now)
+            self._pass_to_tier_c(answering, now)
             return
         self._apologise(answering, now)
         self._record(answering, "incomplete", {})
         ctx.record("turn_closed", reason="answer_failed")
         ctx.end_turn(answering.owed.turn, Outcome.CLOSED, "answer_failed")
         self._drop(answering, now)
+
+    def _pass_to_tier_c(self, answering: Answering, now: float) -> None:
+        ctx = self.ctx
+        self._settle(answering)
+        if answering.response is not None and answering.item is not None:
+            ctx.writer.close_item(answering.response, answering.item, "incomplete")
+            answering.item = None
+        answering.id, answering.tier, answering.stage = ctx.ids.new("answer"), "C", Stage.WORDS
+        answering.by = {"tier": "C", "rung": "prompts"}
+        if answering is not self._active:
+            self._beside = {a.id: a for a in self._beside.values()}
+        self._ask_when_known(answering, now)
 
     def _close_unheard(self, answering: Answering, now: float) -> None:
         """Something may have been said, and nobody could write it down: not silence, but a word about it."""
@@ -394,6 +443,7 @@ class Answers:
         self._drop(answering, now, advance=False)
 
     def _drop(self, answering: Answering, now: float, *, advance: bool = True) -> None:
+        self._settle(answering)
         if answering.response is not None:
             self.ctx.responses.pop(answering.response.id, None)
         answering.bridge_at = None
@@ -408,7 +458,10 @@ class Answers:
     def _charge(self, answering: Answering, charge: Charge) -> None:
         ctx = self.ctx
         answering.cost += charge.nanodollars
-        ctx.charge(charge, answering.by.get("rung") or ctx.rung, answering.owed.turn)
+        if charge.what == "agent":
+            answering.agent_worst = 0
+        rung = answering.by.get("rung") or ctx.rung
+        ctx.charge(charge, rung, answering.owed.turn, key=answering.id, answer_id=answering.id)
 
     def _record(self, answering: Answering, status: str, parts: dict[str, float]) -> None:
         response = answering.response
@@ -454,6 +507,7 @@ class Answers:
         ctx, active = self.ctx, self._active
         assert active is not None
         ctx.do(StopAnswer(active.id))
+        self._settle(active)
         if active.response is not None:
             self._end_bridge(active.response)
         self._active = None

@@ -15,13 +15,15 @@ from orchestrator.core.actions import (
     StopListening,
     ToUpstreamFrame,
 )
-from orchestrator.core.handovers import LEAD_IN_MS, POLL_S, Handovers
+from orchestrator.core.gate import first_needs
+from orchestrator.core.handovers import LEAD_IN_MS, MONEY_POLL_S, POLL_S, Handovers
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.hedge import Stage as HedgeStage
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.pace import Step
 from orchestrator.core.relay import TERMINAL_CODES, Relay, expiry
 from orchestrator.core.states import Move, State
+from orchestrator.core.steps import Share
 from orchestrator.core.suspicion import SAMPLE_EVERY, patience_ms, rms
 from orchestrator.protocol.answers import AnswerEvent, Transcript
 from orchestrator.protocol.client_events import ClientError, parse_client_event
@@ -46,6 +48,7 @@ class Call(Handovers):
 
     def start(self, now: float) -> None:
         """The client is connected; it hears ``session.created`` as soon as a tier is there."""
+        self.ctx.started_at = now
         self._begin(self._route(None, frozenset()), now)
 
     def client_closed(self, now: float) -> None:
@@ -56,20 +59,32 @@ class Call(Handovers):
             self._stand_down("hung up", now)
         if self.preparation is not None:
             self._abandon("hung up", now)
-        for attempt in (self._connecting, self.serving):
-            if attempt is not None:
-                ctx.do(CloseUpstream(attempt))
+        if self._connecting is not None:
+            ctx.do(CloseUpstream(self._connecting))
+        if self.relay is not None:
+            self.lingering.leave(self.relay.attempt, self.relay.rung, self.relay.bills(), now, alive=True)
         if self.local is not None:
             self.local.leave()
             ctx.do(StopListening())
         for turn in ctx.outcomes.open:
             ctx.end_turn(turn, Outcome.HUNG_UP)
-        turns = {outcome.value: ctx.outcomes.count(outcome) for outcome in Outcome}
-        ctx.record("call_ended", spent_usd=ctx.budget.spent / 1e9, turns=turns)
+        ctx.purse.give_up()
         ctx.forget_audio()
         self.relay = self.local = self._connecting = None
         self._connect_due = self._poll_at = None
         self._move(Move.END)
+        self._end_if_billed()
+
+    @property
+    def over(self) -> bool:
+        """The client is gone, and every bill is there."""
+        return self.state is State.ENDED and not self.lingering
+
+    def _end_if_billed(self) -> None:
+        ctx = self.ctx
+        if self.over:
+            turns = {outcome.value: ctx.outcomes.count(outcome) for outcome in Outcome}
+            ctx.record("call_ended", spent_usd=ctx.budget.spent / 1e9, turns=turns)
 
     # --- the client ---
 
@@ -141,6 +156,7 @@ class Call(Handovers):
         serves = relay is not None and attempt == relay.attempt
         prepares = preparation is not None and attempt == preparation.attempt
         if not (serves or prepares or attempt == self._connecting):
+            self._hear_of_bills(attempt, frame)
             return False  # late news of a session that was given up
         if serves and relay is not None and relay.server_audio(frame, now):
             return True
@@ -155,6 +171,11 @@ class Call(Handovers):
             self._on_connecting(event, now)
         return False
 
+    def _hear_of_bills(self, attempt: int, frame: bytes) -> None:
+        if attempt in self.lingering:
+            self.lingering.frame(attempt, frame)
+            self._end_if_billed()
+
     def _on_connecting(self, event: Event, now: float) -> None:
         if event["type"] == "session.created":
             ctx, attempt = self.ctx, self._connecting
@@ -164,18 +185,28 @@ class Call(Handovers):
             ctx.do(Report(ctx.rung, proof=ProbeKind.SESSION))
             ctx.pace.note(Step.SESSION, now - self._connect_from)
             ctx.session.adopt(event["session"])
-            self._serve(Relay(ctx, attempt, 0.0, expiry(ctx, event["session"], now), now), now)
+            gated = not ctx.purse.has(2 * first_needs(ctx, ctx.rung))
+            relay = Relay(ctx, attempt, 0.0, expiry(ctx, event["session"], now), now, gated=gated)
+            self._serve(relay, now)
             self._announce_session("session.created")
-            self.relay.in_flight.open_session({})  # type: ignore[union-attr]
+            detection: Event = {"audio": {"input": {"turn_detection": ctx.session.turn_detection}}}
+            relay.in_flight.open_session(detection if gated else {})
+            ctx.purse.hand_over()
+            relay.gate.fund()
             self._replay_waiting(now)
             for frame in ctx.input.frames(0.0):
                 ctx.do(ToUpstreamFrame(frame, attempt))
+            self._out_of_money(now)
         elif event["type"] == "error":
             code = str(event["error"].get("code") or "")
             self._refused(TERMINAL_CODES.get(code, Cause.REFUSED), now)
 
     def upstream_lost(self, attempt: int, cause: Cause, now: float, detail: str = "") -> None:
         """A provider session could not be opened, or is gone."""
+        if attempt in self.lingering:
+            self.lingering.lost(attempt)
+            self._end_if_billed()
+            return
         known = (self.serving, self._connecting, self.preparation and self.preparation.attempt)
         if attempt not in known:
             return
@@ -183,9 +214,9 @@ class Call(Handovers):
         if attempt == self._connecting:
             self._refused(cause, now)
         elif attempt == self.serving:
-            self._fault(cause, now)
+            self._fault(cause, now, alive=False)
         else:
-            self._abandon(cause.id, now, cause)
+            self._abandon(cause.id, now, cause, alive=False)
 
     # --- the caller's voice and the tiers' answers, in Tiers B and C ---
 
@@ -216,15 +247,32 @@ class Call(Handovers):
             self.local.answer_event(answer_id, event, now)
             self._mind_local(now)
 
+    # --- money ---
+
+    def granted(self, sequence: int, ahead: int | None, bucket: Share, now: float) -> None:
+        """The bucket's answer to a claim: what is set aside, None where it could not be asked; and how it stands."""
+        ctx = self.ctx
+        if ahead is not None:
+            ctx.bucket = bucket
+        if not ctx.purse.granted(sequence, ahead):
+            return
+        if self.relay is not None:
+            self.relay.gate.fund()
+            self._out_of_money(now)
+        elif self.local is not None:
+            self.local.fund(now)
+            self._mind_local(now)
+
     # --- time and what is to be done ---
 
     def drain(self) -> list[Action]:
         """The actions since it was last called, in order."""
         out, self.ctx.out = self.ctx.out, []
-        return out
+        claim = self.ctx.purse.claim()
+        return out if claim is None else [*out, claim]
 
     def next_due(self) -> float | None:
-        dues = [self._connect_due, self._poll_at]
+        dues = [self._connect_due, self._poll_at, self.lingering.next_due()]
         if self.relay is not None:
             dues += [self.relay.deadlines.next_due(), self.relay.deadlines.hedge_at]
         if self.local is not None:
@@ -232,7 +280,7 @@ class Call(Handovers):
         if self.preparation is not None:
             dues.append(self.preparation.due)
         known = [due for due in dues if due is not None]
-        return min(known) if known and self.state is not State.ENDED else None
+        return min(known) if known else None
 
     def tick(self, now: float) -> None:
         """Whatever is due by `now`."""
@@ -250,7 +298,13 @@ class Call(Handovers):
         if self.local is not None:
             self.local.tick(now)
             self._mind_local(now)
+        if self.lingering:
+            self.lingering.tick(now)
+            self._end_if_billed()
         if self._poll_at is not None and now >= self._poll_at:
-            self._poll_at = now + POLL_S
+            self._poll_at = now + (POLL_S if self.relay is None else MONEY_POLL_S)
             self.ctx.playback.forget_played(now)
+            if self.relay is not None:
+                self.relay.look_after_money()
+                self._out_of_money(now)
             self.consider(now)

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
-from orchestrator.core.actions import Action, Record, Spend, ToClient
+from orchestrator.core.actions import Action, Record, ToClient
 from orchestrator.core.budget import CallBudget
 from orchestrator.core.conversation import Conversation
 from orchestrator.core.input_audio import InputAudio
 from orchestrator.core.outcomes import Outcome, Outcomes
 from orchestrator.core.pace import PROVIDER_STEPS, DeadlinePolicy, HedgeCap, Pace, Paces
 from orchestrator.core.playback import Playback
+from orchestrator.core.prices import Context
+from orchestrator.core.purse import Purse
 from orchestrator.core.responses import OpenResponse, ResponseWriter
-from orchestrator.protocol.answers import Charge
+from orchestrator.core.steps import Share, Stepper, StepPolicy
+from orchestrator.protocol.answers import AnswerRequest, Charge
 from orchestrator.protocol.audio import AudioFormat
-from orchestrator.protocol.session import Session
+from orchestrator.protocol.session import Session, upstream_update
 from orchestrator.protocol.wire import Event, Ids
 
 Clips = Callable[[str, AudioFormat, str, str], tuple[str, bytes]]
@@ -62,6 +65,14 @@ class Policy:
     """How long before its end a provider session is replaced, if the caller is quiet; at most a fifth of its life."""
     transcription_model: str | None = None
     max_output_tokens: int = 4096
+    retention: Event | None = None
+    """The provider's `truncation` with "retention"."""
+    history_tokens: int = 6_000
+    """With "text": tokens of audio in the history from which on it is told again as text."""
+    concise: str = "From now on answer in one or two short sentences."
+    """What the model is told when answers have to be shorter."""
+    goodbye: str = "budget_goodbye"
+    """Prompt with which a call is ended whose money is gone."""
     bridges: Mapping[str, str] = field(default_factory=lambda: {Bridge.DEFAULT: "one_moment"})
     """Prompt names by `Bridge`; a cause without one has the default's."""
     apology: str = "offer_choice"
@@ -98,6 +109,8 @@ class Owed:
     """The line that may be heard before it; None for none."""
     turn: int = 0
     """Its number in the call's `Outcomes`."""
+    key: str = ""
+    """Under which its money was set aside."""
 
     @property
     def out_of_band(self) -> bool:
@@ -114,6 +127,46 @@ class Unfinished:
     """The caller is in the middle of this turn."""
     requests: list[Event] = field(default_factory=list)
     """Client events about items or the input buffer that were passed on and not yet carried out."""
+    bills: dict[str, int] = field(default_factory=dict)
+    """What may still be billed, by the key it was set aside under, with the turn it is for."""
+
+
+class Costs(Protocol):
+    """What things cost at worst, in nano-dollars; no I/O, in microseconds."""
+
+    def response(self, rung: str, max_output_tokens: int, context: Context) -> int:
+        """One response of a Tier A rung."""
+        ...
+
+    def transcription(self, model: str, seconds: float) -> int:
+        """Writing down so much audio with a provider's model."""
+        ...
+
+    def answer(self, tier: str, request: AnswerRequest) -> tuple[int, int]:
+        """One answer of Tier B or C, and of that what is billed even if it is cut off: the agent's part."""
+        ...
+
+    def spoken(self, rung: str, ms: float) -> int:
+        """What so much of an answer's audio was billed as."""
+        ...
+
+
+class _Free:
+    def response(self, rung: str, max_output_tokens: int, context: Context) -> int:
+        return 0
+
+    def transcription(self, model: str, seconds: float) -> int:
+        return 0
+
+    def answer(self, tier: str, request: AnswerRequest) -> tuple[int, int]:
+        return 0, 0
+
+    def spoken(self, rung: str, ms: float) -> int:
+        return 0
+
+
+FREE: Costs = _Free()
+"""Where nothing costs anything."""
 
 
 @dataclass(slots=True)
@@ -128,6 +181,10 @@ class CallContext:
     """Nano-dollars for a model's usage object (a response's or a transcription's)."""
     conversation_id: str
     budget: CallBudget
+    costs: Costs = field(default_factory=lambda: FREE)
+    stepper: Stepper = field(default_factory=lambda: Stepper(StepPolicy()))
+    history: str = "provider"
+    """What becomes of a long history: "provider", "retention" or "text"."""
     paces: Paces = field(default_factory=Paces)
     """How fast the rungs are; shared by the calls of a process."""
     hedge_cap: HedgeCap = field(default_factory=HedgeCap)
@@ -142,12 +199,19 @@ class CallContext:
     playback: Playback = field(default_factory=Playback)
     responses: dict[str, OpenResponse] = field(default_factory=dict)
     """Responses the client saw created and not yet done."""
+    hidden: set[str] = field(default_factory=set)
+    """Items that a provider was given by us: the client never hears of them."""
+    started_at: float = 0.0
+    bucket: Share = field(default_factory=lambda: Share(0, None))
+    """How the call's bucket stands, as last heard."""
     buffer_from_ms: float = 0.0
     """Where the uncommitted input audio begins."""
     out: list[Action] = field(default_factory=list)
     writer: ResponseWriter = field(init=False)
+    purse: Purse = field(init=False)
 
     def __post_init__(self) -> None:
+        self.purse = Purse(self.budget)
         self.writer = ResponseWriter(self.ids, self.conversation, self.playback, self.send)
 
     def send(self, event: Event) -> None:
@@ -159,11 +223,15 @@ class CallContext:
     def record(self, type: str, **fields: Any) -> None:
         self.out.append(Record(type, fields))
 
-    def charge(self, charge: Charge, rung: str, turn: int = 0, **more: Any) -> None:
-        """Something was paid for: it counts, and stands in the timeline with what its price was worked out from."""
-        if charge.nanodollars:
-            self.budget.spend(charge.nanodollars)
-            self.out.append(Spend(charge.nanodollars, rung))
+    def charge(self, charge: Charge, rung: str, turn: int = 0, *, key: str = "", **more: Any) -> None:
+        """Something was paid for: it counts, and stands in the timeline with what its price was worked out from.
+
+        `key`: what it was set aside under.
+        """
+        if not charge.nanodollars and not charge.usage:
+            return
+        self.purse.charge(key, charge.nanodollars)
+        self.budget.spend(charge.nanodollars)
         self.record(
             "charge",
             what=charge.what,
@@ -184,6 +252,30 @@ class CallContext:
             )
 
     @property
+    def output_limit(self) -> int:
+        """The most output tokens of an answer, whatever the client would like."""
+        limit = self.policy.max_output_tokens
+        return min(limit, self.stepper.policy.concise_tokens) if self.stepper.concise else limit
+
+    @property
+    def transcribes_with(self) -> str:
+        """The model that writes down the caller's words in Tier A; nothing where none does."""
+        configured = self.session.fields["audio"]["input"]["transcription"] or {}
+        return str(configured.get("model") or self.policy.transcription_model or "")
+
+    def for_provider(self, changes: Event, *, gated: bool) -> Event:
+        """What a ``session.update`` of the client's, or of ours, is to tell the provider."""
+        retention = self.policy.retention if self.history == "retention" else None
+        return upstream_update(
+            self.session,
+            changes,
+            transcription_model=self.policy.transcription_model,
+            max_output_tokens=self.output_limit,
+            gated=gated,
+            truncation=retention,
+        )
+
+    @property
     def pace(self) -> Pace:
         """Of the rung that serves the call."""
         return self.paces.of(self.rung)
@@ -193,9 +285,16 @@ class CallContext:
         return {"tier": self.tier, "rung": self.rung}
 
     def describe_session(self) -> Event:
-        return self.session.describe(
-            {"call_id": self.call_id, "tier": self.tier, "rung": self.rung, "reason": self.reason}
-        )
+        level = self.stepper.level
+        told = {"call_id": self.call_id, "tier": self.tier, "rung": self.rung, "reason": self.reason}
+        return self.session.describe(told | ({"budget_step": level.value} if level else {}))
+
+    def concise_item(self) -> Event:
+        """The word to a provider's model that answers have to be short from now on."""
+        item_id = self.ids.new("item")
+        self.hidden.add(item_id)
+        content = [{"type": "input_text", "text": self.policy.concise}]
+        return {"id": item_id, "type": "message", "role": "system", "content": content}
 
     def speaks(self, request: Event) -> bool:
         """Whether a response asked for in this way is to be heard."""
@@ -222,7 +321,21 @@ class CallContext:
             item = self.conversation.get(item_id)
             if item is not None:
                 item.heard_ms, item.cut_off = heard, True
+                self._note_waste(item_id, heard)
         return bool(cut)
+
+    def _note_waste(self, item_id: str, heard_ms: float) -> None:
+        """What was spoken and nobody heard was billed all the same."""
+        sent_ms = self.playback.sent_ms(item_id)
+        self.record(
+            "waste",
+            item_id=item_id,
+            rung=self.rung,
+            sent_ms=round(sent_ms),
+            heard_ms=round(heard_ms),
+            unheard_ms=round(sent_ms - heard_ms),
+            nanodollars=self.costs.spoken(self.rung, sent_ms - heard_ms),
+        )
 
     def hold_input(self, turn: Turn | None) -> None:
         """Keep the audio of turns whose words are not known, and of the one under way."""

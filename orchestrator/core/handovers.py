@@ -7,6 +7,7 @@ ready beside them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from orchestrator.core.actions import (
     CloseUpstream,
@@ -17,16 +18,19 @@ from orchestrator.core.actions import (
     ToUpstreamFrame,
 )
 from orchestrator.core.context import Bridge, CallContext, Unfinished
+from orchestrator.core.gate import first_needs
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.hedge import TIER as HEDGE_TIER
 from orchestrator.core.hedge import Hedge
 from orchestrator.core.hedge import Stage as HedgeStage
+from orchestrator.core.lingering import Lingering
 from orchestrator.core.local import Local
 from orchestrator.core.pace import Step
 from orchestrator.core.preparation import Preparation, Purpose
 from orchestrator.core.relay import TERMINAL_CODES, Relay
-from orchestrator.core.routing import DecidedBy, Decision
+from orchestrator.core.routing import DecidedBy, Decision, Reason
 from orchestrator.core.states import Move, State, after
+from orchestrator.core.steps import Share, StepAction
 from orchestrator.protocol.client_events import ClientError
 from orchestrator.protocol.wire import Event
 
@@ -38,6 +42,8 @@ Trusted = Callable[[str, float], bool]
 
 POLL_S = 0.5
 """How often a call looks whether it may move between turns."""
+MONEY_POLL_S = 2.0
+"""How often a call in Tier A looks whether enough is set aside, and whether its session is to be renewed."""
 LEAD_IN_MS = 300.0
 """Input audio that a new provider session is given from before it took over."""
 
@@ -67,6 +73,9 @@ class Handovers:
         self.local: Local | None = None
         self.hedge: Hedge | None = None
         self.preparation: Preparation | None = None
+        self.lingering = Lingering(ctx)
+        self._renewed_for = ("expiry", "renewed")
+        """Trigger and cause of the renewal under way."""
         self._route = route
         self._trusted = trusted
         self._attempts = 0
@@ -118,6 +127,7 @@ class Handovers:
         self._move(Move.CONNECT)
         self._connecting = self._next_attempt()
         self._connect_from = now
+        self.ctx.purse.want(2 * first_needs(self.ctx, decision.rung), "preparing")
         self._connect_due = now + self.ctx.pace.deadline(Step.SESSION, self.ctx.policy.deadlines)
         self.ctx.do(OpenUpstream(self._connecting, decision.rung))
 
@@ -126,6 +136,7 @@ class Handovers:
         self.local = Local(self.ctx)
         self._announce_session("session.created")
         self.local.take_over(Unfinished(), now, listen_from=0.0)
+        self.local.fund(now)
         self._replay_waiting(now)
         self._poll_at = now + POLL_S
 
@@ -141,6 +152,7 @@ class Handovers:
         ctx.do(CloseUpstream(self._connecting))
         self._blame(ctx.rung, cause, now)
         self._connecting = self._connect_due = None
+        ctx.purse.want(0, "preparing")
         self._tried.add(ctx.rung)
         decision = self._route("A", frozenset(self._tried))
         ctx.record("handover", **_fields(ctx, decision, _trigger(cause), cause.id))
@@ -164,6 +176,7 @@ class Handovers:
         except ClientError as error:
             error.event_id = event.get("event_id")
             self.ctx.send(error.event())
+        self._out_of_money(now)
 
     def _on_served(self, event: Event, frame: bytes, now: float) -> None:
         relay = self.relay
@@ -178,23 +191,58 @@ class Handovers:
             self.hedge.words_known()
         if self.preparation is not None and not relay.at_boundary:
             self._abandon("the call went on", now)
+        if self._out_of_money(now):
+            return
         if event["type"] == "response.done":
             self.ctx.do(Report(self.ctx.rung))
             self.consider(now)
 
     def _serve(self, relay: Relay, now: float) -> None:
         self.relay = relay
-        self._poll_at = max(now + POLL_S, relay.renew_at)
+        self._poll_at = now + MONEY_POLL_S
+
+    # --- money ---
+
+    def _out_of_money(self, now: float) -> bool:
+        """What is owed cannot be paid for in Tier A: the next tier answers it."""
+        relay = self.relay
+        if relay is None or not relay.gate.broke:
+            return False
+        self.ctx.record("budget_spent", rung=self.ctx.rung)
+        left = self._leave_relay(now)
+        self._degrade(left, self._route("A", frozenset({"A"})), "budget", "budget_spent", now)
+        return True
+
+    def _step(self, now: float) -> None:
+        """Between turns: the steps that the money spent so far, or where it is going, asks for."""
+        ctx = self.ctx
+        call = Share(ctx.budget.spent, ctx.budget.cap)
+        steps = ctx.stepper.advance(call, ctx.bucket, now - ctx.started_at)
+        for step in steps:
+            ctx.record(
+                "budget_step",
+                action=step.action.value,
+                cause=step.cause,
+                share=round(step.share, 4),
+                spent_usd=call.spent / 1e9,
+                cap_usd=None if call.cap is None else call.cap / 1e9,
+            )
+            if step.action is StepAction.CONCISE and self.relay is not None:
+                self.relay.be_concise()
+        if steps:
+            ctx.budget.level = ctx.stepper.level
+            self._announce_session("session.updated")
 
     # --- losing Tier A ---
 
-    def _fault(self, cause: Cause, now: float) -> None:
-        """The provider failed this call: what is owed is answered by the next tier, at once."""
-        relay, rung = self.relay, self.ctx.rung
-        assert relay is not None
-        self.ctx.do(CloseUpstream(relay.attempt))
+    def _fault(self, cause: Cause, now: float, *, alive: bool = True) -> None:
+        """The provider failed this call: what is owed is answered by the next tier, at once.
+
+        `alive`: its session is still there, and may say what it has billed.
+        """
+        rung = self.ctx.rung
         self._blame(rung, cause, now)
-        left = self._leave_relay(now)
+        left = self._leave_relay(now, alive=alive)
         self._raced = {rung} if cause in TERMINAL or not self._retry_is_quicker(rung) else set()
         other = self._other_try(left)
         self._degrade(left, self._route("A", frozenset({"A"})), _trigger(cause), cause.id, now, race=other)
@@ -225,11 +273,13 @@ class Handovers:
         next_tier = self.ctx.paces.of(self._route("A", frozenset({"A"})).rung).usual(Step.ANSWER)
         return again is not None and next_tier is not None and again < next_tier
 
-    def _leave_relay(self, now: float) -> Unfinished:
-        assert self.relay is not None
+    def _leave_relay(self, now: float, *, alive: bool = True) -> Unfinished:
+        relay = self.relay
+        assert relay is not None
         if self.preparation is not None:
             self._abandon("the session it was to replace is gone", now)
-        left = self.relay.leave()
+        left = relay.leave()
+        self.lingering.leave(relay.attempt, relay.rung, left.bills, now, alive=alive)
         self.relay = None
         return left
 
@@ -255,6 +305,7 @@ class Handovers:
         local = self.local = Local(ctx)
         local.racing = race is not None
         local.take_over(left, now, hedge=hedge)
+        local.fund(now)
         if hedge is not None:
             self._account(hedge, "adopted" if hedge.adopted else "dropped", now)
         for event in left.requests:
@@ -291,9 +342,11 @@ class Handovers:
     def _account(self, hedge: Hedge, result: str, now: float, why: str = "") -> None:
         """What a hedge came to; one that is not gone on with is stopped, and what it spent is spent."""
         ctx = self.ctx
-        charges = [] if hedge.adopted else hedge.drop()
+        charges = hedge.charges if hedge.adopted else hedge.drop()
         for charge in charges:
-            ctx.charge(charge, hedge.rung, hedge.owed.turn, hedge=True)
+            ctx.charge(charge, hedge.rung, hedge.owed.turn, key=hedge.id, hedge=True)
+        if not hedge.adopted:
+            ctx.purse.end(hedge.id)
         cost = sum(charge.nanodollars for charge in charges)
         after_ms = round((now - hedge.started_at) * 1000.0, 1)
         ctx.record(
@@ -308,7 +361,6 @@ class Handovers:
         if response is not None:
             cancel = {"type": "response.cancel", "response_id": response.id}
             ctx.do(ToUpstream(cancel, relay.attempt))
-        ctx.do(CloseUpstream(relay.attempt))
         self._degrade(self._leave_relay(now), self._route("A", frozenset({"A"})), "hedge", "late_audio", now)
 
     # --- between turns ---
@@ -316,22 +368,42 @@ class Handovers:
     def consider(self, now: float) -> None:
         """Between turns: does the router want this call elsewhere?"""
         if self.state is State.RELAYING and self.relay is not None and self.relay.at_boundary:
+            self._step(now)
             decision = self._route("A", frozenset())
-            trigger = TRIGGERS.get(decision.decided_by)
+            trigger = _trigger_of(decision)
             if decision.tier != "A" and trigger is not None:
-                self.ctx.do(CloseUpstream(self.relay.attempt))
                 self._degrade(self._leave_relay(now), decision, trigger, str(decision.reason), now)
-            elif decision.tier == "A" and now >= self.relay.renew_at:
-                self._maybe_prepare(Purpose.RENEW, decision, self.relay.busy_at, now)
+            elif decision.tier == "A":
+                self._maybe_renew(self.relay, decision, now)
         elif self.state is State.LOCAL and self.local is not None and self.local.at_boundary:
+            self._step(now)
+            if self.ctx.stepper.level is StepAction.GOODBYE:
+                self.local.say_goodbye(now)
+                return
             decision = self._route(self.ctx.tier, frozenset())
             if decision.tier == "A":
                 self._maybe_promote(decision, self.local, now)
             elif decision.tier != self.ctx.tier:
-                trigger = TRIGGERS.get(decision.decided_by, "recovery")
+                trigger = _trigger_of(decision) or "recovery"
                 self.ctx.record("handover", **_fields(self.ctx, decision, trigger, str(decision.reason)))
                 self._take(decision)
                 self._announce_session("session.updated")
+
+    def _maybe_renew(self, relay: Relay, decision: Decision, now: float) -> None:
+        """A fresh session in Tier A: before this one ends, on a cheaper rung, or with a shorter history."""
+        ctx = self.ctx
+        here = replace(decision, rung=ctx.rung)
+        passed = {candidate.rung: candidate.passed_over for candidate in decision.candidates}
+        long = relay.gate.bound.context().audio_tokens > ctx.policy.history_tokens
+        if passed.get(ctx.rung) in (Reason.BUDGET_STEP, Reason.BUDGET_SPENT):
+            self._renewed_for = "budget", str(passed[ctx.rung])
+            self._maybe_prepare(Purpose.RENEW, decision, relay.busy_at, now)
+        elif now >= relay.renew_at:
+            self._renewed_for = "expiry", "renewed"
+            self._maybe_prepare(Purpose.RENEW, decision, relay.busy_at, now)
+        elif ctx.history == "text" and long:
+            self._renewed_for = "budget", "history_as_text"
+            self._maybe_prepare(Purpose.RENEW, here, relay.busy_at, now)
 
     def _maybe_promote(self, decision: Decision, local: Local, now: float) -> None:
         fault_at = self._fault_at.get(decision.rung)
@@ -373,8 +445,8 @@ class Handovers:
         elif preparation.purpose is Purpose.RACE:
             if preparation.answers:
                 self._race_won(preparation, now)
-            elif preparation.replayed and not preparation.asked:
-                preparation.ask()
+            elif preparation.replayed and not preparation.asked and not preparation.ask():
+                self._abandon("it could not be paid for", now)
         elif preparation.replayed:
             self._take_up_quietly(preparation, now)
 
@@ -397,10 +469,10 @@ class Handovers:
         """A fresh session instead of one near its limit. What the old one had still to carry out the new one does."""
         ctx, old = self.ctx, self.relay
         assert old is not None
-        decision = self._route("A", frozenset())
-        ctx.record("handover", **_fields(ctx, decision, "expiry", "renewed"))
-        ctx.do(CloseUpstream(old.attempt))
+        decision = replace(self._route("A", frozenset()), rung=preparation.rung)
+        ctx.record("handover", **_fields(ctx, decision, *self._renewed_for))
         left = old.leave()
+        self.lingering.leave(old.attempt, old.rung, left.bills, now, alive=True)
         self.relay = None
         self._take_up(preparation, decision, now)
         for event in left.requests:
@@ -415,6 +487,7 @@ class Handovers:
             self._abandon("the router changed its mind", now)
             return
         owed = local.yield_answer()
+        owed.key = preparation.key
         self.ctx.record("handover", **_fields(self.ctx, decision, "recovery", "answered_first"))
         relay = self._take_up(preparation, decision, now)
         relay.timed = False
@@ -435,19 +508,30 @@ class Handovers:
         base_ms = max(ctx.input.total_ms - LEAD_IN_MS, ctx.buffer_from_ms, ctx.input.earliest_ms)
         frames = ctx.input.frames(base_ms)
         base_ms = ctx.input.total_ms - ctx.input.length_ms(frames)
-        relay = Relay(ctx, preparation.attempt, base_ms, preparation.expires_at, now)
+        relay = Relay(
+            ctx,
+            preparation.attempt,
+            base_ms,
+            preparation.expires_at,
+            now,
+            gated=preparation.gated,
+            replayed=preparation.forms,
+        )
         self._serve(relay, now)
+        ctx.purse.hand_over()
+        relay.gate.fund()
         for frame in frames:
             ctx.do(ToUpstreamFrame(frame, preparation.attempt))
         ctx.session.expires_at = int(preparation.expires_at + ctx.wall_offset)
         self._announce_session("session.updated")
         return relay
 
-    def _abandon(self, reason: str, now: float, cause: Cause | None = None) -> None:
+    def _abandon(self, reason: str, now: float, cause: Cause | None = None, *, alive: bool = True) -> None:
         """A preparation that fails costs the caller nothing: the call is still where it was."""
         preparation, self.preparation = self.preparation, None
         assert preparation is not None
-        preparation.drop()
+        bills = preparation.drop()
+        self.lingering.leave(preparation.attempt, preparation.rung, bills, now, alive=alive)
         if cause is not None:
             self._blame(preparation.rung, cause, now)
         what = preparation.purpose.value
@@ -473,6 +557,13 @@ _BRIDGES = {
     "budget": Bridge.PLANNED,
     "policy": Bridge.PLANNED,
 }
+
+
+def _trigger_of(decision: Decision) -> str | None:
+    """Why a decision between turns moves a call; None where it does not."""
+    if decision.reason is Reason.BUDGET_STEP:
+        return "budget"
+    return TRIGGERS.get(decision.decided_by)
 
 
 def _trigger(cause: Cause) -> str:

@@ -23,6 +23,7 @@ from orchestrator.protocol.answers import (
     Charge,
     Charged,
     Failed,
+    Finished,
     ToolCallReady,
     Transcript,
 )
@@ -52,6 +53,10 @@ class Hedge:
         self.kept: list[AnswerEvent] = []
         """What the tier has said so far, for whoever takes the answer over."""
         self._asked = False
+        self.agent_worst = 0
+        """What the agent may bill even if the answer is thrown away; 0 once that is known."""
+        self.charges: list[Charge] = []
+        """Paid for and not booked yet."""
         self.awaited: set[str] = set()
         """Items that are being written down for it."""
         self.transcripts: dict[str, Transcript | None] = {}
@@ -70,6 +75,8 @@ class Hedge:
     def transcribed(self, item_id: str, transcript: Transcript | None) -> None:
         """The words of an item, or None if they could not be had. The provider's own, if they came, are kept."""
         self.awaited.discard(item_id)
+        if transcript is not None and transcript.charge is not None:
+            self.charges.append(transcript.charge)
         item = self.ctx.conversation.get(item_id)
         if item is not None and item.needs_transcript:
             self.transcripts[item_id] = transcript
@@ -85,8 +92,13 @@ class Hedge:
         if nothing_said(history):
             self.stage = Stage.STUCK
             return
+        request = ask(ctx, self.id, self.owed, history)
+        worst, self.agent_worst = ctx.costs.answer(TIER, request)
+        if not ctx.purse.start(self.id, worst):
+            self.stage = Stage.STUCK
+            return
         self.stage, self._asked = Stage.ANSWERING, True
-        ctx.do(StartAnswer(TIER, ask(ctx, self.id, self.owed, history)))
+        ctx.do(StartAnswer(TIER, request))
 
     def answer_event(self, event: AnswerEvent) -> None:
         """Keep what the tier says. After this `stage` tells whether it may speak."""
@@ -109,6 +121,13 @@ class Hedge:
         return self._asked and not any(isinstance(event, Failed) for event in self.kept)
 
     def drop(self) -> list[Charge]:
-        """Tier A made it, or all has changed: stop, and say what is known to have been paid for."""
+        """Tier A made it, or all has changed: stop, and say what was paid for."""
         self.ctx.do(StopAnswer(self.id))
-        return [event.charge for event in self.kept if isinstance(event, Charged)]
+        charges = self.charges + [event.charge for event in self.kept if isinstance(event, Charged)]
+        known = any(charge.what == "agent" for charge in charges) or any(
+            isinstance(event, Finished) for event in self.kept
+        )
+        worst = 0 if known else min(self.agent_worst, self.ctx.purse.worst(self.id))
+        if worst:
+            charges.append(Charge("agent", self.rung, worst, {}, estimated=True))
+        return charges

@@ -7,61 +7,80 @@ from dataclasses import dataclass
 
 from orchestrator.core.actions import ToUpstream
 from orchestrator.core.context import CallContext
-from orchestrator.protocol.session import upstream_update
 from orchestrator.protocol.wire import Event
 
 
 @dataclass(slots=True)
-class _Update:
+class Update:
     """A ``session.update`` on its way, and the session's fields before and after it; `before` None: it was ours."""
 
     event_id: str | None
     changes: Event
     before: Event | None
     after: Event
+    limit: int = 4096
+    """The most output tokens of a response from here on."""
+    gated: bool | None = None
+    """Whether, from here on, the provider starts no response on its own; None where nothing was said about it."""
 
 
 class InFlight:
     """Of one provider session."""
 
-    def __init__(self, ctx: CallContext, attempt: int) -> None:
+    def __init__(self, ctx: CallContext, attempt: int, *, gated: bool = False) -> None:
+        self.gated = gated
+        """What the provider was last told about starting responses on its own."""
         self.requests: list[Event] = []
         """Client events about items or the input buffer that the provider has not yet carried out."""
         self._ctx = ctx
         self._attempt = attempt
-        self._updates: deque[_Update] = deque()
+        self._updates: deque[Update] = deque()
 
     # --- session updates ---
 
     def open_session(self, changes: Event) -> None:
         """The first ``session.update`` of a provider session; its answer is not for the client."""
         fields = self._ctx.session.fields
-        self._send_update({"type": "session.update"}, changes, _Update(None, changes, None, fields))
+        self._send_update({"type": "session.update"}, changes, Update(None, changes, None, fields))
+
+    def say_who_starts(self, *, gated: bool) -> None:
+        """Have the provider start responses on its own as the client wants it to, or (`gated`) not at all."""
+        self.gated = gated
+        detection = dict(self._ctx.session.turn_detection or {}) or None
+        changes: Event = {"audio": {"input": {"turn_detection": detection}}}
+        update = Update(None, changes, None, self._ctx.session.fields, gated=gated)
+        self._send_update({"type": "session.update"}, changes, update)
+
+    def say_limit(self) -> None:
+        """Have answers no longer than the call now allows."""
+        update = Update(None, {}, None, self._ctx.session.fields)
+        self._send_update({"type": "session.update"}, {}, update)
+
+    @property
+    def busy(self) -> bool:
+        """An update is on its way."""
+        return bool(self._updates)
 
     def update_session(self, event: Event) -> None:
         session, changes = self._ctx.session, event["session"]
         before = session.fields
         session.update(changes)
-        self._send_update(event, changes, _Update(event.get("event_id"), changes, before, session.fields))
+        self._send_update(event, changes, Update(event.get("event_id"), changes, before, session.fields))
 
-    def _send_update(self, event: Event, changes: Event, update: _Update) -> None:
-        policy = self._ctx.policy
-        session = upstream_update(
-            self._ctx.session,
-            changes,
-            transcription_model=policy.transcription_model,
-            max_output_tokens=policy.max_output_tokens,
-        )
+    def _send_update(self, event: Event, changes: Event, update: Update) -> None:
+        session = self._ctx.for_provider(changes, gated=self.gated)
+        update.limit = self._ctx.output_limit
         self._updates.append(update)
         self._ctx.do(ToUpstream({**event, "session": session}, self._attempt))
 
-    def session_updated(self) -> None:
-        """The provider took the oldest update; the client is told of its own ones."""
+    def session_updated(self) -> Update | None:
+        """The provider took the oldest update, and here it is; the client is told of its own ones."""
         update = self._updates.popleft() if self._updates else None
         if update is None or update.before is not None:
             session = self._ctx.describe_session()
             shown = {**session, **(update.after if update else {})}
             self._ctx.send({"type": "session.updated", "session": shown})
+        return update
 
     # --- what came of it ---
 
@@ -89,7 +108,7 @@ class InFlight:
             if pending:
                 self._ctx.conversation.remove(pending[0].id)
 
-    def _undo(self, refused: _Update) -> None:
+    def _undo(self, refused: Update) -> None:
         """Go back to before a refused update, and put those that followed it on top again."""
         position = self._updates.index(refused)
         self._updates.remove(refused)

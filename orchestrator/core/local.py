@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from orchestrator.core import items
-from orchestrator.core.actions import Listen, StopAnswer
-from orchestrator.core.answering import Answers, Stage
+from orchestrator.core.actions import HangUp, Listen, StopAnswer
+from orchestrator.core.answering import Answering, Answers, Stage
 from orchestrator.core.context import Bridge, CallContext, Owed, Turn, Unfinished
 from orchestrator.core.hedge import Hedge
 from orchestrator.core.outcomes import Outcome
+from orchestrator.core.responses import local_usage
 from orchestrator.core.turns import SpeechStarted, SpeechStopped, TurnDetector
 from orchestrator.protocol.answers import Transcript
 from orchestrator.protocol.client_events import ClientError
 from orchestrator.protocol.wire import Event
 
+HANG_UP_AFTER_S = 0.3
+"""How long after the last sound of a goodbye the call is ended."""
 BEHIND_MS = 500.0
 """A turn found this long after it ended was said to a provider that ignored it: the caller has waited."""
 
@@ -23,6 +26,9 @@ class Local(Answers):
     def __init__(self, ctx: CallContext) -> None:
         super().__init__(ctx)
         self.detector: TurnDetector | None = None
+        self.hang_up_at: float | None = None
+        """When the goodbye will have been heard."""
+        self._hung_up = False
 
     # --- taking over ---
 
@@ -208,6 +214,8 @@ class Local(Answers):
         """The words of an item, or None if they could not be had."""
         ctx = self.ctx
         self._awaited.discard(item_id)
+        if transcript is not None and transcript.charge is not None:
+            ctx.charge(transcript.charge, ctx.rung, item_id=item_id)
         item = ctx.conversation.get(item_id)
         if item is not None:
             if transcript is not None or item.transcript is None:
@@ -220,16 +228,42 @@ class Local(Answers):
             if answering.stage is Stage.WORDS:
                 self._ask_when_known(answering, now)
 
+    # --- the last word ---
+
+    def say_goodbye(self, now: float) -> None:
+        """The call is over for want of money: one line that is in memory, and when it was heard, the end."""
+        ctx, session = self.ctx, self.ctx.session
+        if self.hang_up_at is not None:
+            return
+        alone = Answering("", Owed({}, client_asked=False, since=now), ctx.tier)
+        response = self._open(alone)
+        item = ctx.writer.open_message(response)
+        words, audio = ctx.clips(ctx.policy.goodbye, session.output_format, session.voice, session.language)
+        if words:
+            ctx.writer.words(response, item, words)
+        if response.speaks:
+            self._audio(response, item, audio, now)
+        ctx.writer.close_item(response, item, "completed")
+        ctx.writer.finish(response, "completed", usage=local_usage(0, 0))
+        ctx.responses.pop(response.id, None)
+        ctx.record("goodbye", text=words)
+        self.hang_up_at = max(now, ctx.playback.dry_at) + HANG_UP_AFTER_S
+
     # --- time and the end ---
 
     def next_due(self) -> float | None:
         dues = self._answers_due()
         if self._idle_due is not None:
             dues.append(self._idle_due)
+        if self.hang_up_at is not None and not self._hung_up:
+            dues.append(self.hang_up_at)
         return min(dues) if dues else None
 
     def tick(self, now: float) -> None:
         self._tick_answers(now)
+        if self.hang_up_at is not None and now >= self.hang_up_at and not self._hung_up:
+            self._hung_up = True
+            self.ctx.do(HangUp("the budget of this call is used up"))
         if self._idle_due is not None and now >= self._idle_due:
             self._on_idle(now)
 
@@ -258,5 +292,6 @@ class Local(Answers):
         """The call is over: stop all answers."""
         for answering in [*([self._active] if self._active else []), *self._beside.values()]:
             self.ctx.do(StopAnswer(answering.id))
+            self._settle(answering)
         self._active, self._beside = None, {}
         self._queue.clear()

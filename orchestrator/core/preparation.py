@@ -10,12 +10,12 @@ from __future__ import annotations
 from base64 import b64encode
 from enum import Enum
 
-from orchestrator.core.actions import CloseUpstream, OpenUpstream, ToUpstream
+from orchestrator.core.actions import OpenUpstream, ToUpstream
 from orchestrator.core.context import CallContext
 from orchestrator.core.conversation import Item, text_of
+from orchestrator.core.gate import first_needs, response_charge
 from orchestrator.core.pace import Step
 from orchestrator.core.relay import TERMINAL_CODES, expiry
-from orchestrator.protocol.session import upstream_update
 from orchestrator.protocol.wire import Event
 
 
@@ -46,6 +46,11 @@ class Preparation:
         """``session.update`` events not yet confirmed."""
         self._started = False
         self._asked = False
+        self.gated = False
+        """It was told to start no response on its own: not enough is set aside for that."""
+        self.forms: list[Event] = []
+        """The items it was given."""
+        ctx.purse.want(2 * self._needs(), "preparing")
         deadlines, pace = ctx.policy.deadlines, ctx.paces.of(rung)
         self.due = now + 2 * pace.deadline(Step.SESSION, deadlines)
         if purpose is Purpose.RACE:
@@ -95,20 +100,42 @@ class Preparation:
             return "the answer was empty"
         return ""
 
-    def ask(self) -> None:
-        """Have the owed answer made; what is said of it is kept."""
+    def _needs(self) -> int:
+        return first_needs(self.ctx, self.rung, self._forms())
+
+    @property
+    def key(self) -> str:
+        """Under which the money for a race is set aside."""
+        return f"race {self.attempt}"
+
+    def ask(self) -> bool:
+        """Have the owed answer made; what is said of it is kept. False where it could not be paid for."""
+        if not self.ctx.purse.start(self.key, self._needs()):
+            return False
         self._asked = True
         self._tell({"type": "response.create"})
+        return True
 
     @property
     def asked(self) -> bool:
         return self._asked
 
-    def drop(self) -> None:
-        """Close the session; an answer under way is cancelled first, so that no more of it is billed."""
+    def drop(self) -> dict[str, int]:
+        """It is given up; what may still be billed."""
+        self.ctx.purse.want(0, "preparing")
+        begun = next((e["response"]["id"] for e, _ in self.answer if e["type"] == "response.created"), None)
+        if begun is not None:
+            self.ctx.purse.rename(self.key, begun)
+        key = begun or self.key
+        if self.answer and self.answer[-1][0]["type"] == "response.done":
+            charge = response_charge(self.ctx, self.rung, key, self.answer[-1][0]["response"].get("usage"))
+            self.ctx.charge(charge, self.rung, key=key, response_id=key)
+            self.ctx.purse.end(key)
+        if self.ctx.purse.worst(key):
+            return {key: 0}  # whoever waits for the bill cancels it
         if self._asked:
             self._tell({"type": "response.cancel"})
-        self.ctx.do(CloseUpstream(self.attempt))
+        return {}
 
     def _replay(self) -> None:
         ctx = self.ctx
@@ -119,9 +146,13 @@ class Preparation:
         }
         held = {**everything, "audio": {**audio, "input": {**audio["input"], "turn_detection": None}}}
         self._update(held)
-        for wire in self._forms():
+        self.forms = self._forms()
+        if ctx.stepper.concise:
+            self.forms.append(ctx.concise_item())
+        for wire in self.forms:
             self._items.add(wire["id"])
             self._tell({"type": "conversation.item.create", "item": wire})
+        self.gated = not ctx.purse.has(2 * self._needs())
         self._update({"audio": {"input": {"turn_detection": ctx.session.turn_detection}}})
 
     def _forms(self) -> list[Event]:
@@ -132,14 +163,8 @@ class Preparation:
         return [wire for wire in forms if wire is not None]
 
     def _update(self, changes: Event) -> None:
-        ctx = self.ctx
-        session = upstream_update(
-            ctx.session,
-            changes,
-            transcription_model=ctx.policy.transcription_model,
-            max_output_tokens=ctx.policy.max_output_tokens,
-        )
         self._updates += 1
+        session = self.ctx.for_provider(changes, gated=self.gated)
         self._tell({"type": "session.update", "session": session})
 
     def _tell(self, event: Event) -> None:

@@ -8,15 +8,19 @@ as its `Cause`; the call then takes what `leave` says is unfinished to the next 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.core import items
 from orchestrator.core.actions import ToUpstream
-from orchestrator.core.context import Bridge, CallContext, Owed, Turn, Unfinished
+from orchestrator.core.bound import Bound
+from orchestrator.core.context import CallContext, Owed, Turn, Unfinished
 from orchestrator.core.conversation import Item, text_of
 from orchestrator.core.deadlines import Deadlines
+from orchestrator.core.gate import Gate
 from orchestrator.core.health import Cause
 from orchestrator.core.in_flight import InFlight
+from orchestrator.core.leaving import Leaving
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.pace import Step
 from orchestrator.core.responses import OpenItem, OpenPart, OpenResponse, merge_metadata
@@ -60,12 +64,24 @@ class _Stream:
 class Relay:
     """One provider session of a call. `base_ms`: where on the call's input clock its own audio clock starts.
 
-    `expires_at`: when the provider will end it, on the call's clock.
+    `expires_at`: when the provider will end it, on the call's clock. `gated`: it starts no response on its own.
+    `replayed`: the items it was given beforehand.
     """
 
-    def __init__(self, ctx: CallContext, attempt: int, base_ms: float, expires_at: float, now: float) -> None:
+    def __init__(
+        self,
+        ctx: CallContext,
+        attempt: int,
+        base_ms: float,
+        expires_at: float,
+        now: float,
+        *,
+        gated: bool = False,
+        replayed: Sequence[Event] = (),
+    ) -> None:
         self.ctx = ctx
         self.attempt = attempt
+        self.rung = ctx.rung
         self.base_ms = base_ms
         self.renew_at = expires_at - min(ctx.policy.renew_before_s, max(expires_at - now, 0.0) / 5)
         """From here on a fresh session is to take over, at a quiet moment."""
@@ -75,9 +91,11 @@ class Relay:
         """False while what was said before the session got the call is gone through: it tells nothing of its pace."""
         self.turn: Turn | None = None
         self.suspicion = Suspicion()
-        self.in_flight = InFlight(ctx, attempt)
+        self.in_flight = InFlight(ctx, attempt, gated=gated)
+        self.gate = Gate(ctx, self.rung, self.in_flight, Bound(ctx.session.fields, replayed), self._tell)
         self.deadlines = Deadlines(ctx.policy, ctx.pace, ctx.playback)
-        self._creates: deque[Owed] = deque()
+        self.creates: deque[Owed] = deque()
+        """Responses that were asked for and have not begun."""
         self._stream: _Stream | None = None
         self._last_audio = b""
         self._seen: deque[str] = deque(maxlen=64)
@@ -118,15 +136,21 @@ class Relay:
         kind = event["type"]
         if kind == "session.update":
             self.in_flight.update_session(event)
+            self.gate.bound.wrote_session(event["session"])
+            self.gate.fund()
         elif kind == "conversation.item.create":
             self._create_item(event)
         elif kind.startswith("conversation.item."):
             self._about_item(event)
         else:
             if kind == "response.create":
-                self._note_create(event, now)
-                event = self._bounded(event)
-            elif kind == "response.cancel":
+                owed = Owed(event.get("response") or {}, client_asked=True, since=now)
+                self.owe(owed, now)
+                self.gate.ask(event, owed)
+                return
+            if kind == "response.cancel":
+                if self._cancels_waiting(event):
+                    return
                 self._note_cancel(event)
             elif kind in ("input_audio_buffer.commit", "input_audio_buffer.clear"):
                 self._note_buffer(kind, now)
@@ -137,17 +161,9 @@ class Relay:
     def _tell(self, event: Event) -> None:
         self.ctx.do(ToUpstream(event, self.attempt))
 
-    def _bounded(self, event: Event) -> Event:
-        """An answer without a limit could cost anything: the provider gets one in any case."""
-        response = event.get("response") or {}
-        wanted = response.get("max_output_tokens")
-        limit = self.ctx.policy.max_output_tokens
-        if wanted is None or (isinstance(wanted, int) and wanted <= limit):
-            return event
-        return {**event, "response": {**response, "max_output_tokens": limit}}
-
     def _create_item(self, event: Event) -> None:
         item = items.accept_item(self.ctx, event)
+        self.gate.bound.wrote(event["item"])
         forwarded = {**event, "item": {**event["item"], "id": item.id}}
         if event.get("previous_item_id"):
             forwarded["previous_item_id"] = self.ctx.conversation.upstream_anchor(event["previous_item_id"])
@@ -168,14 +184,11 @@ class Relay:
         self.in_flight.requests.append(event)
         self._tell(event)
 
-    def _note_create(self, event: Event, now: float) -> None:
-        self.owe(Owed(event.get("response") or {}, client_asked=True, since=now), now)
-
     def owe(self, owed: Owed, now: float) -> None:
         """The provider was asked for a response: it is awaited from now on."""
         if not owed.out_of_band and not owed.turn:
             owed.turn = self.ctx.outcomes.ask()
-        self._creates.append(owed)
+        self.creates.append(owed)
         self._await_answer(now, speaks=self.ctx.speaks_to(owed))
 
     def _await_answer(self, now: float, *, speaks: bool) -> None:
@@ -183,13 +196,42 @@ class Relay:
         self.deadlines.answer_owed(now, speaks=speaks)
 
     def _note_cancel(self, event: Event) -> None:
-        if event.get("response_id") is None and not self.ctx.responses and self._creates:
+        if event.get("response_id") is None and not self.ctx.responses and self.creates:
             self._give_up_create()
+
+    def _cancels_waiting(self, event: Event) -> bool:
+        """The client takes back a request that the provider has not even been asked."""
+        if event.get("response_id") is not None or self.ctx.responses:
+            return False
+        owed = self.gate.take_back()
+        if owed is not None:
+            self.creates.remove(owed)
+            self.ctx.end_turn(owed.turn, Outcome.STOPPED)
+            self._disarm_response()
+        return owed is not None
 
     def _give_up_create(self) -> None:
         """The oldest request will not be answered: it was cancelled, or refused and the client told so."""
-        self.ctx.end_turn(self._creates.popleft().turn, Outcome.STOPPED)
+        owed = self.creates.popleft()
+        self.gate.refused(owed)
+        self.ctx.end_turn(owed.turn, Outcome.STOPPED)
         self._disarm_response()
+
+    def look_after_money(self) -> None:
+        """Some time has passed: the caller may have talked on, and others given back what they had set aside."""
+        turn = self.turn
+        talking = turn is not None and turn.stop_ms is None
+        self.gate.try_again(self.ctx.input.total_ms - turn.start_ms if talking and turn is not None else 0.0)
+
+    def be_concise(self) -> None:
+        """Answers are to be shorter: a limit, and a word to the model at the end of the conversation.
+
+        Other instructions would cost more than they save: the provider's cache holds what comes after them.
+        """
+        self.in_flight.say_limit()
+        item = self.ctx.concise_item()
+        self.gate.bound.wrote(item)
+        self._tell({"type": "conversation.item.create", "item": item})
 
     def _note_buffer(self, kind: str, now: float) -> None:
         total = self.ctx.input.total_ms
@@ -215,7 +257,7 @@ class Relay:
         elif kind.startswith("input_audio_buffer.speech") or kind == "input_audio_buffer.committed":
             self._on_turn_event(kind, event, now)
         elif kind == "session.updated":
-            self.in_flight.session_updated()
+            self.gate.confirmed(self.in_flight.session_updated())
         elif kind in _CONTROL_PASSED:
             self.in_flight.carried_out(kind, event)
             self._pass_on(self._rebased(event))
@@ -238,10 +280,12 @@ class Relay:
         if cause is not None:
             return cause
         self.ctx.record("provider_error", code=error.get("code"), message=error.get("message"))
+        if self.gate.is_own(error.get("event_id")):
+            return None
         if error.get("type") == "server_error":
             return None  # not the client's doing, and it ends some clients; the deadlines decide
         self.in_flight.refused(error)
-        if error.get("code") == "conversation_already_has_active_response" and self._creates:
+        if error.get("code") == "conversation_already_has_active_response" and self.creates:
             self._give_up_create()
         self._pass_on(event)
         return None
@@ -295,9 +339,15 @@ class Relay:
             Item(turn.item_id, wire, audio_span=(turn.start_ms, stop), upstream=True, announced=False)
         )
         ctx.buffer_from_ms = stop
+        self.gate.bound.heard(stop - turn.start_ms)
+        self.gate.words_awaited(turn.item_id, stop - turn.start_ms)
+        if turn.awaits_response:
+            self.gate.turn_committed()
 
     def _on_item_event(self, kind: str, event: Event) -> None:
         ctx = self.ctx
+        if (event.get("item") or {}).get("id") in ctx.hidden:
+            return
         if "input_audio_transcription" in kind:
             self._on_transcription(kind, event)
             return
@@ -333,12 +383,12 @@ class Relay:
         if kind.endswith(".completed") and item is not None:
             item.transcript, item.audio_span = event["transcript"], None
             ctx.hold_input(self.turn)
-            model = ctx.policy.transcription_model
-            configured = ctx.session.fields["audio"]["input"]["transcription"] or {}
-            model = str(configured.get("model") or model or "")
-            cost = ctx.price(model, event["usage"])
-            ctx.charge(Charge("transcription", model, cost, event["usage"]), ctx.rung, item_id=item.id)
+            model = ctx.transcribes_with
+            charge = Charge("transcription", model, ctx.price(model, event["usage"]), event["usage"])
+            ctx.charge(charge, self.rung, key=self.gate.words_came(item.id), item_id=item.id)
             ctx.record("caller_said", item_id=item.id, text=item.transcript)
+        if not kind.endswith(".delta"):
+            ctx.purse.end(self.gate.words_came(event["item_id"]))
         if ctx.session.wants_transcripts:
             if item is not None:
                 item.words_told = not kind.endswith(".delta")
@@ -388,6 +438,7 @@ class Relay:
             turn=owed.turn or (0 if out_of_band else ctx.outcomes.ask()),
         )
         ctx.responses[response.id] = response
+        self.gate.began(response.id, owed, out_of_band=out_of_band)
         self._disarm_response()
         if not out_of_band:
             if self.timed and owed.turn:  # else the provider began by itself
@@ -398,19 +449,19 @@ class Relay:
     def _owed_for(self, wire: Event, out_of_band: bool, now: float) -> Owed:
         """Which of the answers we wait for this response is: by metadata, else the turn's, else the oldest."""
         metadata = wire.get("metadata")
-        matching = [o for o in self._creates if metadata and o.request.get("metadata") == metadata]
+        matching = [o for o in self.creates if metadata and o.request.get("metadata") == metadata]
         if not matching and self.turn is not None and self.turn.awaits_response and not out_of_band:
             self.turn.awaits_response = False
             return Owed({}, client_asked=False, since=self.turn.ended_at, turn=self.turn.number)
         kind = "none" if out_of_band else "auto"
-        matching = matching or [o for o in self._creates if o.request.get("conversation", "auto") == kind]
+        matching = matching or [o for o in self.creates if o.request.get("conversation", "auto") == kind]
         if matching:
-            self._creates.remove(matching[0])
+            self.creates.remove(matching[0])
             return matching[0]
         return Owed({}, client_asked=False, since=now)
 
     def _disarm_response(self) -> None:
-        waiting = self._creates or (self.turn is not None and self.turn.awaits_response)
+        waiting = self.creates or (self.turn is not None and self.turn.awaits_response)
         if not waiting:
             self.deadlines.nothing_owed()
 
@@ -492,7 +543,11 @@ class Relay:
             ctx.record("provider_orphan", event="response.done")
             return None
         self.busy_at = now
-        self._bill(response, wire)
+        cost = self.gate.ended(
+            response.id, wire.get("usage"), response.turn, out_of_band=response.out_of_band
+        )
+        if not response.out_of_band:
+            ctx.stepper.note_answer(cost)
         if not response.out_of_band:
             self.deadlines.response_closed()
             self._stream = None
@@ -523,12 +578,6 @@ class Relay:
         calls = any(i.get("type") != "message" for i in response.finished)
         return response.speaks and not calls and response.first_audio_at is None and not response.out_of_band
 
-    def _bill(self, response: OpenResponse, wire: Event) -> None:
-        ctx, usage = self.ctx, wire.get("usage")
-        if usage:
-            charge = Charge("response", ctx.rung, ctx.price(ctx.rung, usage), usage)
-            ctx.charge(charge, ctx.rung, response.turn, response_id=response.id)
-
     def _record_answer(self, response: OpenResponse, wire: Event) -> None:
         first = response.first_audio_at
         self.ctx.record(
@@ -547,79 +596,30 @@ class Relay:
             return None
         response = self.ctx.default_response()
         if response is not None:
-            return Owed(response.request, response.client_asked, response.owed_since)
+            owed_by = response.turn
+            return Owed(response.request, response.client_asked, response.owed_since, turn=owed_by)
         if self.turn is not None and self.turn.awaits_response:
-            return Owed({}, client_asked=False, since=self.turn.ended_at)
-        return next((owed for owed in self._creates if not owed.out_of_band), None)
+            return Owed({}, client_asked=False, since=self.turn.ended_at, turn=self.turn.number)
+        return next((owed for owed in self.creates if not owed.out_of_band), None)
 
     @property
     def at_boundary(self) -> bool:
         """Nobody speaks and nothing is owed: a planned handover may happen."""
         speaking = self.turn is not None and self.turn.stop_ms is None
         waiting = self.turn is not None and self.turn.awaits_response
-        return not (self.ctx.responses or self._creates or speaking or waiting)
+        return not (self.ctx.responses or self.creates or speaking or waiting)
 
     def leave(self) -> Unfinished:
         """Close towards the client what the provider left open, and say what is still owed to the caller."""
-        ctx = self.ctx
-        left = Unfinished(requests=self.in_flight.requests)
-        answering = {item.id for response in ctx.responses.values() for item in response.items.values()}
-        for item in list(ctx.conversation):
-            if not item.announced and (self.turn is None or item.id != self.turn.item_id):
-                items.announce(ctx, item)
-            elif item.announced and not item.done and item.id not in answering:
-                items.announce_done(ctx, item)
-            item.upstream = False
-        self._leave_turn(left)
-        for response in list(ctx.responses.values()):
-            self._leave_response(response, left)
-        for waiting in self._creates:
-            waiting.bridge = None if waiting.out_of_band else Bridge.DEFAULT
-        left.owed.extend(self._creates)
-        return left
+        return Leaving(self).leave()
 
-    def _leave_response(self, response: OpenResponse, left: Unfinished) -> None:
-        ctx = self.ctx
-        owed = _is_owed(response)
-        bridge = Bridge.DEFAULT if response.first_audio_at is None else Bridge.INTERRUPTED
-        for wire in response.finished:
-            ended = ctx.conversation.get(wire.get("id", ""))
-            if ended is not None and wire.get("status") == "incomplete":
-                ended.cut_off = True
-        for item in list(response.items.values()):
-            kept = ctx.conversation.get(item.id)
-            if kept is not None:
-                kept.cut_off = True
-            ctx.writer.close_item(response, item, "incomplete")
-        if owed and (response.client_asked or response.out_of_band):
-            since, turn = response.owed_since, response.turn
-            left.owed.append(Owed(response.request, response.client_asked, since, response, bridge, turn))
-            return
-        ctx.writer.finish(response, "incomplete")
-        del ctx.responses[response.id]
-        if owed:
-            left.owed.append(
-                Owed({}, client_asked=False, since=response.owed_since, bridge=bridge, turn=response.turn)
-            )
-        else:
-            ctx.end_turn(response.turn, Outcome.ANSWERED)
-
-    def _leave_turn(self, left: Unfinished) -> None:
-        ctx, turn = self.ctx, self.turn
-        if turn is None:
-            return
-        if turn.stop_ms is None:
-            left.speaking = turn
-            return
-        item = ctx.conversation.get(turn.item_id)
-        if not turn.committed:
-            items.commit_turn(ctx, turn.item_id or ctx.ids.new("item"), turn.start_ms, turn.stop_ms)
-        elif item is not None and not item.announced:
-            items.announce(ctx, item)
-        if turn.awaits_response:
-            left.owed.append(
-                Owed({}, client_asked=False, since=turn.ended_at, bridge=Bridge.DEFAULT, turn=turn.number)
-            )
+    def bills(self) -> dict[str, int]:
+        """What the session may still bill when it is given up, with the turns it is for."""
+        turn = self.turn
+        owed = turn.number if turn is not None and turn.committed and turn.awaits_response else 0
+        turns = {response.id: response.turn for response in self.ctx.responses.values()}
+        turns |= {create.key: create.turn for create in self.creates}
+        return {key: turns.get(key, owed) for key in self.gate.leave(owed)}
 
 
 def expiry(ctx: CallContext, session: Event, now: float) -> float:
@@ -630,17 +630,6 @@ def expiry(ctx: CallContext, session: Event, now: float) -> float:
     said, limit = session.get("expires_at"), ctx.policy.session_limit_s
     left = said - ctx.wall_offset - now if isinstance(said, int | float) else limit
     return now + (left if 0 < left <= limit + 60 else limit)
-
-
-def _is_owed(response: OpenResponse) -> bool:
-    """Was the caller left waiting? Not if a tool call was handed over, or all audio had come."""
-    if response.handed_tool:
-        return False
-    if response.items:
-        return any(
-            not part.audio_done for item in response.items.values() for part in item.parts.values()
-        ) or any(not item.parts for item in response.items.values())
-    return not any(item.get("status") == "completed" for item in response.finished)
 
 
 def _failure(wire: Event) -> Cause:

@@ -226,16 +226,32 @@ def _detection(value: Event | None, current: Event | None) -> Event | None:
 
 
 def upstream_update(
-    session: Session, changes: Event, *, transcription_model: str | None, max_output_tokens: int
+    session: Session,
+    changes: Event,
+    *,
+    transcription_model: str | None,
+    max_output_tokens: int,
+    gated: bool = False,
+    truncation: Event | None = None,
 ) -> Event:
-    """`changes` as the provider is to get them: the client's own fields, some masked by the service."""
+    """`changes` as the provider is to get them: the client's own fields, some masked by the service.
+
+    `gated`: whatever turn detection the client set, the provider starts no response on its own.
+    """
     update = {k: deepcopy(v) for k, v in changes.items() if k not in ("model", "id", "object", "expires_at")}
     update["type"] = "realtime"
     wanted = session.fields["max_output_tokens"]
     update["max_output_tokens"] = (
         min(wanted, max_output_tokens) if isinstance(wanted, int) else max_output_tokens
     )
+    if truncation is not None and session.fields["truncation"] == "auto":
+        update["truncation"] = truncation
     if transcription_model and not session.wants_transcripts:
         audio = update.setdefault("audio", {})
         audio["input"] = {**(audio.get("input") or {}), "transcription": {"model": transcription_model}}
+    detection = ((update.get("audio") or {}).get("input") or {}).get("turn_detection")
+    if gated and detection is not None:
+        detection["create_response"] = False
+        if "idle_timeout_ms" in detection:
+            detection["idle_timeout_ms"] = None
     return update

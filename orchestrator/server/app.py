@@ -23,18 +23,20 @@ from orchestrator.core.context import Policy
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.overrides import Tier
 from orchestrator.core.pace import DeadlinePolicy, HedgeCap, Paces, Step
-from orchestrator.core.prices import UnknownPrice
 from orchestrator.core.relay import TERMINAL_CODES
 from orchestrator.core.routing import Decision, RouteRequest
+from orchestrator.core.steps import StepPolicy
 from orchestrator.protocol.answers import Answerer
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.wire import Event
 from orchestrator.server.auth import Auth, subprotocol
 from orchestrator.server.calls import CallDriver, CallInfo, cause_of, new_call_id
+from orchestrator.server.costs import Costs
 from orchestrator.server.engines import Engines, TierB
 from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Change, ChangeKind, Fleet
 from orchestrator.server.http import Part, PromptVoice, build_api
+from orchestrator.server.ledger import Account
 from orchestrator.server.sockets import ClientSocket, accept, refuse, websocket_protocol
 from orchestrator.server.store import EmbeddedStore, RedisStore, Store
 from tiers.pipeline.vad import Vad
@@ -44,8 +46,6 @@ from tiers.realtime.probe import Probed, probe
 log = logging.getLogger(__name__)
 
 PATH = "/v1/realtime"
-DEAREST_TRANSCRIPTION = "gpt-live-transcribe"
-"""What a client's own choice of transcription model is priced as when it has no price of its own."""
 
 
 class Orchestrator:
@@ -61,11 +61,9 @@ class Orchestrator:
         self.paces = Paces()
         self.hedge_cap = HedgeCap(settings.hedging.max_share, settings.hedging.burst)
         self.transcriber = self.engines.transcriber
-        self.answerers: Mapping[str, Answerer] = {
-            "B": TierB(self.engines.pipeline, settings.tier_b.instructions, settings.tier_b.voice),
-            "C": self.engines.prompts,
-        }
-        self._prices = settings.price_table()
+        tier_b = TierB(self.engines.pipeline, settings.tier_b.instructions, settings.tier_b.voice)
+        self.answerers: Mapping[str, Answerer] = {"B": tier_b, "C": self.engines.prompts}
+        self.costs = Costs(settings, tier_b)
         self._auth = Auth(settings.server.api_key, settings.server.allowed_origins)
         self._drivers: dict[str, CallDriver] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -118,20 +116,21 @@ class Orchestrator:
         else:
             self.fleet.succeeded(rung, proof)
 
-    def spend(self, bucket: str, nanodollars: int) -> None:
-        self.fleet.balances.spend(bucket, nanodollars)
-
     def price(self, model: str, usage: Event) -> int:
-        """A response's price by its rung, or a transcription's by its model.
+        return self.costs.price(model, usage)
 
-        A transcription model without a price was chosen by a client: the dearest counts.
-        """
-        if "output_token_details" in usage:
-            return self._prices.response(self.settings.realtime(model).model, usage)
-        try:
-            return self._prices.transcription(model, usage)
-        except UnknownPrice:
-            return self._prices.transcription(DEAREST_TRANSCRIPTION, usage)
+    @property
+    def caps(self) -> Mapping[str, int]:
+        return self.fleet.ledgers.caps
+
+    def open_account(self, call_id: str, bucket: str) -> Account:
+        return self.fleet.ledgers.open(call_id, bucket)
+
+    def steps(self, bucket: str) -> StepPolicy:
+        return self.settings.budget.steps_of(bucket)
+
+    def history(self, bucket: str) -> str:
+        return self.settings.budget.history_of(bucket)
 
     def new_ear(self) -> Vad:
         return Vad()
@@ -241,7 +240,7 @@ class Orchestrator:
     def _note_probe(self, rung: str, kind: ProbeKind, found: Probed) -> None:
         cost = self.price(rung, found.usage) if found.usage else 0
         if cost:
-            self.spend(self.settings.budget.default_bucket, cost)
+            self.fleet.ledgers.spend(self.settings.budget.default_bucket, cost)
         self.events.add(
             "probe", tier="A", call_id="", rung=rung, kind=kind.value, ok=found.ok, cost_usd=cost / 1e9
         )
@@ -282,8 +281,16 @@ def _policy(settings: Settings) -> Policy:
         renew_before_s=promotion.renew_before_s,
         transcription_model=tier_a.transcription_model or None,
         max_output_tokens=tier_a.max_output_tokens,
+        retention=_retention(settings),
+        history_tokens=settings.budget.history_tokens,
         bridges=settings.tier_c.bridges_by_cause,
     )
+
+
+def _retention(settings: Settings) -> Event:
+    budget = settings.budget
+    limits = {"post_instructions": budget.history_tokens}
+    return {"type": "retention_ratio", "retention_ratio": budget.retention_ratio, "token_limits": limits}
 
 
 def _error(message: str) -> bytes:

@@ -18,12 +18,13 @@ from typing import Any, Protocol
 from orchestrator.core.actions import (
     Action,
     CheckSpeech,
+    ClaimMoney,
     CloseUpstream,
+    HangUp,
     Listen,
     OpenUpstream,
     Record,
     Report,
-    Spend,
     StartAnswer,
     StopAnswer,
     StopListening,
@@ -34,17 +35,20 @@ from orchestrator.core.actions import (
 )
 from orchestrator.core.budget import CallBudget
 from orchestrator.core.call import Audio, Call
-from orchestrator.core.context import CallContext, Policy
+from orchestrator.core.context import CallContext, Costs, Policy
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.input_audio import InputAudio
+from orchestrator.core.ledger import Claim, Grant
 from orchestrator.core.overrides import Tier
 from orchestrator.core.pace import HedgeCap, Paces
 from orchestrator.core.routing import Decision, RouteRequest
+from orchestrator.core.steps import Share, Stepper, StepPolicy
 from orchestrator.protocol.answers import Answerer, AnswerRequest, Failed, Transcriber
 from orchestrator.protocol.audio import AudioFormat, Decoder, Float32, hear
 from orchestrator.protocol.session import Session
 from orchestrator.protocol.wire import Event, Ids, dump
 from orchestrator.server.events import EventLog
+from orchestrator.server.ledger import Account
 from orchestrator.server.sockets import ClientSocket
 from tiers.realtime.link import Link, Loss, LossKind
 
@@ -52,6 +56,8 @@ log = logging.getLogger(__name__)
 
 SESSION_S = 3600
 CATCH_UP_MS = 1000.0
+MONEY_ROWS = frozenset({"charge", "waste", "budget_step", "budget_spent", "unpaid_response", "call_ended"})
+"""Rows of the timeline that name the bucket and the user as well."""
 SPEECH_WINDOWS = 6
 """Windows of 32 ms in which speech must be found before a provider that noticed none counts as deaf."""
 
@@ -73,6 +79,14 @@ class Services(Protocol):
     answerers: Mapping[str, Answerer]
     """By tier: B and C."""
 
+    @property
+    def costs(self) -> Costs: ...
+
+    @property
+    def caps(self) -> Mapping[str, int]:
+        """Of buckets, a day, in nano-dollars."""
+        ...
+
     def clips(self, name: str, fmt: AudioFormat, voice: str, language: str) -> tuple[str, bytes]: ...
 
     def expect(self, voice: str, language: str) -> None:
@@ -84,7 +98,17 @@ class Services(Protocol):
 
     def report(self, rung: str, cause: str, proof: ProbeKind) -> None: ...
 
-    def spend(self, bucket: str, nanodollars: int) -> None: ...
+    def open_account(self, call_id: str, bucket: str) -> Account:
+        """At the ledger of the call's bucket."""
+        ...
+
+    def steps(self, bucket: str) -> StepPolicy:
+        """How a call on that bucket gets cheaper."""
+        ...
+
+    def history(self, bucket: str) -> str:
+        """What becomes of a long history: "provider", "retention" or "text"."""
+        ...
 
     def price(self, model: str, usage: Event) -> int: ...
 
@@ -148,6 +172,8 @@ class CallDriver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
+        self._account: Account | None = services.open_account(info.call_id, info.bucket)
+        self._pumping = self._closing = False
         self._on_ended: Callable[[], None] = lambda: None
         self.call = self._make_call(budget)
         socket.on_open, socket.on_frame, socket.on_closed = self._opened, self._client_frame, self._closed
@@ -166,6 +192,9 @@ class CallDriver:
             price=services.price,
             conversation_id=f"conv_{token}",
             budget=budget,
+            costs=services.costs,
+            stepper=Stepper(services.steps(info.bucket)),
+            history=services.history(info.bucket),
             paces=services.paces,
             hedge_cap=services.hedge_cap,
             wall_offset=time.time() - time.monotonic(),
@@ -252,13 +281,23 @@ class CallDriver:
         self._pump()
 
     def _closed(self) -> None:
-        self.call.client_closed(time.monotonic())
-        self._pump()
+        """The client is gone. The call is over when the last bill is here, which may take seconds."""
+        self._closing = True
         for task in [*self._answers.values(), *self._tasks]:
             task.cancel()
+        self._socket.let_go()
+        self.call.client_closed(time.monotonic())
+        self._pump()
+
+    def _finish(self) -> None:
+        if self._account is None:
+            return
+        account, self._account = self._account, None
+        account.close(Claim(self.call.ctx.budget.spent))
+        for link in self._links.values():
+            link.close()
         if self._timer is not None:
             self._timer.cancel()
-        self._socket.let_go()
         self._on_ended()
 
     def reconsider(self) -> None:
@@ -269,10 +308,17 @@ class CallDriver:
     # --- actions out ---
 
     def _pump(self) -> None:
-        while actions := self.call.drain():
-            for action in actions:
-                self._carry_out(action)
-        self._set_timer()
+        self._pumping = True
+        try:
+            while actions := self.call.drain():
+                for action in actions:
+                    self._carry_out(action)
+        finally:
+            self._pumping = False
+        if self._closing and self.call.over:
+            self._finish()
+        else:
+            self._set_timer()
 
     def _carry_out(self, action: Action) -> None:
         match action:
@@ -283,18 +329,41 @@ class CallDriver:
             case ToUpstreamFrame(frame, attempt):
                 self._send(attempt, frame)
             case Record(type, fields):
-                fields = {"tier": self.call.ctx.tier, **fields}
-                self._services.events.add(type, call_id=self.info.call_id, **fields)
+                self._record(type, fields)
             case Report(rung, cause, proof):
                 self._services.report(rung, cause, proof)
-            case Spend(nanodollars):
-                self._services.spend(self.info.bucket, nanodollars)
+            case ClaimMoney():
+                self._claim(action)
+            case HangUp(reason):
+                self._socket.close(1000, reason)
             case OpenUpstream() | CloseUpstream():
                 self._carry_out_link(action)
             case StartAnswer() | StopAnswer():
                 self._carry_out_answer(action)
             case _:
                 self._carry_out_hearing(action)
+
+    def _record(self, type: str, fields: dict[str, Any]) -> None:
+        fields = {"tier": self.call.ctx.tier, **fields}
+        if type in MONEY_ROWS:
+            fields |= {"bucket": self.info.bucket, "user": self.info.user}
+        self._services.events.add(type, call_id=self.info.call_id, **fields)
+
+    def _claim(self, action: ClaimMoney) -> None:
+        """Tell the bucket how things are with this call; its answer may come at once, and more than once."""
+
+        def on_grant(grant: Grant | None) -> None:
+            cap = self._services.caps.get(self.info.bucket)
+            ahead, bucket = None, Share(0, cap)
+            if grant is not None:
+                ahead, bucket = grant.ahead, Share(grant.settled, cap)
+            self.call.granted(action.sequence, ahead, bucket, time.monotonic())
+            if not self._pumping:
+                self._pump()
+
+        claim = Claim(action.spent, action.running, action.ahead)
+        if self._account is not None:
+            self._account.tell(claim, on_grant)
 
     def _send(self, attempt: int | None, frame: bytes) -> None:
         link = self._links.get(attempt) if attempt is not None else None

@@ -10,6 +10,7 @@ import orjson
 
 from orchestrator.core.actions import (
     Action,
+    ClaimMoney,
     CloseUpstream,
     OpenUpstream,
     Record,
@@ -22,11 +23,12 @@ from orchestrator.core.actions import (
 )
 from orchestrator.core.budget import CallBudget
 from orchestrator.core.call import Audio, Call
-from orchestrator.core.context import CallContext, Policy
+from orchestrator.core.context import FREE, CallContext, Costs, Policy
 from orchestrator.core.health import Cause
 from orchestrator.core.input_audio import InputAudio
 from orchestrator.core.overrides import Tier
-from orchestrator.core.routing import DecidedBy, Decision, Reason
+from orchestrator.core.routing import Candidate, DecidedBy, Decision, Reason
+from orchestrator.core.steps import Share, Stepper, StepPolicy
 from orchestrator.protocol.answers import (
     AnswerRequest,
     AudioDelta,
@@ -54,6 +56,7 @@ CLIPS = {
     "one_moment": "One moment, please.",
     "cut_off": "Sorry, I was cut off.",
     "offer_choice": "I am sorry.",
+    "budget_goodbye": "Goodbye.",
 }
 
 
@@ -70,6 +73,8 @@ class Bench:
     decided_by: DecidedBy = DecidedBy.DEFAULT
     rungs: tuple[str, ...] = ("gpt-realtime-2.1",)
     """Tier A's, in order of preference."""
+    barred: dict[str, Reason] = field(default_factory=dict)
+    """Rungs of Tier A that the router passes over, and why."""
     healthy: bool = True
     """What ``trusted`` answers: the rung has proved itself since it failed."""
     now: float = 100.0
@@ -79,6 +84,14 @@ class Bench:
     """What each provider session was sent, by attempt."""
     attempt: int = 0
     """The provider session opened last: `provider` and `upstream` are about it."""
+    costs: Costs = FREE
+    cap: int | None = 10**9
+    """Of the call, in nano-dollars."""
+    bucket: int | None = None
+    """What the call's bucket has left beside what this call has claimed; None has no end."""
+    held: int = 0
+    """What the bucket has set aside for the call."""
+    steps: StepPolicy = field(default_factory=StepPolicy)
     _ids: int = 0
 
     def __post_init__(self) -> None:
@@ -91,15 +104,23 @@ class Bench:
             clips=lambda name, fmt, voice, language: (CLIPS[name], fmt.silence(600)),
             price=lambda model, usage: 1000,
             conversation_id="conv_b",
-            budget=CallBudget(10**9),
+            budget=CallBudget(self.cap),
+            costs=self.costs,
+            stepper=Stepper(self.steps),
         )
         self.call = Call(ctx, self._route, lambda rung, since: self.healthy)
 
     def _route(self, current: str | None, excluded: frozenset[str]) -> Decision:
-        left = [rung for rung in self.rungs if rung not in excluded]
+        left = [rung for rung in self.rungs if rung not in excluded and rung not in self.barred]
         tier = self.tier if self.tier not in excluded and (self.tier != "A" or left) else "B"
         rung = {"A": (left or [""])[0], "B": "kokoro", "C": "prompts"}[tier]
-        return Decision(Tier(tier), rung, Reason.DEFAULT, self.decided_by)
+        passed = tuple(Candidate(Tier.A, name, reason) for name, reason in self.barred.items())
+        return Decision(Tier(tier), rung, Reason.DEFAULT, self.decided_by, candidates=passed)
+
+    @property
+    def last_rung(self) -> str:
+        """Where a provider session was opened last."""
+        return str(self.last(OpenUpstream).rung)
 
     @property
     def ctx(self) -> CallContext:
@@ -118,9 +139,21 @@ class Bench:
                     self.sent_to[action.attempt].append(action.event)
                 elif isinstance(action, ToUpstreamFrame):
                     self.sent_to[action.attempt].append({"type": "frame", "frame": action.frame})
+                elif isinstance(action, ClaimMoney):
+                    self._claimed(action)
                 elif isinstance(action, OpenUpstream):
                     self.attempt = action.attempt
                     self.sent_to[self.attempt] = []
+
+    def _claimed(self, claim: ClaimMoney) -> None:
+        """Play the bucket: what is wanted is set aside whole, or what was set aside before is kept."""
+        used = claim.spent + claim.running
+        if self.bucket is None or used + claim.ahead <= self.bucket:
+            self.held = claim.ahead
+        else:
+            self.held = max(0, min(self.held, self.bucket - used))
+        bucket = Share(claim.spent, self.bucket)
+        self.call.granted(claim.sequence, self.held, bucket, self.now)
 
     @property
     def upstream(self) -> list[Event]:

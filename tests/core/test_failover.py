@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.core.actions import CloseUpstream, OpenUpstream, Spend, StartAnswer, StopAnswer, Transcribe
+from orchestrator.core.actions import CloseUpstream, OpenUpstream, StartAnswer, StopAnswer, Transcribe
 from orchestrator.core.call import State
 from orchestrator.core.context import Policy
 from orchestrator.core.health import Cause
@@ -171,7 +171,7 @@ def test_a_hedge_that_lost_never_shows_its_tool_call(bench: Bench) -> None:
     bench.begin_answer()
     bench.end_answer()
     assert not bench.of("response.function_call_arguments.done")
-    assert [spend.nanodollars for spend in bench.all(Spend) if spend.rung == "kokoro"] == [2_000]
+    assert [row["nanodollars"] for row in bench.rows("charge") if row["rung"] == "kokoro"] == [2_000]
 
 
 def test_a_caller_who_speaks_on_ends_the_hedge(bench: Bench) -> None:
