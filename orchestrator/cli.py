@@ -25,6 +25,11 @@ _TIMEOUT_S = 10.0
 # Imported when called: a simulator or a demo brings models and servers that `status` does not need.
 _ELSEWHERE = {
     "demo": ("orchestrator.demo.cli", "demo", "Make a call here, and take its provider away."),
+    "estimate": (
+        "orchestrator.estimate.cli",
+        "estimate",
+        "Estimate what calls will cost, before they are made.",
+    ),
     "models": ("orchestrator.models_cli", "models", "Fetch, list and check the local models."),
     "simulate": ("orchestrator.simulate.cli", "simulate", "Run a simulated provider to test against."),
 }

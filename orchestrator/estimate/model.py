@@ -77,7 +77,8 @@ def _day(columns: Columns, plan: Plan, calls: int) -> tuple[int, int | None]:
 
 def _summed(served: Sequence[Served], desk: Desk, calls: int, seed: int, latencies: Latencies) -> Estimate:
     columns, plan = desk.columns, desk.plan
-    cost = Quantity.of([call.cost for call in served])
+    costs = np.array([call.cost for call in served], dtype=np.float64)
+    cost = Quantity.of(costs)
     answered_s = sum(call.answered_s for call in served)
     turns = sum((call.turns for call in served), Counter[Tier]())
     asked = turns.total() or 1
@@ -93,6 +94,7 @@ def _summed(served: Sequence[Served], desk: Desk, calls: int, seed: int, latenci
         plan=plan,
         latencies=latencies,
         cost=cost,
+        cost_quantiles=tuple(np.percentile(costs, range(101)).tolist()),
         per_answered_minute=cost.mean * calls / (answered_s / 60) if answered_s else 0.0,
         placed_per_day=placed,
         per_day=cost.mean * placed,

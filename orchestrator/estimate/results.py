@@ -88,6 +88,8 @@ class Estimate:
     latencies: Latencies
     cost: Quantity
     """Of a call."""
+    cost_quantiles: tuple[float, ...]
+    """The same from the cheapest to the dearest call, 101 of them."""
     per_answered_minute: float
     """All cost over the minutes in which Tier A or B answered."""
     placed_per_day: float
@@ -121,6 +123,7 @@ class Estimate:
             "plan": self.plan.model_dump(mode="json"),
             "latencies": self.latencies.model_dump(mode="json"),
             "cost_usd": self.cost.scaled(1 / NANO),
+            "cost_quantiles_usd": [amount / NANO for amount in self.cost_quantiles],
             "usd_per_answered_minute": self.per_answered_minute / NANO,
             "placed_per_day": self.placed_per_day,
             "usd_per_day": self.per_day / NANO,
