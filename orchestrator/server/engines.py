@@ -16,12 +16,13 @@ from cache import ClipCache, Container, DiskStore, RedisStore, Source
 from orchestrator import models
 from orchestrator.config import Settings
 from orchestrator.core.overrides import Tier
-from orchestrator.core.prices import nanodollars
-from orchestrator.protocol.answers import AnswerEvent, AnswerRequest, Transcriber
+from orchestrator.core.prices import PriceTable
+from orchestrator.pricing import CARTESIA, EMBEDDED, STT_ENDPOINT, TTS_ENDPOINT, WHISPER
+from orchestrator.protocol.answers import AnswerEvent, AnswerRequest, Charge, Transcriber
 from orchestrator.protocol.audio import SPEAK_RATE, AudioFormat
 from orchestrator.server.http import PromptFormat, SpokenFile
 from tiers.pipeline import vad
-from tiers.pipeline.agent import Agent, ChatModel, TokenPrice
+from tiers.pipeline.agent import Agent, ChatModel
 from tiers.pipeline.cartesia import CartesiaSpeech
 from tiers.pipeline.embedded import EmbeddedModel
 from tiers.pipeline.kokoro import KokoroSpeech, KokoroTorchSpeech
@@ -48,27 +49,32 @@ class Engines:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.directory = settings.models.dir or models.model_dir()
+        prices = settings.price_table()
         kokoro = KokoroSpeech(
             self.directory / models.KOKORO_MODEL,
             self.directory / models.KOKORO_VOICES,
             threads=settings.tier_b.threads,
+            price=prices["kokoro"],
         )
         engine = settings.speech_engine()
-        speech = _paid_speech(settings) if engine in ("cartesia", "endpoint") else []
+        speech = _paid_speech(settings, prices) if engine in ("cartesia", "endpoint") else []
         if engine == "kokoro-torch":
-            speech = [KokoroTorchSpeech()]
+            speech = [KokoroTorchSpeech(price=prices["kokoro-torch"])]
         # A server that stands in for all speech work leaves no local model to load.
         self._local_speech = engine != "endpoint"
         self.speech: list[Speech] = [*speech, kokoro] if self._local_speech else speech
+        prompt_speech = kokoro if self._local_speech else speech[0]
         self.prompts = Prompts(
             _catalogue(settings),
             ClipCache(_clip_store(settings), memory_bytes=settings.cache.memory_mb << 20),
-            kokoro if self._local_speech else speech[0],
+            prompt_speech,
             bridge=settings.tier_c.bridges_by_cause["default"],
         )
-        self.transcriber = _transcriber(settings, self.directory)
-        self.agent = _agent(settings, self.directory)
-        self.pipeline = Pipeline(self.transcriber, self.agent, self.speech, self.prompts)
+        self.transcriber = _transcriber(settings, prices, self.directory)
+        self.agent = _agent(settings, prices, self.directory)
+        self.pipeline = Pipeline(
+            self.transcriber, self.agent, self.speech, self.prompts, prompt_speech=prompt_speech
+        )
         self.problems: dict[str, str] = {}
         """Parts that could not be warmed, and why."""
         self.warm_parts: set[str] = set()
@@ -129,9 +135,27 @@ class TierB:
         self._voice = voice
 
     def answer(self, request: AnswerRequest) -> AsyncIterator[AnswerEvent]:
+        return self._pipeline.answer(self._as_configured(request))
+
+    def worst(self, request: AnswerRequest) -> int:
+        """Nano-dollars that one answer can cost at most: the agent, and the speech. No I/O, in microseconds."""
+        return self._pipeline.worst(self._as_configured(request))
+
+    def worst_agent(self, request: AnswerRequest) -> int:
+        """The agent's part of it, which is all that can be open when an answer is cut off."""
+        return self._pipeline.worst_agent(self._as_configured(request))
+
+    def worst_transcription(self, seconds: float) -> int:
+        """Nano-dollars that writing down so much audio can cost at most."""
+        return self._pipeline.worst_transcription(seconds)
+
+    def untold(self, answer_id: str) -> list[Charge]:
+        """What an answer that was cut off had cost and could not tell any more; ask once, after closing it."""
+        return self._pipeline.untold(answer_id)
+
+    def _as_configured(self, request: AnswerRequest) -> AnswerRequest:
         words = "\n\n".join(filter(None, (request.instructions, self._instructions)))
-        voice = self._voice or request.voice
-        return self._pipeline.answer(replace(request, instructions=words, voice=voice))
+        return replace(request, instructions=words, voice=self._voice or request.voice)
 
 
 async def _warm(engine: object) -> None:
@@ -151,34 +175,34 @@ def _clip_store(settings: Settings) -> DiskStore | RedisStore:
     return DiskStore(settings.cache.dir or models.cache_dir() / "clips")
 
 
-def _transcriber(settings: Settings, directory: Path) -> Transcriber:
+def _transcriber(settings: Settings, prices: PriceTable, directory: Path) -> Transcriber:
     tier_b = settings.tier_b
     if tier_b.stt_base_url:
         key = tier_b.stt_api_key.get_secret_value() if tier_b.stt_api_key else ""
-        return EndpointTranscriber(tier_b.stt_base_url, key, tier_b.stt_model or "whisper-1")
-    return WhisperTranscriber(directory / models.WHISPER, threads=tier_b.threads)
+        model, price = tier_b.stt_model or "whisper-1", prices[STT_ENDPOINT]
+        return EndpointTranscriber(tier_b.stt_base_url, key, model, price=price)
+    return WhisperTranscriber(directory / models.WHISPER, threads=tier_b.threads, price=prices[WHISPER])
 
 
-def _agent(settings: Settings, directory: Path) -> Agent:
+def _agent(settings: Settings, prices: PriceTable, directory: Path) -> Agent:
     tier_b = settings.tier_b
     if tier_b.agent_model is None:
         # Reading a session's instructions for the first time takes the small model seconds on a busy machine.
         embedded = EmbeddedModel(directory / models.SMOLLM2, threads=tier_b.threads)
-        return Agent(embedded=embedded, first_token_timeout=tier_b.agent_timeout_s)
-    price = settings.agent_price()
-    per_token = TokenPrice(price.text_in * 1e3, price.text_out * 1e3) if price else None
+        model = ChatModel(EMBEDDED, price=prices[EMBEDDED])
+        return Agent([model], embedded=embedded, first_token_timeout=tier_b.agent_timeout_s)
     # The OpenAI key goes to OpenAI only.
     key = tier_b.agent_api_key or (settings.openai.api_key if tier_b.agent_base_url is None else None)
     model = ChatModel(
         tier_b.agent_model,
         api_key=key.get_secret_value() if key else None,
         base_url=tier_b.agent_base_url,
-        price=per_token,
+        price=prices.published(tier_b.agent_model),
     )
     return Agent([model], first_token_timeout=tier_b.agent_timeout_s / 2)
 
 
-def _paid_speech(settings: Settings) -> list[Speech]:
+def _paid_speech(settings: Settings, prices: PriceTable) -> list[Speech]:
     tier_b, cartesia = settings.tier_b, settings.cartesia
     if settings.speech_engine() == "cartesia":
         assert cartesia.api_key is not None
@@ -188,7 +212,7 @@ def _paid_speech(settings: Settings) -> list[Speech]:
                 cartesia.base_url,
                 model=cartesia.model,
                 voice=cartesia.voice,
-                nanodollars_per_character=nanodollars(cartesia.usd_per_character),
+                price=prices[CARTESIA],
             )
         ]
     assert tier_b.tts_base_url is not None
@@ -198,6 +222,6 @@ def _paid_speech(settings: Settings) -> list[Speech]:
             tier_b.tts_base_url,
             key,
             tier_b.tts_model or "tts-1",
-            nanodollars_per_character=nanodollars(tier_b.tts_usd_per_character or 0.0),
+            price=prices[TTS_ENDPOINT],
         )
     ]

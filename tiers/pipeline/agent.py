@@ -9,41 +9,33 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.core.price_list import ModelPrice, Published
 from orchestrator.models import ModelMissing
-from orchestrator.protocol.answers import AnswerRequest, ToolCallReady
+from orchestrator.price_map import listed
+from orchestrator.protocol.answers import AnswerRequest, Charge, ToolCallReady
 from tiers.pipeline import chat
 from tiers.pipeline.embedded import EMBEDDED, EmbeddedModel, register
 from tiers.pipeline.errors import AgentFailed, Cause
 from tiers.pipeline.litellm_loading import load
+from tiers.pipeline.metering import FREE, Paid, TextPrice, prompt_bound
 from tiers.pipeline.rungs import Resting, RungHealth, in_order
 
 log = logging.getLogger(__name__)
 
-NANO = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class TokenPrice:
-    """Nano-dollars a token."""
-
-    input: float
-    output: float
-
 
 @dataclass(frozen=True, slots=True)
 class ChatModel:
-    """One model by its LiteLLM name. `price` is for models that LiteLLM has no price for, such as one's own."""
+    """One model by its LiteLLM name. `price` is LiteLLM's where none is given; the embedded one's is 0 then."""
 
     name: str
     api_key: str | None = field(default=None, repr=False)
     base_url: str | None = None
-    price: TokenPrice | None = None
+    price: ModelPrice | Published | None = None
 
     @property
     def embedded(self) -> bool:
@@ -64,7 +56,6 @@ class Done:
     model: str
     input_tokens: int = 0
     output_tokens: int = 0
-    cost_nanodollars: int = 0
     cut_short: bool = False
 
 
@@ -95,7 +86,7 @@ class Agent:
         self._first_token_timeout, self._stall_timeout = first_token_timeout, stall_timeout
         self._max_output_tokens = max_output_tokens
         self._litellm: Any = None
-        self._priced: set[str] = set()
+        self._prices: dict[str, TextPrice] = {}
 
     @property
     def rung(self) -> str:
@@ -107,22 +98,38 @@ class Agent:
         """Whether there is a model that may be given tools and their results: the embedded one may not."""
         return any(not model.embedded for model in self._models)
 
+    def limit(self, request: AnswerRequest) -> int:
+        """The most tokens that an answer may have."""
+        return min(request.max_output_tokens or self._max_output_tokens, self._max_output_tokens)
+
+    def worst(self, request: AnswerRequest) -> int:
+        """Nano-dollars that an answer can cost at most: every model may be asked once, and give up at the very end."""
+        return sum(
+            self._price(model).worst(_bound(self._arguments(model, request)), self.limit(request))
+            for model in self._models
+        )
+
     async def warm(self) -> None:
         """Imports LiteLLM, loads the embedded model and prices the others. An unknown price is an AgentFailed."""
-        litellm = await self._ready()
+        await self._ready()
         for model in self._models:
-            self._check_price(litellm, model)
+            self._price(model)
         if self._embedded is not None:
             await self._embedded.warm()
 
-    async def reply(self, request: AnswerRequest) -> AsyncGenerator[AgentEvent, None]:
-        """The answer. Ends with `Done`, or raises AgentFailed; closing the iterator closes the request."""
+    async def reply(
+        self, request: AnswerRequest, paid: Paid = lambda _: None
+    ) -> AsyncGenerator[AgentEvent, None]:
+        """The answer. Ends with `Done`, or raises AgentFailed; closing the iterator closes the request.
+
+        `paid` is told of what each request cost once it has ended, in whatever way: in the course of closing too.
+        """
         litellm = await self._ready()
         models = in_order(self._models, lambda model: model.name, self._health)
         for model in models:
             begun = False
             try:
-                async with aclosing(self._ask(litellm, model, request)) as events:
+                async with aclosing(self._ask(litellm, model, request, paid)) as events:
                     async for event in events:
                         begun = True
                         yield event
@@ -142,20 +149,33 @@ class Agent:
             register(self._litellm, self._embedded)
         return self._litellm
 
-    def _check_price(self, litellm: Any, model: ChatModel) -> None:
+    def _price(self, model: ChatModel) -> TextPrice:
         """Raises AgentFailed for a model without a price, before it costs anything."""
-        if model.name not in self._priced:
-            _nanodollars(litellm, model, 1, 1)
-            self._priced.add(model.name)
+        if model.name not in self._prices:
+            price = model.price
+            if isinstance(price, ModelPrice):
+                price = Published(price, "given")
+            elif price is None:
+                price = Published(FREE, "self-hosted") if model.embedded else listed("agent", model.name)
+            if price is None:
+                # A zero would let a budget run dry unnoticed.
+                message = (
+                    f"no price is known for {model.name!r}: expected a price per token in its configuration"
+                )
+                raise AgentFailed(Cause.BAD_REQUEST, message)
+            self._prices[model.name] = TextPrice(model.name, price)
+        return self._prices[model.name]
 
     async def _ask(
-        self, litellm: Any, model: ChatModel, request: AnswerRequest
+        self, litellm: Any, model: ChatModel, request: AnswerRequest, paid: Paid
     ) -> AsyncGenerator[AgentEvent, None]:
-        self._check_price(litellm, model)
+        price, arguments = self._price(model), self._arguments(model, request)
         collected = _Answer(model.name)
+        # A request that is given up while nothing has come back may still be answered, and billed.
+        billed = True
         try:
             async with asyncio.timeout(self._first_token_timeout):
-                stream = await litellm.acompletion(**self._arguments(model, request))
+                stream = await litellm.acompletion(**arguments)
             async with aclosing(stream):
                 timeout = self._first_token_timeout
                 while (chunk := await _next(stream, timeout)) is not None:
@@ -165,21 +185,23 @@ class Agent:
         except TimeoutError as error:
             raise AgentFailed(Cause.TIMEOUT, f"{model.name} was silent for too long") from error
         except (AgentFailed, ModelMissing):
+            billed = collected.begun
             raise
         except Exception as error:
+            billed = collected.begun or isinstance(error, litellm.Timeout)
             raise _failure(litellm, model, error) from error
+        finally:
+            if billed and (charge := _charge(litellm, price, arguments, collected)).nanodollars:
+                paid(charge)
         for call in collected.calls():
             yield call
-        yield collected.done(
-            _nanodollars(litellm, model, collected.input_tokens, collected.output_tokens, collected.usage)
-        )
+        yield collected.done()
 
     def _arguments(self, model: ChatModel, request: AnswerRequest) -> dict[str, Any]:
-        limit = min(request.max_output_tokens or self._max_output_tokens, self._max_output_tokens)
         arguments: dict[str, Any] = {
             "model": model.name,
             "messages": chat.small_messages(request) if model.embedded else chat.messages(request),
-            "max_tokens": limit,
+            "max_tokens": self.limit(request),
             "stream": True,
             "stream_options": {"include_usage": True},
             "stream_timeout": self._stall_timeout + self._first_token_timeout,
@@ -208,6 +230,9 @@ class _Answer:
         self._words = False
         self._finish: str | None = None
         self._calls: dict[int, dict[str, str]] = {}
+        self.begun = False
+        self.bytes = 0
+        """Of all that was written, heard or not: at least so many tokens, and more."""
         self.usage: Any = None
 
     @property
@@ -220,6 +245,7 @@ class _Answer:
 
     def add(self, chunk: Any) -> str:
         """The words in a chunk; fragments of tool calls are put together."""
+        self.begun = True
         self.usage = getattr(chunk, "usage", None) or self.usage
         if not chunk.choices:
             return ""
@@ -230,7 +256,9 @@ class _Answer:
             call["id"] = call["id"] or fragment.id or ""
             call["name"] = call["name"] or fragment.function.name or ""
             call["arguments"] += fragment.function.arguments or ""
+            self.bytes += len(f"{fragment.function.name or ''}{fragment.function.arguments or ''}".encode())
         text = choice.delta.content or ""
+        self.bytes += len((text + (getattr(choice.delta, "reasoning_content", None) or "")).encode())
         self._words = self._words or bool(text.strip())
         return text
 
@@ -252,26 +280,24 @@ class _Answer:
             raise AgentFailed(Cause.MALFORMED, message)
         return ToolCallReady(call["id"], call["name"], arguments)
 
-    def done(self, nanodollars: int) -> Done:
-        cut_short = self._finish == "length"
-        return Done(self._model, self.input_tokens, self.output_tokens, nanodollars, cut_short)
+    def done(self) -> Done:
+        return Done(self._model, self.input_tokens, self.output_tokens, self._finish == "length")
 
 
-def _nanodollars(litellm: Any, model: ChatModel, inputs: int, outputs: int, usage: Any = None) -> int:
-    """The price of so many tokens. An unknown one is an error: a zero would let a budget run dry unnoticed."""
-    if model.embedded:
-        return 0
-    if model.price is not None:
-        return math.ceil(inputs * model.price.input + outputs * model.price.output)
-    try:
-        response = litellm.ModelResponse(
-            usage=usage or litellm.Usage(prompt_tokens=inputs, completion_tokens=outputs)
-        )
-        dollars = litellm.completion_cost(completion_response=response, model=model.name)
-    except Exception as error:
-        message = f"no price is known for {model.name!r}: expected a price per token in its configuration"
-        raise AgentFailed(Cause.BAD_REQUEST, message) from error
-    return math.ceil(float(dollars) * NANO)
+def _bound(arguments: Mapping[str, Any]) -> int:
+    return prompt_bound(arguments["messages"], arguments.get("tools"))
+
+
+def _charge(litellm: Any, price: TextPrice, arguments: Mapping[str, Any], collected: _Answer) -> Charge:
+    """What a request cost: by its usage, else by all that was sent and what has come back."""
+    if collected.usage is not None:
+        try:
+            cost, used = price.cost(litellm, collected.usage)
+            return Charge("agent", price.model, cost, used)
+        except Exception:
+            log.exception("LiteLLM could not price an answer of %s", price.model)
+    cost, used = price.estimate(_bound(arguments), min(collected.bytes, arguments["max_tokens"]))
+    return Charge("agent", price.model, cost, used, estimated=True)
 
 
 def _failure(litellm: Any, model: ChatModel, error: BaseException) -> AgentFailed | ModelMissing:

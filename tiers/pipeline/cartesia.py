@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.core.price_list import ModelPrice
 from orchestrator.protocol.audio import SPEAK_RATE, Pcm16
 from tiers.pipeline.clauses import spoken
 from tiers.pipeline.errors import Cause, EngineFailed
@@ -45,7 +46,7 @@ _VOICE_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 SPEEDS = (0.6, 1.5)
 GAP = 0.1
 """Seconds that may pass between one word's end and the next one's start."""
-NANODOLLARS_PER_CHARACTER = 50_000
+PRICE = ModelPrice(per_character=0.00005)
 """One credit a character at 5 dollars for 100,000 credits, the dearest plan: set your own plan's price."""
 
 
@@ -164,10 +165,10 @@ class CartesiaSpeech:
         connect_timeout: float = 2.0,
         first_audio_timeout: float = 2.0,
         stall_timeout: float = 1.0,
-        nanodollars_per_character: int = NANODOLLARS_PER_CHARACTER,
+        price: ModelPrice = PRICE,
     ) -> None:
         self.version = model
-        self.nanodollars_per_character = nanodollars_per_character
+        self.price = price
         self._api_key, self._base_url, self._model = api_key, base_url, model
         self._voice, self._voices = voice, dict(voices or {})
         self._connect_timeout = connect_timeout

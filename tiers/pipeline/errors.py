@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from orchestrator.protocol.answers import Charge
 from tiers.speech import SpeechFailed
 
 
@@ -50,7 +51,13 @@ class PartFailed(Exception):
 
 
 class TranscriptionFailed(PartFailed):
+    """`charge`: what it cost all the same."""
+
     part = "stt"
+
+    def __init__(self, cause: Cause, message: str, *, charge: Charge | None = None) -> None:
+        super().__init__(cause, message)
+        self.charge = charge
 
 
 class AgentFailed(PartFailed):

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from orchestrator.core.price_list import ModelPrice
 from orchestrator.models import ModelMissing
 from orchestrator.protocol.audio import SPEAK_RATE, Float32, Pcm16, float_to_pcm16
 from tiers.pipeline.clauses import split, spoken
 from tiers.pipeline.errors import Cause, EngineFailed
+from tiers.pipeline.metering import FREE
 from tiers.pipeline.worker import SpareTime, Worker, closing
 
 DEFAULT_VOICE = "marin"
@@ -93,9 +95,9 @@ class _Kokoro(ABC):
 
     rung = "kokoro"
     version = "82m-1.0"
-    nanodollars_per_character = 0
 
-    def __init__(self, threads: int, voice: str) -> None:
+    def __init__(self, threads: int, voice: str, price: ModelPrice) -> None:
+        self.price = price
         self._worker = Worker("kokoro", threads)
         self._spare = SpareTime()
         self._voice = voice
@@ -147,7 +149,10 @@ class _Kokoro(ABC):
 
 
 class KokoroSpeech(_Kokoro):
-    """The ONNX export. `threads` is what one synthesis may use; `workers` how many run at once."""
+    """The ONNX export. `threads` is what one synthesis may use; `workers` how many run at once.
+
+    `price` is per minute of audio, for who counts a machine's time as money.
+    """
 
     def __init__(
         self,
@@ -157,8 +162,9 @@ class KokoroSpeech(_Kokoro):
         *,
         workers: int = 1,
         voice: str = DEFAULT_VOICE,
+        price: ModelPrice = FREE,
     ) -> None:
-        super().__init__(workers, voice)
+        super().__init__(workers, voice, price)
         self._model, self._voices, self._threads = Path(model), Path(voices), threads
         self._loading = threading.Lock()
         self._kokoro: Any = None
@@ -234,8 +240,8 @@ class KokoroTorchSpeech(_Kokoro):
     rung = "kokoro-torch"
     EXTRA = "kokoro-torch"
 
-    def __init__(self, *, voice: str = DEFAULT_VOICE, module: Any = None) -> None:
-        super().__init__(1, voice)
+    def __init__(self, *, voice: str = DEFAULT_VOICE, module: Any = None, price: ModelPrice = FREE) -> None:
+        super().__init__(1, voice, price)
         self._module = module
         self._pipelines: dict[str, Callable[..., Any]] = {}
 

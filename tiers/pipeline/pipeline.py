@@ -25,7 +25,6 @@ from orchestrator.protocol.answers import (
     AnswerRequest,
     AudioDelta,
     Charge,
-    Charged,
     Failed,
     Finished,
     PromptSource,
@@ -38,8 +37,10 @@ from orchestrator.protocol.answers import (
 from orchestrator.protocol.audio import SPEAK_RATE, Encoder, Float32, Pcm16
 from tiers import flow
 from tiers.pipeline.agent import AgentEvent, Done, Words
-from tiers.pipeline.clauses import Clauses
+from tiers.pipeline.clauses import Clauses, spoken
 from tiers.pipeline.errors import AgentFailed, Cause, EngineFailed, PartFailed
+from tiers.pipeline.metering import CHARACTERS_PER_TOKEN, Paid, SpeechMeter, milliseconds
+from tiers.pipeline.outbox import Outbox
 from tiers.pipeline.rungs import Resting, RungHealth, in_order
 from tiers.pipeline.tts import unsaid
 from tiers.pipeline.worker import closing
@@ -51,6 +52,8 @@ DELTA_MS = 200
 """The longest piece of audio in one event."""
 EVENTS_AHEAD = 64
 """Events made ahead of the reader: with 200 ms deltas some 12 s of audio."""
+UNTOLD_KEPT = 256
+"""Closed answers whose last charges wait to be asked for."""
 
 Decide = Callable[[AnswerRequest], "flow.Say | flow.CallTool | None"]
 
@@ -61,14 +64,21 @@ class TextAgent(Protocol):
     @property
     def trusted_with_tools(self) -> bool: ...
 
-    def reply(self, request: AnswerRequest) -> AsyncIterator[AgentEvent]: ...
+    def reply(self, request: AnswerRequest, paid: Paid) -> AsyncIterator[AgentEvent]: ...
+
+    def limit(self, request: AnswerRequest) -> int: ...
+
+    def worst(self, request: AnswerRequest) -> int: ...
 
 
 class Pipeline:
     """An `Answerer` and a `Transcriber` for any number of calls.
 
     `speech` are rungs: the first usable one speaks, the next takes over where it fails. `prompts` speaks what the
-    flow decides; without it the flow only calls tools. `decide` is the flow, None for none.
+    flow decides; without it the flow only calls tools. `decide` is the flow, None for none. `prompt_speech` is the
+    engine behind `prompts`, which is paid for what was not in its cache.
+
+    What an answer costs is told as `Charged`, and what was not told any more when it was closed by `untold`.
     """
 
     def __init__(
@@ -79,6 +89,7 @@ class Pipeline:
         prompts: PromptSource | None = None,
         *,
         decide: Decide | None = flow.reply,
+        prompt_speech: Speech | None = None,
         health: RungHealth | None = None,
         next_audio_timeout: float = 10.0,
     ) -> None:
@@ -87,7 +98,10 @@ class Pipeline:
         self.agent, self.speech, self.prompts, self.decide = agent, tuple(speech), prompts, decide
         self.health: RungHealth = health or Resting()
         self.next_audio_timeout = next_audio_timeout
+        self.meters = {engine.rung: SpeechMeter(engine) for engine in self.speech}
+        self.prompt_meter = SpeechMeter(prompt_speech) if prompt_speech is not None else None
         self._transcriber = transcriber
+        self._untold: dict[str, list[Charge]] = {}
 
     @property
     def rung(self) -> str:
@@ -97,27 +111,58 @@ class Pipeline:
     async def transcribe(self, audio: Float32, language: str | None = None) -> Transcript:
         return await self._transcriber.transcribe(audio, language)
 
+    def worst(self, request: AnswerRequest) -> int:
+        """Nano-dollars that an answer to `request` can cost at most."""
+        agent = self.worst_agent(request)
+        if not request.speak:
+            return agent
+        characters = self.spoken_limit(request)
+        meters = {**self.meters, **({self.prompt_meter.rung: self.prompt_meter} if self.prompt_meter else {})}
+        return agent + sum(meter.worst(characters, request.speed) for meter in meters.values())
+
+    def worst_agent(self, request: AnswerRequest) -> int:
+        """The part of it that is known only once the agent has ended: it is billed even if nobody listens any more."""
+        return self.agent.worst(request)
+
+    def worst_transcription(self, seconds: float) -> int:
+        """Nano-dollars that writing down so much audio can cost at most."""
+        worst: Callable[[float], int] | None = getattr(self._transcriber, "worst", None)
+        return worst(seconds) if worst else 0
+
+    def spoken_limit(self, request: AnswerRequest) -> int:
+        """Characters that an engine which bills them may be sent for one answer."""
+        return self.agent.limit(request) * CHARACTERS_PER_TOKEN
+
+    def untold(self, answer_id: str) -> list[Charge]:
+        """What a closed answer had cost beyond what it told, once: the agent's request that was given up, at most."""
+        return self._untold.pop(answer_id, [])
+
     async def answer(self, request: AnswerRequest) -> AsyncGenerator[AnswerEvent, None]:
         """Ends with `Finished` or `Failed`, and raises nothing."""
-        events: asyncio.Queue[AnswerEvent] = asyncio.Queue(EVENTS_AHEAD)
-        making = asyncio.create_task(_Answer(self, request, events).make())
+        outbox = Outbox(EVENTS_AHEAD)
+        making = asyncio.create_task(_Answer(self, request, outbox).make())
         try:
             while True:
-                event = await events.get()
+                event = await outbox.get()
                 yield event
                 if isinstance(event, Finished | Failed):
                     return
         finally:
             making.cancel()
             await asyncio.wait([making])
+            self._keep(request.answer_id, outbox.charges())
+
+    def _keep(self, answer_id: str, charges: list[Charge]) -> None:
+        if charges:
+            self._untold[answer_id] = charges
+        while len(self._untold) > UNTOLD_KEPT:
+            del self._untold[next(iter(self._untold))]
 
 
 class _Answer:
     """One answer in the making."""
 
-    def __init__(
-        self, pipeline: Pipeline, request: AnswerRequest, events: asyncio.Queue[AnswerEvent]
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, request: AnswerRequest, events: Outbox) -> None:
         self._pipeline, self._request, self._events = pipeline, request, events
         self._encoder = Encoder(request.format)
         self._delta_bytes = DELTA_MS * request.format.bytes_per_ms
@@ -126,6 +171,10 @@ class _Answer:
         self._rung = ""
         self._clauses = Clauses()
         self._given_up: set[str] = set()
+        self._sent = dict.fromkeys(pipeline.meters, 0)
+        """Characters that each engine was sent."""
+        self._full: set[str] = set()
+        """Engines that were sent all that they may be."""
 
     async def make(self) -> None:
         try:
@@ -159,7 +208,7 @@ class _Answer:
         if self._pipeline.prompts is None:
             return None
         try:
-            return await self._pipeline.prompts.prompt(
+            prompt = await self._pipeline.prompts.prompt(
                 say.prompt, dict(say.variables), self._request.language
             )
         except Exception as error:
@@ -167,6 +216,10 @@ class _Answer:
             if say.variables and not self._pipeline.agent.trusted_with_tools:
                 raise PartFailed(Cause.UNAVAILABLE, f"the prompt {say.prompt!r} could not be had") from error
             return None
+        if (meter := self._pipeline.prompt_meter) is not None and not prompt.cached:
+            self._events.charge(meter.text(len(spoken(prompt.text))))
+            self._events.charge(meter.audio(milliseconds(len(prompt.pcm), SPEAK_RATE)))
+        return prompt
 
     async def _play(self, prompt: SpokenPrompt, end_call: bool) -> None:
         self._mark("prompt")
@@ -198,9 +251,6 @@ class _Answer:
         await self._flush()
         if isinstance(item, BaseException):
             raise item
-        used = {"prompt_tokens": item.input_tokens, "completion_tokens": item.output_tokens}
-        if item.cost_nanodollars:
-            await self._events.put(Charged(Charge("agent", item.model, item.cost_nanodollars, used)))
         await self._events.put(
             Finished(
                 input_tokens=item.input_tokens,
@@ -213,7 +263,7 @@ class _Answer:
     async def _read_agent(self, heard: asyncio.Queue[str | ToolCallReady | Done | BaseException]) -> None:
         """Clauses (or, without speech, words), tool calls, and at the end `Done` or what went wrong."""
         try:
-            async with closing(self._pipeline.agent.reply(self._request)) as events:
+            async with closing(self._pipeline.agent.reply(self._request, self._events.charge)) as events:
                 async for event in events:
                     self._mark("agent_first_token")
                     if isinstance(event, Words):
@@ -237,9 +287,19 @@ class _Answer:
         """One clause, by the first rung that can; each next one says only what was not said yet."""
         clause = _Clause(text, rest=text)
         for speech in in_order(self._pipeline.speech, lambda engine: engine.rung, self._pipeline.health):
-            if speech.rung not in self._given_up and await self._said_by(speech, clause):
+            if speech.rung in self._given_up or not self._may_be_sent(speech.rung, clause.rest):
+                continue
+            if await self._said_by(speech, clause):
                 return
-        raise clause.failure
+        # An answer longer than any is meant to be, and than was set aside for it, ends here.
+        if not self._full:
+            raise clause.failure
+
+    def _may_be_sent(self, rung: str, text: str) -> bool:
+        limit = self._pipeline.spoken_limit(self._request)
+        if self._pipeline.meters[rung].by_character and self._sent[rung] + len(spoken(text)) > limit:
+            self._full.add(rung)
+        return rung not in self._full
 
     async def _said_by(self, speech: Speech, clause: _Clause) -> bool:
         """Whether `speech` brought the clause to its end."""
@@ -268,19 +328,23 @@ class _Answer:
         """An engine's audio, with a last deadline for one that has none of its own."""
         request = self._request
         asked = time.perf_counter()
-        if cost := len(text) * getattr(speech, "nanodollars_per_character", 0):
-            used = {"characters": len(text)}
-            await self._events.put(Charged(Charge("speech", speech.rung, cost, used)))
+        meter, characters, made = self._pipeline.meters[speech.rung], len(spoken(text)), 0
+        self._sent[speech.rung] += characters
+        self._events.charge(meter.text(characters))
         audio = speech.speak(text, voice=request.voice, speed=request.speed, language=request.language)
-        async with closing(audio):
-            while True:
-                async with asyncio.timeout(self._pipeline.next_audio_timeout):
-                    pcm = await anext(audio, None)
-                if pcm is None:
-                    return
-                self._parts.setdefault("tts_first_audio", time.perf_counter() - asked)
-                if len(pcm):
-                    yield pcm
+        try:
+            async with closing(audio):
+                while True:
+                    async with asyncio.timeout(self._pipeline.next_audio_timeout):
+                        pcm = await anext(audio, None)
+                    if pcm is None:
+                        return
+                    self._parts.setdefault("tts_first_audio", time.perf_counter() - asked)
+                    made += len(pcm)
+                    if len(pcm):
+                        yield pcm
+        finally:
+            self._events.charge(meter.audio(milliseconds(made, SPEAK_RATE)))
 
     async def _tell(self, rung: str, clause: _Clause) -> None:
         """Who speaks, where that is not the rung from before any more, and once per clause its words."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import wave
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,12 @@ import httpx
 import numpy as np
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_none
 
+from orchestrator.core.price_list import ModelPrice
 from orchestrator.models import ModelMissing
 from orchestrator.protocol.answers import Transcriber, Transcript
 from orchestrator.protocol.audio import HEAR_RATE, Float32, float_to_pcm16
 from tiers.pipeline.errors import Cause, TranscriptionFailed
+from tiers.pipeline.metering import FREE, HearingMeter
 from tiers.pipeline.worker import Worker
 
 if TYPE_CHECKING:
@@ -86,11 +88,22 @@ def _repeats(text: str) -> bool:
 
 
 class WhisperTranscriber:
-    """One Whisper model for all calls. `threads` is what one transcription uses, `workers` how many run at once."""
+    """One Whisper model for all calls. `threads` is what one transcription uses, `workers` how many run at once.
+
+    `price` is per minute of audio, for who counts a machine's time as money.
+    """
 
     def __init__(
-        self, model_path: str | Path, threads: int = 1, *, workers: int = 1, short_window: bool = True
+        self,
+        model_path: str | Path,
+        threads: int = 1,
+        *,
+        workers: int = 1,
+        short_window: bool = True,
+        price: ModelPrice = FREE,
     ) -> None:
+        self._meter = HearingMeter("faster-whisper", price)
+        self.worst = self._meter.worst
         self._path, self._threads, self._workers = Path(model_path), threads, workers
         self._short_window = short_window
         self._worker = Worker("whisper", workers)
@@ -106,7 +119,8 @@ class WhisperTranscriber:
         if seconds < SHORTEST:
             return Transcript("", seconds, language or "en")
         try:
-            return await self._worker.run(lambda: self._transcribe(audio, seconds, language))
+            found = await self._worker.run(lambda: self._transcribe(audio, seconds, language))
+            return replace(found, charge=self._meter.audio(len(audio)))
         except (ModelMissing, TranscriptionFailed):
             raise
         except Exception as error:
@@ -199,13 +213,23 @@ def _decode(model: WhisperModel, audio: Float32, window: float, language: str) -
 class EndpointTranscriber:
     """A server with OpenAI's ``POST {base_url}/audio/transcriptions``.
 
-    `timeout` seconds bound one try; a connection that fails, a 429 and a 5xx are tried once more.
+    `timeout` seconds bound one try; a connection that fails, a 429 and a 5xx are tried once more. `price` is per
+    minute of audio; nothing for a server of one's own.
     """
 
     def __init__(
-        self, base_url: str, api_key: str, model: str, *, connect_timeout: float = 1.0, timeout: float = 5.0
+        self,
+        base_url: str,
+        api_key: str,
+        model: str,
+        *,
+        connect_timeout: float = 1.0,
+        timeout: float = 5.0,
+        price: ModelPrice = FREE,
     ) -> None:
         self._model = model
+        self._meter = HearingMeter("stt-endpoint", price)
+        self.worst = self._meter.worst
         self._client = httpx.AsyncClient(
             base_url=base_url.rstrip("/"),
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
@@ -221,10 +245,16 @@ class EndpointTranscriber:
             stop=stop_after_attempt(2), wait=wait_none(), retry=retry_if_exception(_passing), reraise=True
         )
         text = ""
-        async for attempt in retrying:
-            with attempt:
-                text = await self._post(wav, language)
-        return Transcript(text.strip(), seconds, language or "en")
+        try:
+            async for attempt in retrying:
+                with attempt:
+                    text = await self._post(wav, language)
+        except TranscriptionFailed as failure:
+            # A server that is too slow for us may still do its work; one that refuses does not.
+            if failure.cause in (Cause.TIMEOUT, Cause.MALFORMED):
+                failure.charge = self._meter.audio(len(audio), estimated=True)
+            raise
+        return Transcript(text.strip(), seconds, language or "en", self._meter.audio(len(audio)))
 
     async def _post(self, wav: bytes, language: str | None) -> str:
         fields = {"model": self._model, "response_format": "json"}
@@ -282,6 +312,12 @@ class FallbackTranscriber:
         if not transcribers:
             raise ValueError("expected at least one transcriber")
         self._transcribers = tuple(transcribers)
+
+    def worst(self, seconds: float) -> int:
+        """Nano-dollars that writing down so much audio can cost at most: every transcriber may have to try."""
+        return sum(
+            transcriber.worst(seconds) for transcriber in self._transcribers if hasattr(transcriber, "worst")
+        )
 
     async def transcribe(self, audio: Float32, language: str | None = None) -> Transcript:
         for transcriber in self._transcribers[:-1]:

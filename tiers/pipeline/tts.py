@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator, Mapping
 import httpx
 import numpy as np
 
+from orchestrator.core.price_list import ModelPrice
 from orchestrator.protocol.audio import Pcm16
 from tiers.pipeline.clauses import spoken
 from tiers.pipeline.errors import Cause, EngineFailed
+from tiers.pipeline.metering import FREE
 from tiers.speech import Speech, SpeechFailed
 
 __all__ = ["EndpointSpeech", "Samples", "Speech", "SpeechFailed", "unsaid"]
@@ -50,8 +52,8 @@ class Samples:
 class EndpointSpeech:
     """A server with OpenAI's ``POST {base_url}/audio/speech``, streamed as 24 kHz PCM.
 
-    `voices` translates Realtime voice names where the server has others. `nanodollars_per_character` is 0 for a
-    server of one's own.
+    `voices` translates Realtime voice names where the server has others. `price` is per character or per minute of
+    audio; nothing for a server of one's own.
     """
 
     rung = "endpoint"
@@ -66,10 +68,10 @@ class EndpointSpeech:
         voices: Mapping[str, str] | None = None,
         connect_timeout: float = 1.0,
         stall_timeout: float = 3.0,
-        nanodollars_per_character: int = 0,
+        price: ModelPrice = FREE,
     ) -> None:
         self.version = model
-        self.nanodollars_per_character = nanodollars_per_character
+        self.price = price
         self._model, self._voice, self._voices = model, voice, dict(voices or {})
         self._client = httpx.AsyncClient(
             base_url=base_url.rstrip("/"),

@@ -136,14 +136,15 @@ class OpenAI:
 
         self.reply = reply
 
-    def chats(self, *deltas: dict[str, Any], finish: str = "stop", hang: bool = False) -> None:
+    def chats(
+        self, *deltas: dict[str, Any], finish: str = "stop", hang: bool = False, **used: dict[str, int]
+    ) -> None:
         """Streams chat chunks with these deltas, the finish reason and the usage."""
         chunks = [chunk([{"index": 0, "delta": delta, "finish_reason": None}]) for delta in deltas]
         if not hang:
             chunks.append(chunk([{"index": 0, "delta": {}, "finish_reason": finish}]))
-            chunks.append(
-                chunk([], usage={"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120})
-            )
+            usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120, **used}
+            chunks.append(chunk([], usage=usage))
             chunks.append(b"data: [DONE]\n\n")
         self.streams(*chunks, hang=hang)
 

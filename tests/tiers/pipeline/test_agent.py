@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.price_list import ModelPrice, Published
 from orchestrator.models import ModelMissing
-from orchestrator.protocol.answers import AnswerRequest, Message, ToolCallReady
-from tiers.pipeline.agent import Agent, ChatModel, Done, TokenPrice, Words
+from orchestrator.protocol.answers import AnswerRequest, Charge, Message, ToolCallReady
+from tiers.pipeline.agent import Agent, ChatModel, Done, Words
 from tiers.pipeline.embedded import EMBEDDED, EmbeddedModel
 from tiers.pipeline.errors import AgentFailed, Cause
 from tiers.pipeline.litellm_loading import load
+from tiers.pipeline.metering import prompt_bound
 
 SOON = 30.0
 ASK = AnswerRequest("answer_1", (Message("user", "Where is it?"),), instructions="Be kind.")
@@ -43,9 +45,10 @@ def agent(*models: ChatModel, **options: Any) -> Agent:
     return Agent(models, **{"first_token_timeout": SOON, "stall_timeout": SOON, **options})
 
 
-async def told(agent: Agent, request: AnswerRequest = ASK) -> list[Any]:
+async def told(agent: Agent, request: AnswerRequest = ASK, paid: list[Charge] | None = None) -> list[Any]:
+    charges = [] if paid is None else paid
     async with asyncio.timeout(SOON):
-        return [event async for event in agent.reply(request)]
+        return [event async for event in agent.reply(request, charges.append)]
 
 
 async def failure(agent: Agent, request: AnswerRequest = ASK) -> AgentFailed:
@@ -66,10 +69,13 @@ def fragment(
 
 async def test_words_come_as_they_are_written_and_are_priced(openai: Any, model: ChatModel) -> None:
     openai.says("It is", " on its", " way.")
-    *words, done = await told(agent(model))
+    paid: list[Charge] = []
+    *words, done = await told(agent(model), paid=paid)
     assert words == [Words("It is"), Words(" on its"), Words(" way.")]
-    # 100 tokens at 0.4 dollars and 20 at 1.6 dollars a million
-    assert done == Done("openai/gpt-4.1-mini", 100, 20, 72_000)
+    # 100 tokens at $0.40 and 20 at $1.60 a million: $0.00004 + $0.000032 = $0.000072
+    used = {"prompt_tokens": 100, "completion_tokens": 20}
+    assert paid == [Charge("agent", "openai/gpt-4.1-mini", 72_000, used)]
+    assert done == Done("openai/gpt-4.1-mini", 100, 20)
     [sent] = openai.requests
     assert sent["model"] == "gpt-4.1-mini"
     assert sent["messages"][0]["content"].startswith("Be kind.")
@@ -193,10 +199,16 @@ async def test_no_model_takes_over_after_the_first_word(openai: Any, model: Chat
     assert len(openai.requests) == 1
 
 
+# What it costs
+
+
 async def test_prices_come_from_litellm_or_the_configuration_or_are_an_error(openai: Any) -> None:
-    own = ChatModel("openai/my-model", "key", openai.address, TokenPrice(input=1.5, output=3))
+    own = ChatModel("openai/my-model", "key", openai.address, ModelPrice(text_in=0.0015, text_out=0.003))
     openai.says("Yes.")
-    assert (await told(agent(own)))[-1].cost_nanodollars == 210
+    paid: list[Charge] = []
+    await told(agent(own), paid=paid)
+    # 100 tokens at 1.5 nano-dollars and 20 at 3
+    assert [charge.nanodollars for charge in paid] == [210]
     await agent(own).warm()
     unknown = ChatModel("openai/my-model", "key", openai.address)
     openai.requests.clear()
@@ -204,6 +216,93 @@ async def test_prices_come_from_litellm_or_the_configuration_or_are_an_error(ope
         with pytest.raises(AgentFailed, match="no price is known for 'openai/my-model'"):
             await ask
     assert not openai.requests
+
+
+async def test_a_cached_prompt_costs_less(openai: Any, model: ChatModel) -> None:
+    openai.says("Yes.", prompt_tokens_details={"cached_tokens": 64})
+    paid: list[Charge] = []
+    await told(agent(model), paid=paid)
+    # 36 * $0.40 + 64 * $0.10 + 20 * $1.60 per 1M = $0.0000144 + $0.0000064 + $0.000032 = $0.0000528
+    assert [(charge.nanodollars, charge.usage["cached_tokens"]) for charge in paid] == [(52_800, 64)]
+
+
+async def test_what_rates_do_not_tell_litellm_does(openai: Any) -> None:
+    price = Published(
+        ModelPrice(text_in=1, text_out=1), "a list", up_to=99, dearest=ModelPrice(text_in=3, text_out=3)
+    )
+    model = ChatModel("openai/gpt-4.1-mini", "key", openai.address, price)
+    openai.says("Yes.")
+    paid: list[Charge] = []
+    await told(agent(model), paid=paid)
+    assert [charge.nanodollars for charge in paid] == [72_000]
+    assert paid[0].usage["priced_by"] == "litellm"
+
+
+@pytest.mark.parametrize("status", [400, 401, 429, 500])
+async def test_a_refused_request_costs_nothing(openai: Any, model: ChatModel, status: int) -> None:
+    openai.fails(status)
+    paid: list[Charge] = []
+    with pytest.raises(AgentFailed):
+        await told(agent(model), paid=paid)
+    assert paid == []
+
+
+async def test_an_answer_that_breaks_off_costs_what_was_sent_and_came(openai: Any, model: ChatModel) -> None:
+    openai.says("It is", " on", hang=True)
+    paid: list[Charge] = []
+    with pytest.raises(AgentFailed):
+        await told(agent(model, stall_timeout=0.2), paid=paid)
+    [charge] = paid
+    bound = prompt_bound(openai.requests[0]["messages"])
+    assert charge.estimated
+    assert charge.usage == {"prompt_tokens": bound, "completion_tokens": len("It is on")}
+    assert charge.nanodollars == bound * 400 + len("It is on") * 1_600
+    assert charge.nanodollars <= agent(model).worst(ASK)
+
+
+async def test_a_model_that_was_silent_may_bill_its_prompt(openai: Any, model: ChatModel) -> None:
+    openai.says(hang=True)
+    paid: list[Charge] = []
+    with pytest.raises(AgentFailed):
+        await told(agent(model, first_token_timeout=0.2), paid=paid)
+    assert [(charge.estimated, charge.usage["completion_tokens"]) for charge in paid] == [(True, 0)]
+
+
+async def test_whoever_leaves_is_told_what_it_cost(openai: Any, model: ChatModel) -> None:
+    openai.says("It is", hang=True)
+    paid: list[Charge] = []
+    reply = agent(model).reply(ASK, paid.append)
+    assert await anext(reply) == Words("It is")
+    assert paid == []
+    await reply.aclose()
+    assert [(charge.estimated, charge.usage["completion_tokens"]) for charge in paid] == [
+        (True, len("It is"))
+    ]
+
+
+async def test_an_answer_of_no_use_is_paid_for_all_the_same(openai: Any, model: ChatModel) -> None:
+    openai.says(" ")
+    paid: list[Charge] = []
+    with pytest.raises(AgentFailed):
+        await told(agent(model), paid=paid)
+    assert [(charge.nanodollars, charge.estimated) for charge in paid] == [(72_000, False)]
+
+
+def test_the_worst_that_an_answer_can_cost() -> None:
+    model = ChatModel("m", price=ModelPrice(text_in=1, text_out=10))
+    plain, concise = (AnswerRequest("a", ASK.history, "Be kind.", max_output_tokens=n) for n in (None, 50))
+    prompt = agent(model).worst(plain) - 400 * 10_000
+    assert agent(model).worst(concise) == prompt + 50 * 10_000
+    # A prompt is at most a token for each byte, and a little for its frame.
+    assert len("Be kind.Where is it?") * 1_000 < prompt < 400 * 1_000
+    with_tool = AnswerRequest("a", ASK.history, "Be kind.", tools=(TOOL,))
+    assert (
+        agent(model).worst(with_tool)
+        > agent(model).worst(plain) + len(json.dumps(TOOL["parameters"])) * 1_000
+    )
+    # Each model may be asked, and give up at the very end.
+    other = ChatModel("n", price=ModelPrice(text_in=2, text_out=20))
+    assert agent(model, other).worst(plain) == 3 * agent(model).worst(plain)
 
 
 def test_a_key_is_never_shown() -> None:
@@ -216,10 +315,13 @@ def test_a_key_is_never_shown() -> None:
 async def test_without_a_model_the_embedded_one_answers(smollm2: EmbeddedModel) -> None:
     alone = agent(embedded=smollm2)
     await alone.warm()
-    *words, done = await told(alone)
+    paid: list[Charge] = []
+    *words, done = await told(alone, paid=paid)
+    assert paid == []
     assert all(isinstance(word, Words) for word in words)
     assert "".join(word.text for word in words).strip()
-    assert (done.model, done.cost_nanodollars) == (EMBEDDED, 0)
+    assert done.model == EMBEDDED
+    assert alone.worst(ASK) == 0
     assert done.input_tokens > done.output_tokens > 0
     assert (alone.rung, alone.trusted_with_tools) == (EMBEDDED, False)
 

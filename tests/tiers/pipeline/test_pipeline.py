@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orchestrator.core.price_list import ModelPrice
 from orchestrator.models import ModelMissing
 from orchestrator.protocol.answers import (
     AnsweredBy,
     AnswerEvent,
     AnswerRequest,
     AudioDelta,
+    Charge,
     Charged,
     Failed,
     Finished,
@@ -33,11 +35,13 @@ from orchestrator.simulate.cartesia import CartesiaSimulator, Options
 from orchestrator.simulate.cartesia_faults import CATALOGUE
 from orchestrator.simulate.fault_board import parse
 from orchestrator.simulate.voices import ToneVoice
+from tiers import flow
 from tiers.pipeline.agent import Agent, AgentEvent, Done, Words
 from tiers.pipeline.cartesia import CartesiaSpeech
 from tiers.pipeline.embedded import EMBEDDED, EmbeddedModel
 from tiers.pipeline.errors import AgentFailed, Cause, EngineFailed
 from tiers.pipeline.kokoro import KokoroSpeech
+from tiers.pipeline.metering import CHARACTERS_PER_TOKEN, FREE, Paid
 from tiers.pipeline.pipeline import DELTA_MS, Pipeline
 from tiers.pipeline.rungs import Resting
 from tiers.pipeline.stt import WhisperTranscriber
@@ -60,13 +64,19 @@ ORDER_TOOL = {
 class Script:
     """An agent that says what it is told to: words, tool calls, waits, failures."""
 
-    def __init__(self, *steps: AgentEvent | asyncio.Event | Exception, trusted: bool = True) -> None:
+    def __init__(self, *steps: AgentEvent | Charge | asyncio.Event | Exception, trusted: bool = True) -> None:
         self.steps = steps
         self.trusted_with_tools = trusted
         self.requests: list[AnswerRequest] = []
         self.closed = asyncio.Event()
 
-    async def reply(self, request: AnswerRequest) -> AsyncIterator[AgentEvent]:
+    def limit(self, request: AnswerRequest) -> int:
+        return min(request.max_output_tokens or 400, 400)
+
+    def worst(self, request: AnswerRequest) -> int:
+        return 5_000
+
+    async def reply(self, request: AnswerRequest, paid: Paid) -> AsyncIterator[AgentEvent]:
         self.requests.append(request)
         try:
             for step in self.steps:
@@ -74,14 +84,20 @@ class Script:
                     await step.wait()
                 elif isinstance(step, Exception):
                     raise step
+                elif isinstance(step, Charge):
+                    paid(step)
                 else:
                     yield step
         finally:
             self.closed.set()
 
 
+BY_CHARACTER = ModelPrice(per_character=100e-9)
+THOUGHT = Charge("agent", "script", 1000, {"prompt_tokens": 10, "completion_tokens": 5})
+
+
 def says(text: str, *, cut_short: bool = False) -> Script:
-    return Script(Words(text), Done("script", 10, 5, 1000, cut_short))
+    return Script(Words(text), Done("script", 10, 5, cut_short))
 
 
 class Voice:
@@ -93,10 +109,10 @@ class Voice:
         *,
         fails_after: int | None = None,
         failure: Exception | None = None,
-        price: int = 0,
+        price: ModelPrice = FREE,
     ) -> None:
         self.rung = rung
-        self.nanodollars_per_character = price
+        self.price = price
         self.fails_after, self.failure = fails_after, failure or SpeechFailed("told to fail")
         self.texts: list[str] = []
         self.asked: asyncio.Queue[str] = asyncio.Queue()
@@ -122,15 +138,15 @@ class Voice:
 class Prompts:
     """A prompt source with a sentence for every prompt."""
 
-    def __init__(self, failure: Exception | None = None) -> None:
-        self.failure = failure
+    def __init__(self, failure: Exception | None = None, *, cached: bool = True) -> None:
+        self.failure, self.cached = failure, cached
         self.asked: list[tuple[str, dict[str, str], str]] = []
 
     async def prompt(self, name: str, variables: dict[str, str], language: str = "en") -> SpokenPrompt:
         self.asked.append((name, variables, language))
         if self.failure is not None:
             raise self.failure
-        return SpokenPrompt(name, f"prompt {name}", np.full(SPEAK_RATE, 500, dtype=np.int16), cached=True)
+        return SpokenPrompt(name, f"prompt {name}", np.full(SPEAK_RATE, 500, dtype=np.int16), self.cached)
 
 
 class Deaf:
@@ -153,6 +169,10 @@ async def collect(pipeline: Pipeline, request: AnswerRequest | None = None) -> l
 
 def text(events: Sequence[AnswerEvent]) -> str:
     return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+def charges(events: Sequence[AnswerEvent]) -> list[Charge]:
+    return [event.charge for event in events if isinstance(event, Charged)]
 
 
 def audio(events: Sequence[AnswerEvent]) -> bytes:
@@ -198,16 +218,93 @@ async def test_the_engine_is_told_the_sessions_voice_speed_and_language() -> Non
 
 
 async def test_what_it_cost_and_how_long_it_took() -> None:
-    voice = Voice(price=100)
-    events = await collect(pipeline(says("Hello to you."), voice))
+    voice = Voice(price=BY_CHARACTER)
+    agent = Script(Words("Hello to you."), THOUGHT, Done("script", 10, 5))
+    events = await collect(pipeline(agent, voice))
     done = events[-1]
     assert isinstance(done, Finished)
     assert (done.input_tokens, done.output_tokens) == (10, 5)
-    paid = [event.charge for event in events if isinstance(event, Charged)]
-    assert [(charge.what, charge.nanodollars) for charge in paid] == [("speech", 13 * 100), ("agent", 1000)]
+    spent = [(charge.what, charge.nanodollars) for charge in charges(events)]
+    assert sorted(spent) == [("agent", 1000), ("speech", 13 * 100)]
     assert (done.rung, done.end_call) == ("voice", False)
     assert set(done.parts) == {"agent_first_token", "tts_first_audio", "first_audio"}
     assert 0 <= done.parts["agent_first_token"] <= done.parts["first_audio"] < SOON
+
+
+async def test_an_engine_is_paid_for_the_characters_it_is_sent() -> None:
+    voice = Voice(price=BY_CHARACTER)
+    events = await collect(pipeline(says("Order 4172 is here."), voice))
+    [speech] = [charge for charge in charges(events) if charge.what == "speech"]
+    # It is sent "Order 4 1 7 2 is here.": 22 characters.
+    assert (speech.model, speech.nanodollars, speech.usage) == ("voice", 2_200, {"characters": 22})
+
+
+async def test_an_engine_of_ones_own_is_paid_for_by_the_minute_it_speaks() -> None:
+    voice = Voice(price=ModelPrice(per_minute=0.006), fails_after=7)
+    events = await collect(pipeline(says("Hello to you."), voice, Voice("spare")))
+    [speech] = [charge for charge in charges(events) if charge.what == "speech"]
+    # 7 of 15 characters a second: 466.7 ms, and a millisecond is 100 nano-dollars.
+    assert (speech.usage, speech.nanodollars) == ({"seconds": 0.467}, 46_700)
+
+
+async def test_a_clause_that_two_engines_were_sent_is_paid_for_twice() -> None:
+    first, second = Voice("first", fails_after=0, price=BY_CHARACTER), Voice("second", price=BY_CHARACTER)
+    events = await collect(pipeline(says("Hello to you."), first, second))
+    spent = [(charge.model, charge.nanodollars) for charge in charges(events) if charge.what == "speech"]
+    assert spent == [("first", 1_300), ("second", 1_300)]
+
+
+async def test_a_prompt_that_was_not_at_hand_is_paid_for() -> None:
+    said = flow.Say("hours")
+    for cached, cost in ((True, []), (False, [("speech", "voice", len("prompt hours") * 100)])):
+        prompts = Prompts(cached=cached)
+        voice = Voice(price=BY_CHARACTER)
+        tier = pipeline(says("no"), voice, prompts=prompts, prompt_speech=voice, decide=lambda _: said)
+        spent = charges(await collect(tier))
+        assert [(charge.what, charge.model, charge.nanodollars) for charge in spent] == cost
+
+
+async def test_what_a_closed_answer_cost_can_be_asked_for_once() -> None:
+    class Leaving(Script):
+        async def reply(self, request: AnswerRequest, paid: Paid) -> AsyncIterator[AgentEvent]:
+            try:
+                yield Words("Hello to you. And")
+                await asyncio.Event().wait()
+            finally:
+                paid(THOUGHT)
+
+    tier = pipeline(Leaving(), Voice(price=BY_CHARACTER))
+    answer = tier.answer(asking())
+    told = []
+    while not any(isinstance(event, AudioDelta) for event in told):
+        told.append(await anext(answer))
+    assert [charge.what for charge in charges(told)] == ["speech"]
+    assert tier.untold("answer_1") == []
+    await answer.aclose()
+    assert tier.untold("answer_1") == [THOUGHT]
+    assert tier.untold("answer_1") == []
+
+
+async def test_no_answer_costs_more_than_its_worst_case() -> None:
+    words = "one two three four five six, " * 40
+    voice = Voice(price=BY_CHARACTER)
+    tier = pipeline(says(words), voice)
+    request = asking(max_output_tokens=100)
+    assert tier.worst(request) == tier.worst_agent(request) + 100 * CHARACTERS_PER_TOKEN * 100
+    events = await collect(tier, request)
+    speech = sum(charge.nanodollars for charge in charges(events) if charge.what == "speech")
+    assert 300 * 100 < speech <= 100 * CHARACTERS_PER_TOKEN * 100
+    assert words.startswith(text(events).rstrip(","))
+    assert isinstance(events[-1], Finished)
+    # What costs nothing goes on.
+    tier = pipeline(says(words), Voice(price=BY_CHARACTER), Voice("own"))
+    assert len(text(await collect(tier, request))) > 1_000
+
+
+def test_text_alone_costs_no_speech() -> None:
+    tier = pipeline(says("Yes."), Voice(price=BY_CHARACTER))
+    silent = asking(speak=False)
+    assert tier.worst(silent) == tier.worst_agent(silent) == 5_000
 
 
 async def test_without_speech_the_words_are_passed_on_as_they_come() -> None:

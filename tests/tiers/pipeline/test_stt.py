@@ -14,8 +14,9 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from orchestrator.core.price_list import ModelPrice
 from orchestrator.models import ModelMissing
-from orchestrator.protocol.answers import Transcript
+from orchestrator.protocol.answers import Charge, Transcript
 from orchestrator.protocol.audio import HEAR_RATE, Float32
 from tiers.flow import order_number
 from tiers.pipeline import stt
@@ -208,6 +209,35 @@ async def test_a_lasting_failure_is_told_at_once_and_without_secrets(
         await server.transcribe(SECOND)
     assert (caught.value.cause, len(openai.requests)) == (cause, 1)
     assert "sk-secret" not in str(caught.value)
+    await server.close()
+
+
+PER_MINUTE = ModelPrice(per_minute=0.006)
+
+
+async def test_a_transcript_costs_its_audio_by_the_minute(openai: Any) -> None:
+    openai.reply = _text
+    server = EndpointTranscriber(openai.address, "key", "m", price=PER_MINUTE)
+    charge = (await server.transcribe(SECOND[:8_001])).charge
+    # 500.06 ms count as 501 ms, of which one costs 100 nano-dollars.
+    used = {"type": "duration", "seconds": 0.501}
+    assert charge == Charge("transcription", "stt-endpoint", 50_100, used)
+    assert server.worst(8_001 / HEAR_RATE) >= charge.nanodollars
+    assert (await server.transcribe(SECOND[:100])).charge is None
+    await server.close()
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_a_failure_costs_what_the_server_may_bill_for_it(openai: Any, hangs: bool) -> None:
+    server = EndpointTranscriber(openai.address, "key", "m", timeout=0.1, price=PER_MINUTE)
+    if hangs:
+        openai.streams(hang=True, media_type="application/json")
+    else:
+        openai.fails(500)
+    with pytest.raises(TranscriptionFailed) as caught:
+        await server.transcribe(SECOND)
+    charge = caught.value.charge
+    assert (charge and (charge.nanodollars, charge.estimated)) == ((100_000, True) if hangs else None)
     await server.close()
 
 
