@@ -9,7 +9,7 @@
 - `Columns` (columns.py): what calls are like. The planner's five are `call_s`, `caller_share`, `assistant_share`,
   `tool_delay_s`, `abandon_rate`; the others have defaults and are fitted too. Immutable; a changed copy is
   ``columns.model_copy(update={"call_s": 300})``.
-- `Plan` (columns.py): what is decided: calls per day, rungs, caps, steps, history, outage share, Tier B's prices. No
+- `Plan` (columns.py): what is decided: calls per day, rungs, caps, steps, history, outage share, Tier B's engines. No
   cap is ``call_usd=None``, no steps ``steps=()``. Money in a plan is US dollars, as in the settings; in results
   nano-dollars.
 - `fit(rows)` (fit.py): rows are mappings as `server.events_path` holds them, of whole calls (from ``call_started`` to
@@ -25,7 +25,7 @@
 The assumptions are in docs/cost.md.
 """
 
-from orchestrator.estimate.columns import Columns, Latencies, Plan, TierBPrices
+from orchestrator.estimate.columns import Columns, Latencies, Plan, TierBEngines
 from orchestrator.estimate.draws import TooMuch
 from orchestrator.estimate.fit import NothingToFit, fit
 from orchestrator.estimate.model import estimate
@@ -40,7 +40,7 @@ __all__ = [
     "NothingToFit",
     "Plan",
     "Quantity",
-    "TierBPrices",
+    "TierBEngines",
     "TooMuch",
     "estimate",
     "fit",

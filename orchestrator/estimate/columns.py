@@ -17,8 +17,8 @@ from pydantic_core import PydanticCustomError
 
 from orchestrator.config import Settings
 from orchestrator.config_sections import BudgetStep, Cap, History, Steps
-from orchestrator.core.prices import ModelPrice
 from orchestrator.core.steps import Step, StepPolicy
+from orchestrator.pricing import EMBEDDED, STT_ENDPOINT, WHISPER
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[float, Field(ge=0, le=1_000_000)]
@@ -34,9 +34,9 @@ class Inputs(BaseModel):
 class Columns(Inputs):
     """What calls are like. The first five are the planner's; a spread is a standard deviation over its mean."""
 
-    call_s: float = Field(240.0, gt=0, le=3600)
+    call_s: float = Field(default=240.0, gt=0, le=3600)
     """Mean length of a call that runs its course, in seconds, from connect to hang-up."""
-    caller_share: float = Field(0.30, gt=0, le=1)
+    caller_share: float = Field(default=0.30, gt=0, le=1)
     """Share of that time in which the caller talks."""
     assistant_share: Share = 0.45
     """Share of that time in which the assistant is heard. The rest is silence: thinking, tools, pauses."""
@@ -45,11 +45,11 @@ class Columns(Inputs):
     abandon_rate: Share = 0.05
     """Share of calls whose caller hangs up before its course is run, at any moment with the same chance."""
 
-    retry_share: float = Field(0.5, ge=0, le=0.99)
+    retry_share: float = Field(default=0.5, ge=0, le=0.99)
     """Share of those who hang up early and call again: a new call beside those of `calls_per_day`."""
     length_spread: Spread = 0.6
     """Of the lengths of calls."""
-    length_profile: tuple[float, ...] = Field((), max_length=200)
+    length_profile: tuple[float, ...] = Field(default=(), max_length=200)
     """The shape of the calls' lengths: values of equal shares of them, from short to long, in spreads from their mean.
 
     Empty is a lognormal distribution, as it is usual for calls. `fit` tells the shape it found.
@@ -66,15 +66,15 @@ class Columns(Inputs):
     """Instructions."""
     tool_tokens: Tokens = 400.0
     """Definitions of the tools."""
-    tools_per_turn: float = Field(0.2, ge=0, le=10)
+    tools_per_turn: float = Field(default=0.2, ge=0, le=10)
     """Mean number of tool calls in a turn, each a response of its own."""
     call_tokens: Tokens = 30.0
     """Text tokens of one tool call."""
     result_tokens: Tokens = 120.0
     """... and of its result."""
-    text_per_s: float = Field(3.5, ge=0, le=100)
+    text_per_s: float = Field(default=3.5, ge=0, le=100)
     """Text tokens that come with a second of the assistant's talk: its transcript."""
-    text_kept: float = Field(1.0, ge=0, le=10)
+    text_kept: float = Field(default=1.0, ge=0, le=10)
     """So many stay in the history, beside the audio, for one of those."""
     barge_in: Share = 0.1
     """Share of answers that the caller cuts off."""
@@ -84,7 +84,7 @@ class Columns(Inputs):
     """Share of the input of the response before that the next one finds cached."""
     cache_output: Share = 1.0
     """... and of the answer itself. An answer that was cut off is never found."""
-    concise_share: float = Field(0.7, gt=0, le=1)
+    concise_share: float = Field(default=0.7, gt=0, le=1)
     """Length of an answer after the step `concise`, compared with before; its limit holds beside that."""
 
     @model_validator(mode="after")
@@ -114,44 +114,37 @@ class Columns(Inputs):
         return self.assistant_share * self.turn_s
 
 
-class TierBPrices(Inputs):
-    """What Tier B costs, in US dollars; nothing with the local models."""
+class TierBEngines(Inputs):
+    """What Tier B hears, thinks and speaks with, by the names that the price table has; null costs nothing."""
 
-    agent_text_in: NonNegativeFloat = 0.0
-    """Per million tokens."""
-    agent_text_out: NonNegativeFloat = 0.0
-    stt_per_minute: NonNegativeFloat = 0.0
-    """Per minute of the caller's talk."""
-    speech_per_character: NonNegativeFloat = 0.0
-
-    @property
-    def paid(self) -> bool:
-        return any(self.model_dump().values())
+    transcription: str | None = None
+    agent: str | None = None
+    speech: str | None = None
 
 
 class Plan(Inputs):
     """What is decided: how many calls, on which rungs, under which budget."""
 
     calls_per_day: PositiveInt = 1000
-    days_per_month: float = Field(30.0, gt=0, le=31)
-    rungs: tuple[str, ...] = Field(("gpt-realtime-2.1",), min_length=1)
+    days_per_month: float = Field(default=30.0, gt=0, le=31)
+    rungs: tuple[str, ...] = Field(default=("gpt-realtime-2.1",), min_length=1)
     """Models of Tier A in order of preference."""
     transcription_model: str | None = "gpt-transcribe"
     """What writes down the caller's words in Tier A; null for nothing that is billed."""
-    max_output_tokens: int = Field(4096, ge=1, le=4096)
+    max_output_tokens: int = Field(default=4096, ge=1, le=4096)
     call_usd: Cap | None = 2.0
     """A call's cap; null for none."""
     day_usd: Cap | None = None
     """The bucket's cap for a day; null for none."""
     steps: Steps = ()
     expected_minutes: PositiveFloat | None = None
-    concise_tokens: int = Field(400, ge=50, le=4096)
+    concise_tokens: int = Field(default=400, ge=50, le=4096)
     history: History = "provider"
-    retention_ratio: float = Field(0.7, ge=0.2, le=0.95)
-    history_tokens: int = Field(6_000, ge=1_000, le=128_000)
+    retention_ratio: float = Field(default=0.7, ge=0.2, le=0.95)
+    history_tokens: int = Field(default=6_000, ge=1_000, le=128_000)
     outage_share: Share = 0.0
     """Share of calls that Tier B serves from beginning to end, because Tier A is out."""
-    tier_b: TierBPrices = TierBPrices()
+    tier_b: TierBEngines = TierBEngines()
 
     @property
     def policy(self) -> StepPolicy:
@@ -167,11 +160,6 @@ class Plan(Inputs):
         name = bucket or budget.default_bucket
         own = budget.buckets.get(name)
         policy = budget.steps_of(name)
-        agent = settings.agent_price() or ModelPrice()
-        per_character = {
-            "cartesia": settings.cartesia.usd_per_character,
-            "endpoint": tier_b.tts_usd_per_character or 0.0,
-        }.get(settings.speech_engine(), 0.0)
         found: dict[str, Any] = {
             "rungs": tuple(settings.realtime(rung).model for rung in settings.tier_a.rungs),
             "transcription_model": settings.tier_a.transcription_model,
@@ -184,11 +172,10 @@ class Plan(Inputs):
             "history": budget.history_of(name),
             "retention_ratio": budget.retention_ratio,
             "history_tokens": budget.history_tokens,
-            "tier_b": TierBPrices(
-                agent_text_in=agent.text_in,
-                agent_text_out=agent.text_out,
-                stt_per_minute=tier_b.stt_usd_per_minute or 0.0,
-                speech_per_character=per_character,
+            "tier_b": TierBEngines(
+                transcription=STT_ENDPOINT if tier_b.stt_base_url else WHISPER,
+                agent=tier_b.agent_model or EMBEDDED,
+                speech=settings.speech_engine(),
             ),
         }
         return cls(**{**found, **changes})

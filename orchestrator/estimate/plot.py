@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from orchestrator.core.prices import NANO
-from orchestrator.estimate.report import dollars, milliseconds, percent
+from orchestrator.estimate.report import Format, dollars, milliseconds, percent
 from orchestrator.estimate.results import Estimate
 
-_INK = "#343a40"
+_INK, _ALERT = "#343a40", "#b3243b"
+_DARK = frozenset({"#1971c2", "#2b8a3e", "#e8590c"})
+"""Colours on which white is read."""
 _CASES = ("#1971c2", "#d1670b")
 _PARTS = {
     "audio spoken": "#1971c2",
@@ -24,7 +27,8 @@ _PARTS = {
     "transcription": "#ffc078",
     "Tier B": "#e8590c",
 }
-_STEPS = ("#1971c2", "#4dabf7", "#74c0fc", "#a5d8ff", "#d0ebff", "#99e9f2", "#c5f6fa")
+_STEP_NAMES = {"cheaper_rung": "cheaper rung", "tier_b": "to Tier B", "tier_c": "to Tier C"}
+_SHADES = ("#1971c2", "#4dabf7", "#74c0fc", "#a5d8ff", "#d0ebff", "#99e9f2", "#c5f6fa")
 _READABLE = 0.09
 """Share of the axis from which on a piece of a bar has room for its name."""
 
@@ -47,43 +51,32 @@ def draw(path: Path, cases: Cases) -> None:
 
 
 def _draw_costs(axes: Axes, cases: Cases) -> None:
-    """Which share of the calls cost no more than so much."""
+    """Which share of the calls cost no more than so much; the dots are p50 and p95, the dotted line is the mean."""
     edge = 0.0
     for colour, (name, found) in zip(_CASES, cases, strict=False):
         usd = [amount / NANO for amount in found.cost_quantiles]
         edge = max(edge, usd[99] * 1.25)
-        axes.plot(usd, range(101), color=colour, linewidth=2, label=name or None)
-        for share in (50, 95):
-            axes.plot(usd[share], share, "o", color=colour, markersize=6)
-            axes.annotate(
-                f"p{share} {dollars(found.cost_quantiles[share])}", (usd[share], share), (8, -12),
-                textcoords="offset points", color=colour, fontsize=9,
-            )  # fmt: skip
-        mean = found.cost.mean / NANO
-        axes.axvline(mean, color=colour, linestyle=":", linewidth=1.5)
-        axes.annotate(
-            f"mean {dollars(found.cost.mean)}",
-            (mean, 3),
-            (4, 0),
-            textcoords="offset points",
-            color=colour,
-            fontsize=9,
+        told = (
+            f"mean {dollars(found.cost.mean)}, p50 {dollars(found.cost.p50)}, p95 {dollars(found.cost.p95)}"
         )
+        label = _plain(f"{name}\n{told}" if name else told)
+        axes.plot(usd, range(101), color=colour, linewidth=2, label=label)
+        axes.plot([usd[50], usd[95]], [50, 95], "o", color=colour, markersize=6)
+        axes.axvline(found.cost.mean / NANO, color=colour, linestyle=":", linewidth=1.5)
     caps = {found.plan.call_usd for _, found in cases if found.plan.call_usd is not None}
     for cap in sorted(caps):
         if cap <= edge * 1.5:
             edge = max(edge, cap * 1.08)
-            axes.axvline(cap, color="#b3243b", linewidth=1.5)
-            axes.annotate(f"cap ${cap:.2f}", (cap, 70), (-4, 0), textcoords="offset points", color="#b3243b",
-                          fontsize=9, rotation=90, ha="right")  # fmt: skip
+            axes.axvline(cap, color=_ALERT, linewidth=1.5)
+            style: dict[str, Any] = {"color": _ALERT, "fontsize": 9, "rotation": 90, "ha": "right"}
+            axes.annotate(_plain(f"cap ${cap:.2f}"), (cap, 62), (-4, 0), textcoords="offset points", **style)
     axes.set_xlim(0, edge or 1)
     axes.set_ylim(0, 102)
     axes.set_title("Calls that cost no more than this", loc="left")
     axes.set_xlabel("US dollars")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
     axes.grid(color="#e9ecef")
-    if len(cases) > 1:
-        axes.legend(frameon=False, loc="lower right")
+    axes.legend(loc="lower right", fontsize=9, framealpha=0.9, edgecolor="none")
     _tidy(axes)
 
 
@@ -91,7 +84,7 @@ def _draw_tiers(axes: Axes, cases: Cases) -> None:
     """Turns by tier, and calls that stepped."""
     rows: dict[str, list[float]] = {f"turns in Tier {tier}": [] for tier in cases[0][1].tier_mix}
     actions = dict.fromkeys(action for _, found in cases for action in found.stepped)
-    rows |= {f"calls: {action.replace('_', ' ')}": [] for action in actions}
+    rows |= {f"calls: {_STEP_NAMES.get(action, action)}": [] for action in actions}
     for _, found in cases:
         shares = [*found.tier_mix.values(), *(found.stepped.get(action, 0.0) for action in actions)]
         for values, share in zip(rows.values(), shares, strict=True):
@@ -121,7 +114,7 @@ def _draw_parts(axes: Axes, cases: Cases) -> None:
         named = {name: found.parts[name] for name in _PARTS}
         _draw_bar(axes, row, named, list(_PARTS.values()), most, dollars)
         axes.annotate(
-            f"{dollars(found.cost.mean)}, of it {dollars(found.waste)} unheard", (found.cost.mean, row), (6, 0),
+            _plain(f"{dollars(found.cost.mean)}, of it {dollars(found.waste)} unheard"), (found.cost.mean, row), (6, 0),
             textcoords="offset points", va="center", fontsize=9,
         )  # fmt: skip
     axes.set_xlim(0, most * 1.42)
@@ -145,7 +138,7 @@ def _draw_latency(axes: Axes, cases: Cases) -> None:
     }
     most = max(sum(parts.values()) for parts, _ in rows.values()) or 1.0
     for row, (parts, note) in enumerate(rows.values()):
-        _draw_bar(axes, row, parts, _STEPS, most, milliseconds, named=True)
+        _draw_bar(axes, row, parts, _SHADES, most, milliseconds, named=True)
         axes.annotate(
             note, (sum(parts.values()), row), (6, 0), textcoords="offset points", va="center", fontsize=9
         )
@@ -161,7 +154,7 @@ def _draw_bar(
     parts: Mapping[str, float],
     colours: Sequence[str],
     most: float,
-    form: object,
+    form: Format,
     *,
     named: bool = False,
 ) -> None:
@@ -169,10 +162,15 @@ def _draw_bar(
     for (name, value), colour in zip(parts.items(), colours, strict=False):
         axes.barh(row, value, 0.6, left=left, color=colour, edgecolor="white", linewidth=0.8)
         if value >= _READABLE * most:
-            assert callable(form)
-            text = f"{name}\n{form(value)}" if named else str(form(value))
-            axes.text(left + value / 2, row, text, ha="center", va="center", fontsize=8, color=_INK)
+            text = f"{name}\n{form(value)}" if named else form(value)
+            ink = "white" if colour in _DARK else _INK
+            axes.text(left + value / 2, row, _plain(text), ha="center", va="center", fontsize=8, color=ink)
         left += value
+
+
+def _plain(text: str) -> str:
+    """Two dollar signs would be the ends of a formula."""
+    return text.replace("$", r"\$")
 
 
 def _tidy_bars(axes: Axes, rows: int) -> None:

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.estimate.history import TOKENS_PER_S_IN
+from orchestrator.estimate.history import TOKENS_PER_S_IN, TOKENS_PER_S_OUT
 
 Row = Mapping[str, Any]
+
+_SENT_WHOLE_S = 0.15
+"""What is sent of an answer and what is billed of it differ by less, if all of it was sent."""
 
 
 class LogUnreadable(ValueError):
@@ -61,6 +64,8 @@ class Recorded:
     """The caller left while an answer was owed."""
     nanodollars: int = 0
     sessions: int = 0
+    heard_s: float | None = None
+    """Of an answer that was cut off and is not billed yet."""
 
     @property
     def seconds(self) -> float:
@@ -135,10 +140,18 @@ def _take(call: Recorded, row: Row, responses: dict[str, Answered]) -> None:
                 call.elsewhere += 1
             elif row.get("status") == "cancelled" and (known := responses.get(row.get("response_id") or "")):
                 known.cut = True
-        case "waste":
-            if (known := responses.get(row.get("response_id") or "")) is not None:
-                known.cut = True
-                known.heard_s = float(row.get("heard_ms") or 0.0) / 1000
+        case "waste" if row.get("tier") == "A":
+            _take_waste(call, row)
+
+
+def _take_waste(call: Recorded, row: Row) -> None:
+    """The caller cut an answer off: the last one billed, where all of it was sent, else the one not billed yet."""
+    sent_s, heard_s = float(row.get("sent_ms") or 0.0) / 1000, float(row.get("heard_ms") or 0.0) / 1000
+    last = call.answered[-1] if call.answered else None
+    if last is not None and not last.cut and abs(last.audio_out / TOKENS_PER_S_OUT - sent_s) <= _SENT_WHOLE_S:
+        last.cut, last.heard_s = True, heard_s
+    else:
+        call.heard_s = heard_s
 
 
 def _take_charge(call: Recorded, row: Row, responses: dict[str, Answered]) -> None:
@@ -151,6 +164,8 @@ def _take_charge(call: Recorded, row: Row, responses: dict[str, Answered]) -> No
     # What is nobody's turn is out of band: it does not see the conversation grow.
     elif row.get("what") == "response" and row.get("turn") != 0:
         answered = _answered(call, str(row.get("rung") or row.get("model") or ""), usage)
+        if call.heard_s is not None and answered.audio_out:
+            answered.cut, answered.heard_s, call.heard_s = True, call.heard_s, None
         call.answered.append(answered)
         if row.get("response_id"):
             responses[row["response_id"]] = answered

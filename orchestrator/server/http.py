@@ -48,6 +48,7 @@ from orchestrator.server.api_models import (
     StoreStatus,
 )
 from orchestrator.server.auth import Auth, Refusal
+from orchestrator.server.estimates import EstimateAnswer, EstimateBody, EstimateRefused, Estimator
 from orchestrator.server.fleet import Fleet
 from tiers.prompts.catalogue import PromptError, UnknownPrompt, VariablesInvalid
 
@@ -177,6 +178,7 @@ def build_api(service: Service) -> FastAPI:
     _add_error_handlers(api)
     _add_health(api, service)
     _add_routing(api, service, guarded)
+    _add_estimates(api, service, guarded)
     _add_prompts(api, service, guarded)
     _add_overrides(api, service, guarded)
     return api
@@ -286,6 +288,26 @@ def _add_routing(api: FastAPI, service: Service, guarded: list[Any]) -> None:
     async def status() -> Status:
         """Tiers, breakers, overrides, budgets and calls as this replica sees them."""
         return _status(service)
+
+
+def _add_estimates(api: FastAPI, service: Service, guarded: list[Any]) -> None:
+    estimator = Estimator(service.settings)
+
+    @api.post(
+        "/v1/estimate",
+        tags=["routing"],
+        dependencies=guarded,
+        responses={**_ERRORS, **_error(503, "Too many estimates at once, or too much to simulate.")},
+    )
+    async def estimate(body: EstimateBody) -> EstimateAnswer:
+        """What calls of a given kind will cost, how they step down and how long they wait, by simulating them.
+
+        Seconds of work, in a process of its own.
+        """
+        try:
+            return EstimateAnswer.model_validate(await estimator.estimate(body))
+        except EstimateRefused as error:
+            raise ApiError(error.status, error.code, str(error), error.param) from None
 
 
 def _connect(request: Request, settings: Settings, wanted: RouteRequest) -> Connect:
