@@ -15,7 +15,7 @@ from orchestrator.core.actions import (
     StopListening,
     ToUpstreamFrame,
 )
-from orchestrator.core.gate import first_needs
+from orchestrator.core.gate import ENOUGH_MS, first_needs
 from orchestrator.core.handovers import LEAD_IN_MS, MONEY_POLL_S, POLL_S, Handovers
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.hedge import Stage as HedgeStage
@@ -156,7 +156,7 @@ class Call(Handovers):
         serves = relay is not None and attempt == relay.attempt
         prepares = preparation is not None and attempt == preparation.attempt
         if not (serves or prepares or attempt == self._connecting):
-            self._hear_of_bills(attempt, frame)
+            self._hear_of_bills(attempt, frame, now)
             return False  # late news of a session that was given up
         if serves and relay is not None and relay.server_audio(frame, now):
             return True
@@ -171,10 +171,14 @@ class Call(Handovers):
             self._on_connecting(event, now)
         return False
 
-    def _hear_of_bills(self, attempt: int, frame: bytes) -> None:
-        if attempt in self.lingering:
-            self.lingering.frame(attempt, frame)
-            self._end_if_billed()
+    def _hear_of_bills(self, attempt: int, frame: bytes, now: float) -> None:
+        """A session that was given up says what it has billed, and maybe the words of a turn: they are worth having."""
+        if attempt not in self.lingering:
+            return
+        written = self.lingering.frame(attempt, frame)
+        if written is not None and self.state is not State.ENDED:
+            self.transcribed(*written, now)
+        self._end_if_billed()
 
     def _on_connecting(self, event: Event, now: float) -> None:
         if event["type"] == "session.created":
@@ -185,7 +189,7 @@ class Call(Handovers):
             ctx.do(Report(ctx.rung, proof=ProbeKind.SESSION))
             ctx.pace.note(Step.SESSION, now - self._connect_from)
             ctx.session.adopt(event["session"])
-            gated = not ctx.purse.has(2 * first_needs(ctx, ctx.rung))
+            gated = not ctx.purse.has(2 * first_needs(ctx, ctx.rung, talk_ms=ENOUGH_MS))
             relay = Relay(ctx, attempt, 0.0, expiry(ctx, event["session"], now), now, gated=gated)
             self._serve(relay, now)
             self._announce_session("session.created")

@@ -30,6 +30,8 @@ LEAST_TOKENS = 150
 """Shorter than this (7.5 s of speech) no answer is worth starting."""
 TALK_MS = 60_000.0
 """How long the caller may talk before what is set aside for the answer has to grow."""
+ENOUGH_MS = 30_000.0
+"""So much of it has to be there still when a session begins: a provider has defaults of its own."""
 
 
 class State(Enum):
@@ -319,10 +321,12 @@ def response_charge(ctx: CallContext, rung: str, key: str, usage: Mapping[str, A
     return Charge("response", rung, ctx.purse.worst(key), {}, estimated=True)
 
 
-def first_needs(ctx: CallContext, rung: str, forms: Sequence[Event] = ()) -> int:
+def first_needs(
+    ctx: CallContext, rung: str, forms: Sequence[Event] = (), talk_ms: float = TALK_MS
+) -> int:
     """What has to be set aside before the first answer of a new session that is given these items."""
-    context = Bound(ctx.session.fields, forms).context(TALK_MS)
-    words = ctx.costs.transcription(ctx.transcribes_with, TALK_MS / 1000.0)
+    context = Bound(ctx.session.fields, forms).context(talk_ms)
+    words = ctx.costs.transcription(ctx.transcribes_with, talk_ms / 1000.0)
     return ctx.costs.response(rung, ctx.output_limit, context) + words
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from orchestrator.core.actions import CloseUpstream, ToUpstream
 from orchestrator.core.context import CallContext
 from orchestrator.core.gate import response_charge
-from orchestrator.protocol.answers import Charge
+from orchestrator.protocol.answers import Charge, Transcript
 from orchestrator.protocol.wire import Event, parse_server_event
 
 LINGER_S = 2.0
@@ -49,10 +49,12 @@ class Lingering:
             self._settle(session)
             self._ctx.do(CloseUpstream(attempt))
 
-    def frame(self, attempt: int, frame: bytes) -> None:
+    def frame(self, attempt: int, frame: bytes) -> tuple[str, Transcript] | None:
+        """One frame of such a session; the words of a turn, by its item, if it has written one down."""
         event, _ = parse_server_event(frame)
         if event is None:
-            return
+            return None
+        written = None
         session = self._sessions[attempt]
         if event["type"] == "response.created":
             self._begun(session, event["response"]["id"])
@@ -60,10 +62,12 @@ class Lingering:
             self._done(session, event["response"])
         elif event["type"] == "conversation.item.input_audio_transcription.completed":
             self._written(session, event)
+            written = event["item_id"], Transcript(event["transcript"], 0.0)
         elif event["type"] == "error":
             self._nothing_begun(session)
         if not session.keys:
             self._close(attempt)
+        return written
 
     def lost(self, attempt: int) -> None:
         """The session's socket is gone, and with it what it might have said."""

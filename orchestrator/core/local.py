@@ -217,7 +217,7 @@ class Local(Answers):
         if transcript is not None and transcript.charge is not None:
             ctx.charge(transcript.charge, ctx.rung, item_id=item_id)
         item = ctx.conversation.get(item_id)
-        if item is not None:
+        if item is not None and not item.transcript:  # else the provider's own words came first
             if transcript is not None or item.transcript is None:
                 item.transcript, item.unheard = transcript.text if transcript else "", transcript is None
             item.audio = None

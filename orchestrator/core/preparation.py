@@ -13,7 +13,7 @@ from enum import Enum
 from orchestrator.core.actions import OpenUpstream, ToUpstream
 from orchestrator.core.context import CallContext
 from orchestrator.core.conversation import Item, text_of
-from orchestrator.core.gate import first_needs, response_charge
+from orchestrator.core.gate import ENOUGH_MS, TALK_MS, first_needs, response_charge
 from orchestrator.core.pace import Step
 from orchestrator.core.relay import TERMINAL_CODES, expiry
 from orchestrator.protocol.wire import Event
@@ -100,8 +100,8 @@ class Preparation:
             return "the answer was empty"
         return ""
 
-    def _needs(self) -> int:
-        return first_needs(self.ctx, self.rung, self._forms())
+    def _needs(self, talk_ms: float = TALK_MS) -> int:
+        return first_needs(self.ctx, self.rung, self._forms(), talk_ms)
 
     @property
     def key(self) -> str:
@@ -152,7 +152,7 @@ class Preparation:
         for wire in self.forms:
             self._items.add(wire["id"])
             self._tell({"type": "conversation.item.create", "item": wire})
-        self.gated = not ctx.purse.has(2 * self._needs())
+        self.gated = not ctx.purse.has(2 * self._needs(ENOUGH_MS))
         self._update({"audio": {"input": {"turn_detection": ctx.session.turn_detection}}})
 
     def _forms(self) -> list[Event]:
