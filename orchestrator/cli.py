@@ -24,6 +24,7 @@ _TIMEOUT_S = 10.0
 
 # Imported when called: a simulator or a demo brings models and servers that `status` does not need.
 _ELSEWHERE = {
+    "bill": ("orchestrator.money_cli", "bill_command", "Work out the bill of recorded calls again."),
     "demo": ("orchestrator.demo.cli", "demo", "Make a call here, and take its provider away."),
     "estimate": (
         "orchestrator.estimate.cli",
@@ -31,6 +32,7 @@ _ELSEWHERE = {
         "Estimate what calls will cost, before they are made.",
     ),
     "models": ("orchestrator.models_cli", "models", "Fetch, list and check the local models."),
+    "prices": ("orchestrator.money_cli", "prices", "Show what is billed here, and at which prices."),
     "simulate": ("orchestrator.simulate.cli", "simulate", "Run a simulated provider to test against."),
 }
 

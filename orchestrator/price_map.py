@@ -50,9 +50,10 @@ def listed(what: What, model: str) -> Published | None:
 
 
 def _price(entry: Mapping[str, Any]) -> ModelPrice:
-    """Cached input that has no rate of its own costs what other input does."""
+    """Cached input that has no rate of its own costs what other input does, and so do images in a conversation."""
     text_in, audio_in = _rate(entry, "input_cost_per_token"), _rate(entry, "input_cost_per_audio_token")
-    image_in = _rate(entry, "input_cost_per_image_token", text_in)
+    sees = "input_cost_per_audio_token" in entry
+    image_in = _rate(entry, "input_cost_per_image_token", text_in if sees else 0.0)
     seconds = [_rate(entry, f"{way}_cost_per_second", 0.0, 60) for way in ("input", "output")]
     characters = [_rate(entry, f"{way}_cost_per_character", 0.0, 1) for way in ("input", "output")]
     return ModelPrice(

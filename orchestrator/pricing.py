@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator import price_map
@@ -50,7 +50,7 @@ def _known(what: price_map.What, model: str) -> Published | None:
 
 _FOR: Mapping[price_map.What, Callable[[ModelPrice], float]] = {
     "response": lambda price: price.audio_out,
-    "transcription": lambda price: not price.audio_out and (price.per_minute or price.audio_in),
+    "transcription": lambda price: price.per_minute or price.audio_in,
     "agent": lambda price: 0,
 }
 """What a published price has to have to be one of a model that can do it."""
@@ -72,7 +72,6 @@ def _engines(settings: Settings) -> Mapping[str, Published]:
     """The prices of what is not asked for by a model's name."""
     tier_b, cartesia = settings.tier_b, settings.cartesia
     endpoints = {
-        CARTESIA: (ModelPrice(per_character=cartesia.usd_per_character), "cartesia.usd_per_character"),
         TTS_ENDPOINT: (
             ModelPrice(per_character=tier_b.tts_usd_per_character or 0.0),
             "tier_b.tts_usd_per_character",
@@ -82,6 +81,14 @@ def _engines(settings: Settings) -> Mapping[str, Published]:
     return {
         **{name: Published(ModelPrice(), "self-hosted") for name in SELF_HOSTED},
         **{name: Published(price, setting) for name, (price, setting) in endpoints.items()},
+        CARTESIA: Published(
+            ModelPrice(per_character=cartesia.usd_per_character),
+            *(
+                ("cartesia.usd_per_character",)
+                if "usd_per_character" in cartesia.model_fields_set
+                else ("cartesia.ai/pricing, plan Pro", "2026-11-23")
+            ),
+        ),
     }
 
 
@@ -94,3 +101,31 @@ def _own(name: str, price: Price, base: Published | None) -> Published:
     if base is None or base.price.is_free:
         return Published(replace(ModelPrice(), **given), source)
     return Published(replace(base.price, **given), f"{source} over {base.source}", base.date)
+
+
+@dataclass(frozen=True, slots=True)
+class Billable:
+    """Something that this configuration may be billed for."""
+
+    used_for: str
+    name: str
+    published: Published
+
+
+def billables(settings: Settings) -> list[Billable]:
+    """All of it, in order of tiers; local engines too, which may have a price of their own."""
+    tier_a, tier_b, prices = settings.tier_a, settings.tier_b, settings.price_table()
+    used: list[tuple[str, str]] = []
+    if tier_a.enabled:
+        used += [(f"Tier A, {rung}", settings.realtime(rung).model) for rung in tier_a.rungs]
+        if tier_a.transcription_model:
+            used.append(("Tier A, transcription", tier_a.transcription_model))
+    speech = settings.speech_engine()
+    used += [
+        ("Tier B, transcription", STT_ENDPOINT if tier_b.stt_base_url else WHISPER),
+        ("Tier B, agent", tier_b.agent_model or EMBEDDED),
+        ("Tier B, speech", speech),
+    ]
+    # The local voice says the prompts, and stands in for a provider's, unless a server does all speech work.
+    used.append(("Tier C, speech", speech if speech == TTS_ENDPOINT else "kokoro"))
+    return [Billable(used_for, name, prices.published(name)) for used_for, name in used]

@@ -101,15 +101,14 @@ class PriceTable:
         if usage.get("type") == "duration" or "seconds" in usage:
             return rates.listened(_amount(usage, "seconds"))
         details = usage.get("input_token_details") or {}
-        text, audio, told = (
-            _count(details, "text_tokens"),
-            _count(details, "audio_tokens"),
-            _count(usage, "input_tokens"),
-        )
+        text = _count(details, "text_tokens")
+        # What is not told to be text is audio.
+        audio = max(_count(usage, "input_tokens") - text, _count(details, "audio_tokens"))
         if not rates.by_token:
-            return rates.listened((audio or told) / _TOKENS_PER_AUDIO_SECOND_IN)
-        heard = max(told - text, audio) * rates.audio_in
-        return _nano(text * rates.text_in + heard + _count(usage, "output_tokens") * rates.text_out)
+            heard = details.get("audio_tokens")
+            return rates.listened((audio if heard is None else heard) / _TOKENS_PER_AUDIO_SECOND_IN)
+        written = _count(usage, "output_tokens") * rates.text_out
+        return _nano(text * rates.text_in + audio * rates.audio_in + written)
 
     def agent(self, model: str, usage: Mapping[str, Any]) -> int:
         """The price of a text model's answer from ``{"prompt_tokens", "completion_tokens"}``.

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from orchestrator.config import Settings
 from orchestrator.config_sections import OPENAI_BASE_URL
 from orchestrator.core.overrides import Tier
+from orchestrator.core.prices import Context, PriceTable
 from orchestrator.core.routing import Reason
+from orchestrator.pricing import EMBEDDED, STT_ENDPOINT, WHISPER
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class RungSpec:
     paid: bool = False
     usd_per_minute: float = 0.0
     least: int = 0
-    """What one more answer costs at least, in nano-dollars."""
+    """What there has to be for one more short answer, in nano-dollars: the worst that one in a fresh call can cost."""
     missing: Reason | None = None
     """Why it can never be used as configured; None if it can."""
 
@@ -29,35 +31,52 @@ _SPOKEN_CHARACTERS = 450
 _AGENT_TOKENS_IN = 6_000
 _AGENT_TOKENS_OUT = 240
 
+# One short answer in a fresh call, at worst: without that much left a rung is not worth going to.
+_HEARD_S = 15.0
+_PROMPT = Context(text_tokens=500)
+_SHORT_ANSWER_TOKENS = 200
+_SHORT_ANSWER_CHARACTERS = 200
+_SHORT_ANSWER_S = 20.0
+
 
 def configured_rungs(settings: Settings) -> tuple[RungSpec, ...]:
     """The rungs of a configuration in order of preference, with rough prices per minute of conversation."""
-    pipeline = _pipeline_usd_per_minute(settings)
+    prices = settings.price_table()
     return (
-        *(_realtime_rung(settings, name) for name in settings.tier_a.rungs),
-        RungSpec(Tier.B, settings.speech_engine(), pipeline > 0, round(pipeline, 6)),
+        *(_realtime_rung(settings, prices, name) for name in settings.tier_a.rungs),
+        _pipeline_rung(settings, prices),
         RungSpec(Tier.C, "prompts"),
     )
 
 
-def _realtime_rung(settings: Settings, name: str) -> RungSpec:
-    tier_a, prices, rung = settings.tier_a, settings.price_table(), settings.realtime(name)
+def _realtime_rung(settings: Settings, prices: PriceTable, name: str) -> RungSpec:
+    tier_a, rung = settings.tier_a, settings.realtime(name)
     if not tier_a.enabled:
         return RungSpec(Tier.A, name, True, missing=Reason.TIER_DISABLED)
     per_minute = prices.usd_per_minute(rung.model)
+    least = prices.worst_response(rung.model, _SHORT_ANSWER_TOKENS, _PROMPT)
     if tier_a.transcription_model:
         per_minute += prices.usd_per_audio_minute(tier_a.transcription_model) / 2
+        least += prices.worst_transcription(tier_a.transcription_model, _HEARD_S)
     keyless = rung.api_key is None and rung.base_url == OPENAI_BASE_URL
     missing = Reason.NO_PROVIDER_KEY if keyless else None
-    return RungSpec(Tier.A, name, True, round(per_minute, 6), missing=missing)
+    return RungSpec(Tier.A, name, True, round(per_minute, 6), least, missing)
 
 
-def _pipeline_usd_per_minute(settings: Settings) -> float:
-    tier_b = settings.tier_b
-    agent = settings.agent_price()
-    thinking = (agent.text_in * _AGENT_TOKENS_IN + agent.text_out * _AGENT_TOKENS_OUT) / 1e6
-    per_character = {
-        "cartesia": settings.cartesia.usd_per_character,
-        "endpoint": tier_b.tts_usd_per_character or 0.0,
-    }.get(settings.speech_engine(), 0.0)
-    return thinking + _SPOKEN_CHARACTERS * per_character + (tier_b.stt_usd_per_minute or 0.0) / 2
+def _pipeline_rung(settings: Settings, prices: PriceTable) -> RungSpec:
+    """Free only where nothing it uses has a price."""
+    hears = STT_ENDPOINT if settings.tier_b.stt_base_url else WHISPER
+    agent, speech = settings.tier_b.agent_model or EMBEDDED, settings.speech_engine()
+    thinking, voice = prices[agent], prices[speech]
+    per_minute = (
+        (thinking.text_in * _AGENT_TOKENS_IN + thinking.text_out * _AGENT_TOKENS_OUT) / 1e6
+        + voice.per_character * _SPOKEN_CHARACTERS
+        + (voice.per_minute + prices[hears].per_minute) / 2
+    )
+    least = (
+        prices.rates(agent).worst_written(_PROMPT.text_tokens, _SHORT_ANSWER_TOKENS)
+        + prices.speech(speech, {"characters": _SHORT_ANSWER_CHARACTERS})
+        + prices.speech(speech, {"seconds": _SHORT_ANSWER_S})
+        + prices.worst_transcription(hears, _HEARD_S)
+    )
+    return RungSpec(Tier.B, speech, per_minute > 0, round(per_minute, 6), least)
