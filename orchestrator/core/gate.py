@@ -216,6 +216,8 @@ class Gate:
             worst = self._worst(min(limit, wanted or limit))
             if (not worst or purse.has(worst + keep)) and purse.start(waiting.key, worst):
                 return limit
+            if purse.pending:
+                return None  # the bucket has not said yet whether the longer answer can be paid for
         return None
 
     def _start(self, waiting: _Waiting, limit: int) -> None:
@@ -321,9 +323,7 @@ def response_charge(ctx: CallContext, rung: str, key: str, usage: Mapping[str, A
     return Charge("response", rung, ctx.purse.worst(key), {}, estimated=True)
 
 
-def first_needs(
-    ctx: CallContext, rung: str, forms: Sequence[Event] = (), talk_ms: float = TALK_MS
-) -> int:
+def first_needs(ctx: CallContext, rung: str, forms: Sequence[Event] = (), talk_ms: float = TALK_MS) -> int:
     """What has to be set aside before the first answer of a new session that is given these items."""
     context = Bound(ctx.session.fields, forms).context(talk_ms)
     words = ctx.costs.transcription(ctx.transcribes_with, talk_ms / 1000.0)
