@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
-from orchestrator.core.actions import Report, StartAnswer, StopAnswer, Transcribe
+from orchestrator.core.actions import Report, StartAnswer
 from orchestrator.core.asking import ask, history_for, nothing_said
 from orchestrator.core.context import Bridge, CallContext, Owed, Turn
 from orchestrator.core.conversation import Item, text_of
@@ -169,8 +169,10 @@ class Answers:
         if item.audio is None and item.audio_span is not None:
             item.audio = ctx.input.slice(*item.audio_span)
             item.audio_span = None
-        self._awaited.add(item.id)
-        ctx.do(Transcribe(item.id, item.audio or b"", ctx.session.input_format, ctx.session.language))
+        if ctx.write_down(item.id, item.audio or b""):
+            self._awaited.add(item.id)
+        else:
+            item.transcript, item.unheard, item.audio = "", True, None
 
     def _tell_transcript(self, item: Item, transcript: Transcript | None) -> None:
         item.words_told = True
@@ -235,13 +237,15 @@ class Answers:
             self._open(answering)
         ctx.do(StartAnswer(answering.tier, request))
 
+    def _halt(self, answering: Answering) -> None:
+        """Have the tier stop; its bill is waited for."""
+        rung = answering.by.get("rung") or self.ctx.rung
+        self.ctx.stop_answer(answering.id, rung, answering.owed.turn, answering.agent_worst)
+
     def _settle(self, answering: Answering) -> None:
-        """An answer is over: what its agent has used is charged at its worst, if that never came to light."""
-        ctx, worst = self.ctx, min(answering.agent_worst, self.ctx.purse.worst(answering.id))
-        if worst and answering.stage is Stage.ANSWERING:
-            self._charge(answering, Charge("agent", ctx.rung, worst, {}, estimated=True))
-        answering.agent_worst = 0
-        ctx.purse.end(answering.id)
+        """An answer is over: what it did not need is free again, unless it is still to say what it had cost."""
+        if answering.id not in self.ctx.closing:
+            self.ctx.purse.end(answering.id)
 
     def _go_without_words(self, answering: Answering, now: float) -> None:
         """Transcription does not come: the tier is asked with what is known."""
@@ -317,6 +321,7 @@ class Answers:
             case Charged(charge):
                 self._charge(answering, charge)
             case Failed(cause, message):
+                answering.agent_worst = 0  # it has told all it knows
                 self._on_failed(answering, cause, message, now)
             case Finished():
                 self._on_finished(answering, event, now)
@@ -387,7 +392,8 @@ class Answers:
         ctx = self.ctx
         ctx.record("answer_failed", cause=cause, message=message)
         if answering.tier == "B":
-            ctx.do(Report(ctx.rung, Cause.RESPONSE_FAILED.id), StopAnswer(answering.id))
+            ctx.do(Report(ctx.rung, Cause.RESPONSE_FAILED.id))
+            self._halt(answering)
             self._pass_to_tier_c(answering, now)
             return
         self._apologise(answering, now)
@@ -431,7 +437,7 @@ class Answers:
 
     def _stop(self, answering: Answering, reason: str, now: float) -> None:
         ctx = self.ctx
-        ctx.do(StopAnswer(answering.id))
+        self._halt(answering)
         response = answering.response
         if response is not None:
             item = ctx.conversation.get(answering.item.id) if answering.item is not None else None
@@ -504,10 +510,9 @@ class Answers:
 
     def yield_answer(self) -> Owed:
         """Another tier answers: what was begun here stops, and a bridge ends as a response of its own."""
-        ctx, active = self.ctx, self._active
+        active = self._active
         assert active is not None
-        ctx.do(StopAnswer(active.id))
-        self._settle(active)
+        self._halt(active)
         if active.response is not None:
             self._end_bridge(active.response)
         self._active = None

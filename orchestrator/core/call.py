@@ -5,6 +5,7 @@ Every public method takes `now` (monotonic seconds) and leaves what is to be don
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
 from orchestrator.core.actions import (
@@ -25,7 +26,7 @@ from orchestrator.core.relay import TERMINAL_CODES, Relay, expiry
 from orchestrator.core.states import Move, State
 from orchestrator.core.steps import Share
 from orchestrator.core.suspicion import SAMPLE_EVERY, patience_ms, rms
-from orchestrator.protocol.answers import AnswerEvent, Transcript
+from orchestrator.protocol.answers import AnswerEvent, Charge, Transcript
 from orchestrator.protocol.client_events import ClientError, parse_client_event
 from orchestrator.protocol.wire import Event, append_audio, dump, parse_server_event
 
@@ -69,6 +70,7 @@ class Call(Handovers):
         for turn in ctx.outcomes.open:
             ctx.end_turn(turn, Outcome.HUNG_UP)
         ctx.purse.give_up()
+        ctx.give_up_writing()
         ctx.forget_audio()
         self.relay = self.local = self._connecting = None
         self._connect_due = self._poll_at = None
@@ -78,11 +80,12 @@ class Call(Handovers):
     @property
     def over(self) -> bool:
         """The client is gone, and every bill is there."""
-        return self.state is State.ENDED and not self.lingering
+        return self.state is State.ENDED and not self.lingering and not self.ctx.closing
 
     def _end_if_billed(self) -> None:
         ctx = self.ctx
-        if self.over:
+        if self.over and not self._told_end:
+            self._told_end = True
             turns = {outcome.value: ctx.outcomes.count(outcome) for outcome in Outcome}
             ctx.record("call_ended", spent_usd=ctx.budget.spent / 1e9, turns=turns)
 
@@ -230,7 +233,11 @@ class Call(Handovers):
         self.local.speech(probabilities, now)
         self._mind_local(now)
 
-    def transcribed(self, item_id: str, transcript: Transcript | None, now: float) -> None:
+    def transcribed(
+        self, item_id: str, transcript: Transcript | None, now: float, charge: Charge | None = None
+    ) -> None:
+        """The words of a turn, or None if they could not be had; `charge`: what the attempt cost then."""
+        self.ctx.written_down(item_id, transcript.charge if transcript is not None else charge)
         if self.hedge is not None and item_id in self.hedge.awaited:
             self.hedge.transcribed(item_id, transcript)
         elif self.local is not None:
@@ -250,6 +257,11 @@ class Call(Handovers):
         elif self.local is not None:
             self.local.answer_event(answer_id, event, now)
             self._mind_local(now)
+
+    def answer_closed(self, answer_id: str, charges: Sequence[Charge], now: float) -> None:
+        """An answer has ended, whether it was stopped or not; `charges`: what it had cost and could not tell."""
+        self.ctx.answer_closed(answer_id, charges)
+        self._end_if_billed()
 
     # --- money ---
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from orchestrator.core.actions import Action, Record, ToClient
+from orchestrator.core.actions import Action, Record, StopAnswer, ToClient, Transcribe
 from orchestrator.core.budget import CallBudget
 from orchestrator.core.conversation import Conversation
 from orchestrator.core.input_audio import InputAudio
@@ -146,6 +146,10 @@ class Costs(Protocol):
         """One answer of Tier B or C, and of that what is billed even if it is cut off: the agent's part."""
         ...
 
+    def writing_down(self, seconds: float) -> int:
+        """So much audio by Tier B's own transcription."""
+        ...
+
     def spoken(self, rung: str, ms: float) -> int:
         """What so much of an answer's audio was billed as."""
         ...
@@ -161,12 +165,32 @@ class _Free:
     def answer(self, tier: str, request: AnswerRequest) -> tuple[int, int]:
         return 0, 0
 
+    def writing_down(self, seconds: float) -> int:
+        return 0
+
     def spoken(self, rung: str, ms: float) -> int:
         return 0
 
 
 FREE: Costs = _Free()
 """Where nothing costs anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """An answer that was stopped and has not ended: whose it was, and what its agent may have used."""
+
+    rung: str
+    turn: int
+    agent_worst: int
+
+
+HEARD = "heard "
+
+
+def heard_key(item_id: str) -> str:
+    """Under which the money for writing a turn down is set aside."""
+    return HEARD + item_id
 
 
 @dataclass(slots=True)
@@ -199,6 +223,8 @@ class CallContext:
     playback: Playback = field(default_factory=Playback)
     responses: dict[str, OpenResponse] = field(default_factory=dict)
     """Responses the client saw created and not yet done."""
+    closing: dict[str, Closing] = field(default_factory=dict)
+    """Answers that were stopped and have not ended."""
     hidden: set[str] = field(default_factory=set)
     """Items that a provider was given by us: the client never hears of them."""
     started_at: float = 0.0
@@ -250,6 +276,48 @@ class CallContext:
             self.record(
                 "turn_ended", turn=turn, outcome=outcome.value, **({"reason": reason} if reason else {})
             )
+
+    def stop_answer(self, answer_id: str, rung: str, turn: int, agent_worst: int) -> None:
+        """Have a tier stop. What it had cost and could not tell is known when it has (`answer_closed`).
+
+        `agent_worst`: what its agent has used, at worst, if that does not come to light then either.
+        """
+        self.do(StopAnswer(answer_id))
+        if self.purse.worst(answer_id):
+            self.closing[answer_id] = Closing(rung, turn, agent_worst)
+
+    def answer_closed(self, answer_id: str, charges: Sequence[Charge]) -> None:
+        """An answer that was stopped has ended, with these charges that nobody was told of."""
+        closing = self.closing.pop(answer_id, None) or Closing(self.rung, 0, 0)
+        for charge in charges:
+            self.charge(charge, closing.rung, closing.turn, key=answer_id, answer_id=answer_id)
+        worst = min(closing.agent_worst, self.purse.worst(answer_id))
+        if worst and not any(charge.what == "agent" for charge in charges):
+            estimated = Charge("agent", closing.rung, worst, {}, estimated=True)
+            self.charge(estimated, closing.rung, closing.turn, key=answer_id, answer_id=answer_id)
+        if answer_id not in self.closing:
+            self.purse.end(answer_id)
+
+    def write_down(self, item_id: str, audio: bytes) -> bool:
+        """Have a turn written down by Tier B's transcription; False where that cannot be paid for."""
+        fmt = self.session.input_format
+        worst = self.costs.writing_down(fmt.ms(len(audio)) / 1000.0)
+        if not self.purse.start(heard_key(item_id), worst):
+            return False
+        self.do(Transcribe(item_id, audio, fmt, self.session.language))
+        return True
+
+    def written_down(self, item_id: str, charge: Charge | None) -> None:
+        if charge is not None:
+            self.charge(charge, self.rung, key=heard_key(item_id), item_id=item_id)
+        self.purse.end(heard_key(item_id))
+
+    def give_up_writing(self) -> None:
+        """What is still being written down will not be told any more: it is charged at its worst."""
+        for key in [key for key in self.purse.running if key.startswith(HEARD)]:
+            charge = Charge("transcription", self.rung, self.purse.worst(key), {}, estimated=True)
+            self.charge(charge, self.rung, key=key)
+            self.purse.end(key)
 
     @property
     def output_limit(self) -> int:

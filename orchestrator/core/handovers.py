@@ -89,6 +89,7 @@ class Handovers:
         self._next_preparation = 0.0
         self._fault_at: dict[str, float] = {}
         """When a rung last failed this call; it must prove itself before the call goes back to it."""
+        self._told_end = False
         self._waiting: list[Event] = []
         """Client events that came before the call had a tier."""
         self._raced: set[str] = set()
@@ -342,10 +343,10 @@ class Handovers:
     def _account(self, hedge: Hedge, result: str, now: float, why: str = "") -> None:
         """What a hedge came to; one that is not gone on with is stopped, and what it spent is spent."""
         ctx = self.ctx
-        charges = hedge.charges if hedge.adopted else hedge.drop()
+        charges = [] if hedge.adopted else hedge.drop()
         for charge in charges:
             ctx.charge(charge, hedge.rung, hedge.owed.turn, key=hedge.id, hedge=True)
-        if not hedge.adopted:
+        if not hedge.adopted and hedge.id not in ctx.closing:
             ctx.purse.end(hedge.id)
         cost = sum(charge.nanodollars for charge in charges)
         after_ms = round((now - hedge.started_at) * 1000.0, 1)

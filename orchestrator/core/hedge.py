@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from orchestrator.core.actions import StartAnswer, StopAnswer, Transcribe
+from orchestrator.core.actions import StartAnswer
 from orchestrator.core.asking import ask, history_for, nothing_said
 from orchestrator.core.context import CallContext, Owed
 from orchestrator.core.conversation import Item
@@ -55,8 +55,6 @@ class Hedge:
         self._asked = False
         self.agent_worst = 0
         """What the agent may bill even if the answer is thrown away; 0 once that is known."""
-        self.charges: list[Charge] = []
-        """Paid for and not booked yet."""
         self.awaited: set[str] = set()
         """Items that are being written down for it."""
         self.transcripts: dict[str, Transcript | None] = {}
@@ -70,13 +68,13 @@ class Hedge:
         ctx, span = self.ctx, item.audio_span
         audio = item.audio if span is None else ctx.input.slice(*span)
         self.awaited.add(item.id)
-        ctx.do(Transcribe(item.id, audio or b"", ctx.session.input_format, ctx.session.language))
+        if not ctx.write_down(item.id, audio or b""):
+            self.awaited.discard(item.id)
+            self.stage = Stage.STUCK
 
     def transcribed(self, item_id: str, transcript: Transcript | None) -> None:
         """The words of an item, or None if they could not be had. The provider's own, if they came, are kept."""
         self.awaited.discard(item_id)
-        if transcript is not None and transcript.charge is not None:
-            self.charges.append(transcript.charge)
         item = self.ctx.conversation.get(item_id)
         if item is not None and item.needs_transcript:
             self.transcripts[item_id] = transcript
@@ -122,12 +120,8 @@ class Hedge:
 
     def drop(self) -> list[Charge]:
         """Tier A made it, or all has changed: stop, and say what was paid for."""
-        self.ctx.do(StopAnswer(self.id))
-        charges = self.charges + [event.charge for event in self.kept if isinstance(event, Charged)]
-        known = any(charge.what == "agent" for charge in charges) or any(
-            isinstance(event, Finished) for event in self.kept
-        )
-        worst = 0 if known else min(self.agent_worst, self.ctx.purse.worst(self.id))
-        if worst:
-            charges.append(Charge("agent", self.rung, worst, {}, estimated=True))
+        charges = [event.charge for event in self.kept if isinstance(event, Charged)]
+        over = any(isinstance(event, Finished | Failed) for event in self.kept)
+        told = over or any(charge.what == "agent" for charge in charges)
+        self.ctx.stop_answer(self.id, self.rung, self.owed.turn, 0 if told else self.agent_worst)
         return charges

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.core import items
-from orchestrator.core.actions import HangUp, Listen, StopAnswer
+from orchestrator.core.actions import HangUp, Listen
 from orchestrator.core.answering import Answering, Answers, Stage
 from orchestrator.core.context import Bridge, CallContext, Owed, Turn, Unfinished
 from orchestrator.core.hedge import Hedge
@@ -214,8 +214,6 @@ class Local(Answers):
         """The words of an item, or None if they could not be had."""
         ctx = self.ctx
         self._awaited.discard(item_id)
-        if transcript is not None and transcript.charge is not None:
-            ctx.charge(transcript.charge, ctx.rung, item_id=item_id)
         item = ctx.conversation.get(item_id)
         if item is not None and not item.transcript:  # else the provider's own words came first
             if transcript is not None or item.transcript is None:
@@ -291,7 +289,7 @@ class Local(Answers):
     def leave(self) -> None:
         """The call is over: stop all answers."""
         for answering in [*([self._active] if self._active else []), *self._beside.values()]:
-            self.ctx.do(StopAnswer(answering.id))
+            self._halt(answering)
             self._settle(answering)
         self._active, self._beside = None, {}
         self._queue.clear()

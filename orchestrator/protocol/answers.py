@@ -6,7 +6,7 @@ snapshot, never the live conversation, and may vanish at any byte. Cancelling is
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -142,6 +142,10 @@ class Answerer(Protocol):
     """Tier B or C."""
 
     def answer(self, request: AnswerRequest) -> AsyncIterator[AnswerEvent]: ...
+
+    def untold(self, answer_id: str) -> Sequence[Charge]:
+        """What an answer that was cut off had cost and could not tell any more; asked once, after it has ended."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -392,7 +392,7 @@ class CallDriver:
         request = action.request
         task = asyncio.get_running_loop().create_task(self._answer(action.tier, request))
         self._answers[request.answer_id] = task
-        task.add_done_callback(lambda _: self._answers.pop(request.answer_id, None))
+        task.add_done_callback(lambda _: self._answer_closed(action.tier, request.answer_id))
 
     async def _answer(self, tier: str, request: AnswerRequest) -> None:
         try:
@@ -405,6 +405,13 @@ class CallDriver:
             failed = Failed("internal_error", type(error).__name__)
             self.call.answer_event(request.answer_id, failed, time.monotonic())
             self._pump()
+
+    def _answer_closed(self, tier: str, answer_id: str) -> None:
+        """An answer has ended, maybe because it was stopped: what it had cost by then is known now."""
+        self._answers.pop(answer_id, None)
+        charges = self._services.answerers[tier].untold(answer_id)
+        self.call.answer_closed(answer_id, charges, time.monotonic())
+        self._pump()
 
     def _carry_out_hearing(self, action: Action) -> None:
         match action:
@@ -445,13 +452,14 @@ class CallDriver:
         task.add_done_callback(self._tasks.discard)
 
     async def _transcribe(self, action: Transcribe) -> None:
-        transcript = None
+        transcript, charge = None, None
         try:
             audio = await asyncio.to_thread(hear, action.audio, action.format)
             transcript = await self._services.transcriber.transcribe(audio, action.language)
-        except Exception:
+        except Exception as error:
+            charge = getattr(error, "charge", None)
             log.exception("transcribing a turn of call %s failed", self.info.call_id)
-        self.call.transcribed(action.item_id, transcript, time.monotonic())
+        self.call.transcribed(action.item_id, transcript, time.monotonic(), charge)
         self._pump()
 
     async def _check_speech(self, action: CheckSpeech) -> None:

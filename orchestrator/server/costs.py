@@ -49,6 +49,9 @@ class Costs:
             return 0, 0
         return self._tier_b.worst(request), self._tier_b.worst_agent(request)
 
+    def writing_down(self, seconds: float) -> int:
+        return self._tier_b.worst_transcription(seconds)
+
     def spoken(self, rung: str, ms: float) -> int:
         if rung not in self._models:
             return 0  # Tier B's speech is billed by what was said, and stopped with it

@@ -16,6 +16,7 @@ from orchestrator.core.actions import (
     Record,
     Report,
     StartAnswer,
+    StopAnswer,
     ToClient,
     ToUpstream,
     ToUpstreamFrame,
@@ -139,6 +140,8 @@ class Bench:
                     self.sent_to[action.attempt].append(action.event)
                 elif isinstance(action, ToUpstreamFrame):
                     self.sent_to[action.attempt].append({"type": "frame", "frame": action.frame})
+                elif isinstance(action, StopAnswer):
+                    self.call.answer_closed(action.answer_id, (), self.now)
                 elif isinstance(action, ClaimMoney):
                     self._claimed(action)
                 elif isinstance(action, OpenUpstream):

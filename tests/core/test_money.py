@@ -39,6 +39,9 @@ class PerToken:
     def answer(self, tier: str, request: AnswerRequest) -> tuple[int, int]:
         return (self.tier_b, self.tier_b // 2) if tier == "B" else (0, 0)
 
+    def writing_down(self, seconds: float) -> int:
+        return 0
+
     def spoken(self, rung: str, ms: float) -> int:
         return round(ms)
 

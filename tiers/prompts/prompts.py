@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -18,6 +18,7 @@ from orchestrator.protocol.answers import (
     AnswerEvent,
     AnswerRequest,
     AudioDelta,
+    Charge,
     Failed,
     Finished,
     SpokenPrompt,
@@ -240,6 +241,10 @@ class Prompts:
                 log.warning("the bridges in %s are not ready: %s", pair[0], error)
             finally:
                 self._to_render.task_done()
+
+    def untold(self, answer_id: str) -> Sequence[Charge]:
+        """Nothing here costs anything."""
+        return ()
 
     async def answer(self, request: AnswerRequest) -> AsyncIterator[AnswerEvent]:
         """Tier C as a call's own tier: the flow, the order tool, catalogue prompts. Never a model."""
