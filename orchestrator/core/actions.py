@@ -57,9 +57,8 @@ class StopListening:
 
 @dataclass(frozen=True, slots=True)
 class CheckSpeech:
-    """Was there speech in this input audio? The answer comes as ``Call.speech_checked(from_ms, …)``."""
+    """Was there speech in this input audio? The answer comes as ``Call.speech_checked``."""
 
-    from_ms: float
     audio: bytes
     format: AudioFormat
     threshold: float

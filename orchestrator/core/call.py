@@ -115,9 +115,9 @@ class Call(Handovers):
             since = ctx.input.total_ms - silence_ms if suspicion.in_turn else suspicion.loud_from_ms
             start = max(0.0, (since or 0.0) - LEAD_IN_MS)
             threshold = float(detection.get("threshold") or 0.5)
-            ctx.do(CheckSpeech(start, ctx.input.slice(start), ctx.input.format, threshold))
+            ctx.do(CheckSpeech(ctx.input.slice(start), ctx.input.format, threshold))
 
-    def speech_checked(self, from_ms: float, found: bool, now: float) -> None:
+    def speech_checked(self, found: bool, now: float) -> None:
         """Real voice activity detection has looked at what the provider ignored: speech, or the end of it."""
         relay = self.relay
         if relay is None or not relay.suspicion.raised:
@@ -126,10 +126,6 @@ class Call(Handovers):
             relay.suspicion.dismissed()
             return
         self._fault(Cause.DEAF, now)
-        if self.local is not None and self.local.turn is None:
-            self.local.listen_again(
-                from_ms
-            )  # else the turn was announced, and is being heard from its beginning
 
     def client_message(self, frame: bytes, now: float) -> bytes | None:
         """Any client frame that is not plainly audio. Audio of unusual shape is given back in the usual one."""

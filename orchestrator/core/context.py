@@ -125,6 +125,8 @@ class Unfinished:
     owed: list[Owed] = field(default_factory=list)
     speaking: Turn | None = None
     """The caller is in the middle of this turn."""
+    loud_from_ms: float | None = None
+    """Where the caller became loud and the tier has not said so: a turn may have begun there, or be over already."""
     requests: list[Event] = field(default_factory=list)
     """Client events about items or the input buffer that were passed on and not yet carried out."""
     bills: dict[str, int] = field(default_factory=dict)

@@ -475,7 +475,7 @@ class Handovers:
         left = old.leave()
         self.lingering.leave(old.attempt, old.rung, left.bills, now, alive=True)
         self.relay = None
-        self._take_up(preparation, decision, now)
+        self._take_up(preparation, decision, now, loud_from_ms=left.loud_from_ms)
         for event in left.requests:
             self._on_client_event(event, now)
 
@@ -498,7 +498,10 @@ class Handovers:
                 self._on_served(event, frame, now)
         relay.timed = True
 
-    def _take_up(self, preparation: Preparation, decision: Decision, now: float) -> Relay:
+    def _take_up(
+        self, preparation: Preparation, decision: Decision, now: float, loud_from_ms: float | None = None
+    ) -> Relay:
+        """`loud_from_ms`: where the caller became loud without the session before having said so."""
         ctx = self.ctx
         ctx.do(StopListening(), Report(preparation.rung, proof=ProbeKind.SESSION))
         preparation.mark_replayed()
@@ -506,7 +509,8 @@ class Handovers:
         self._move(Move.TAKE_UP)
         self._take(decision)
         ctx.rung = preparation.rung
-        base_ms = max(ctx.input.total_ms - LEAD_IN_MS, ctx.buffer_from_ms, ctx.input.earliest_ms)
+        since = ctx.input.total_ms if loud_from_ms is None else loud_from_ms
+        base_ms = max(since - LEAD_IN_MS, ctx.buffer_from_ms, ctx.input.earliest_ms)
         frames = ctx.input.frames(base_ms)
         base_ms = ctx.input.total_ms - ctx.input.length_ms(frames)
         relay = Relay(

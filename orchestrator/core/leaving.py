@@ -22,6 +22,7 @@ class Leaving:
         """Close towards the client what the provider left open, and say what is still owed to the caller."""
         ctx = self._ctx
         left = Unfinished(requests=self._relay.in_flight.requests, bills=self._relay.bills())
+        left.loud_from_ms = self._relay.suspicion.unnoticed_from_ms
         answering = {item.id for response in ctx.responses.values() for item in response.items.values()}
         for item in list(ctx.conversation):
             if not item.announced and (self._relay.turn is None or item.id != self._relay.turn.item_id):

@@ -50,7 +50,8 @@ class Local(Answers):
         if left.speaking is not None:
             self._listen(left.speaking.start_ms, speaking=True)
         else:
-            recent = max(ctx.input.total_ms - 300.0, ctx.buffer_from_ms, 0.0)
+            since = ctx.input.total_ms if left.loud_from_ms is None else left.loud_from_ms
+            recent = max(since - 300.0, ctx.buffer_from_ms, 0.0)  # before the buffer: a turn already told
             self._listen(recent if listen_from is None else listen_from)
 
     def _take_words(self, hedge: Hedge) -> None:
@@ -60,13 +61,6 @@ class Local(Answers):
             item = self.ctx.conversation.get(item_id)
             if item is not None and self.ctx.session.wants_transcripts and not item.words_told:
                 self._tell_transcript(item, transcript)
-
-    def listen_again(self, from_ms: float) -> None:
-        """Hear the kept audio from here on with our own ears: the provider heard none of it."""
-        self.turn = None
-        self._listen(
-            max(from_ms, self.ctx.buffer_from_ms)
-        )  # what is before it belongs to a turn already told
 
     def _listen(self, from_ms: float, *, speaking: bool = False) -> None:
         start = max(from_ms, self.ctx.input.earliest_ms)

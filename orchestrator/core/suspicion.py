@@ -104,6 +104,11 @@ class Suspicion:
         return self._in_turn
 
     @property
+    def unnoticed_from_ms(self) -> float | None:
+        """Where the caller became loud, as long as the provider has not announced speech."""
+        return None if self._in_turn else self.loud_from_ms
+
+    @property
     def raised(self) -> bool:
         return self._raised
 

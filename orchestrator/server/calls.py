@@ -468,7 +468,7 @@ class CallDriver:
             return sum(p >= action.threshold for p in probabilities) >= SPEECH_WINDOWS
 
         found = await asyncio.to_thread(any_speech)
-        self.call.speech_checked(action.from_ms, found, time.monotonic())
+        self.call.speech_checked(found, time.monotonic())
         self._pump()
 
     # --- time ---

@@ -291,7 +291,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.bench.call.client_audio(LOUD, self.bench.now)
         self.bench.settle()
         if self.bench.all(CheckSpeech):
-            self.bench.call.speech_checked(self.bench.last(CheckSpeech).from_ms, found, self.bench.now)
+            self.bench.call.speech_checked(found, self.bench.now)
             self.bench.settle()
 
     @rule(metadata=st.booleans(), out_of_band=st.booleans())

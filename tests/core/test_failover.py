@@ -13,7 +13,7 @@ from orchestrator.core.pace import HedgeCap, Step
 from orchestrator.protocol.answers import AudioDelta, Charge, Charged, Finished, TextDelta, ToolCallReady
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.session import default_session
-from tests.core.bench import TOOL, Bench, lose, update
+from tests.core.bench import TOOL, Bench, append, lose, update
 
 MINI = "gpt-realtime-2.1-mini"
 
@@ -586,6 +586,19 @@ def test_a_caller_who_speaks_puts_the_renewal_off(bench: Bench) -> None:
     bench.settle()
     assert bench.call.state is State.RELAYING
     assert bench.call.serving == 1
+
+
+def test_what_the_old_session_did_not_notice_is_told_to_the_fresh_one(bench: Bench) -> None:
+    limited(bench, 3600)
+    bench.wait(3300.6)
+    bench.audio(1000)
+    loud = append((b"\x00\x20\x00\xe0") * 240)
+    for _ in range(50):
+        bench.call.client_audio(loud, bench.now)
+    renew(bench)
+    assert bench.call.serving == 2
+    frames = [event["frame"] for event in bench.upstream if event["type"] == "frame"]
+    assert frames == [append()] * 15 + [loud] * 50, "all of it, and a little before it"
 
 
 def test_a_session_that_expires_under_the_caller_is_nobodys_fault(bench: Bench) -> None:

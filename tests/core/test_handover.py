@@ -240,7 +240,8 @@ def test_a_provider_that_goes_mute_while_the_caller_speaks(bench: Bench) -> None
         for _ in range(count):
             bench.call.client_audio(append(data), bench.now)
     bench.settle()
-    bench.call.speech_checked(bench.last(CheckSpeech).from_ms, False, bench.now)
+    assert bench.all(CheckSpeech)
+    bench.call.speech_checked(False, bench.now)
     bench.settle()
     bench.speech(*[0.9] * 30, *[0.0] * 20)
     assert len(bench.of("input_audio_buffer.speech_started")) == 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from orchestrator.core.actions import CheckSpeech
+import pytest
+
+from orchestrator.core.actions import CheckSpeech, Listen
 from orchestrator.core.call import Audio, State
 from orchestrator.core.health import Cause
+from orchestrator.core.outcomes import Outcome
 from orchestrator.protocol.answers import Message
 from tests.conformance.checker import Frame
-from tests.core.bench import TOOL, Bench, append, delta_frame, lose
+from tests.core.bench import TOOL, Bench, append, delta_frame, lose, user_text
 
 # --- Tier A ---
 
@@ -180,10 +183,11 @@ def test_a_caller_the_provider_does_not_notice_is_answered(bench: Bench) -> None
         for _ in range(count):
             bench.call.client_audio(append(data), bench.now)
     bench.settle()
-    check = bench.last(CheckSpeech)
-    bench.call.speech_checked(check.from_ms, True, bench.now)
+    assert bench.all(CheckSpeech)
+    bench.call.speech_checked(True, bench.now)
     bench.settle()
     assert bench.failures() == ["deaf"]
+    assert [listen.from_ms for listen in bench.all(Listen)] == [0.0], "heard once, from the beginning"
     bench.speech(*[0.9] * 30, *[0.0] * 20)
     bench.words("Is anybody there?")
     assert bench.rows("bridge")
@@ -197,7 +201,56 @@ def test_noise_is_not_a_silent_provider(bench: Bench) -> None:
         for _ in range(count):
             bench.call.client_audio(append(data), bench.now)
     bench.settle()
-    bench.call.speech_checked(0.0, False, bench.now)
+    bench.call.speech_checked(False, bench.now)
     bench.settle()
     assert bench.failures() == []
     assert bench.call.state is State.RELAYING
+
+
+def speak_unnoticed(bench: Bench, quiet_ms: int) -> None:
+    """A second of speech and a pause after it, of which the provider says nothing."""
+    for _ in range(50):
+        bench.call.client_audio(append((b"\x00\x20\x00\xe0") * 240), bench.now)
+    bench.audio(quiet_ms)
+
+
+@pytest.mark.parametrize("quiet_ms", [100, 400], ids=["not yet suspicious", "being looked at"])
+def test_a_provider_that_fails_before_it_is_known_to_be_deaf_takes_no_turn_with_it(
+    bench: Bench, quiet_ms: int
+) -> None:
+    bench.connect()
+    bench.audio(2000)
+    speak_unnoticed(bench, quiet_ms)
+    lose(bench)
+    assert bench.last(Listen).from_ms == 1700.0
+    if quiet_ms == 400:
+        assert bench.all(CheckSpeech)
+        bench.call.speech_checked(True, bench.now)
+        bench.settle()
+    assert bench.failures() == ["closed"]
+    assert len(bench.all(Listen)) == 1
+    bench.audio(800)
+    bench.speech(*[0.0] * 9, *[0.9] * 31, *[0.0] * 20)
+    bench.words("Is anybody there?")
+    bench.answer("I am here.")
+    assert bench.rows("turn_ended") == [{"turn": 1, "outcome": "answered"}]
+    bench.check()
+
+
+def test_a_caller_who_talks_over_an_answer_that_breaks_off_is_heard(bench: Bench) -> None:
+    bench.connect()
+    bench.client({"type": "conversation.item.create", "item": user_text("Tell me a story.")})
+    bench.client({"type": "response.create"})
+    bench.begin_answer()
+    speak_unnoticed(bench, 100)
+    bench.wait(1.0)
+    assert bench.failures() == ["next_audio_timeout"]
+    bench.audio(800)
+    bench.speech(*[0.9] * 31, *[0.0] * 20)
+    assert bench.of("response.done")[-1]["response"]["status"] == "cancelled"
+    bench.words("Never mind.")
+    bench.answer("All right.")
+    outcomes = bench.ctx.outcomes
+    assert (outcomes.count(Outcome.STOPPED), outcomes.count(Outcome.ANSWERED)) == (1, 1)
+    assert bench.last(Listen).from_ms == 0.0
+    bench.check()
