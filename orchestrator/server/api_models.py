@@ -133,6 +133,7 @@ class BucketStatus(BaseModel):
 
     bucket: str
     spent_usd: float
+    reserved_usd: float = Field(description="Set aside for what runs and for what may start next.")
     cap_usd: float | None
 
 

@@ -23,9 +23,10 @@ from orchestrator.config import Settings
 from orchestrator.core.budget import BudgetState, CallBudget
 from orchestrator.core.health import Breaker, BreakerPolicy, Cause, ProbeKind
 from orchestrator.core.overrides import Override, Tier, make_override
+from orchestrator.core.prices import nanodollars
 from orchestrator.core.routing import ONE_WAY_PURPOSES, Decision, Reason, RouteRequest, Rung, View, decide
-from orchestrator.server.balances import Balances
 from orchestrator.server.breakers import PREFIX, Breakers, Finding
+from orchestrator.server.ledger import Ledgers
 from orchestrator.server.link import Link
 from orchestrator.server.rungs import RungSpec, configured_rungs
 from orchestrator.server.store import Store
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 CHANNEL = "fleet"
 _DAY_S = 86_400.0
+_NO_BUDGET = CallBudget(None)
 
 
 class ChangeKind(Enum):
@@ -80,6 +82,8 @@ class Fleet:
         one_way_purposes: frozenset[str] = ONE_WAY_PURPOSES,
         promote: bool = True,
         refresh_s: float = 15.0,
+        lease_s: float = 30.0,
+        allowance: int = 0,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         rng: Callable[[], float] = random.random,
@@ -103,11 +107,14 @@ class Fleet:
             wall=wall,
             rng=rng,
         )
-        self.balances = Balances(
+        self.ledgers = Ledgers(
             store,
             self._link,
             bucket_caps or {},
-            on_spent_up=partial(self._notify, ChangeKind.BUCKET),
+            on_turn=partial(self._notify, ChangeKind.BUCKET),
+            lease_s=lease_s,
+            allowance=allowance,
+            clock=clock,
             wall=wall,
         )
         self._breakers = Breakers(
@@ -126,7 +133,7 @@ class Fleet:
         """What changed while a refresh was reading: newer than what it read."""
         self._epoch = ""
         self._alarm: asyncio.TimerHandle | None = None
-        self._day = self.balances.today()
+        self._day = self.ledgers.today()
 
     @classmethod
     def from_settings(cls, store: Store, settings: Settings, **options: Any) -> Fleet:
@@ -140,6 +147,8 @@ class Fleet:
             bucket_caps=caps,
             one_way_purposes=frozenset(settings.tier_c.one_way_purposes),
             promote=settings.promotion.mode != "never",
+            lease_s=budget.lease_s,
+            allowance=nanodollars(budget.allowance_usd) if budget.store_away == "allowance" else 0,
             **options,
         )
         fleet._missing[Tier.B] = fleet._missing[Tier.C] = Reason.NOT_READY
@@ -150,12 +159,14 @@ class Fleet:
     async def start(self) -> None:
         """Reads the store once, if it answers, and keeps up with it from then on."""
         await self._link.start()
+        self.ledgers.start()
         self._set_alarm()
 
     async def close(self) -> None:
         """Stops. What is still unsent is tried once more; the store stays open."""
         if self._alarm is not None:
             self._alarm.cancel()
+        await self.ledgers.close()
         await self._link.close()
 
     def status(self) -> FleetStatus:
@@ -211,27 +222,33 @@ class Fleet:
         budget: CallBudget | None = None,
         excluded: frozenset[str] = frozenset(),
     ) -> View:
-        now = self._clock()
+        now, bucket = self._clock(), self.ledgers.view(request.bucket)
+        budget = budget or _NO_BUDGET
         return View(
-            rungs=[self._rung(spec, request.call_id, now) for spec in self.rungs],
+            rungs=[self._rung(spec, request.call_id, budget, now) for spec in self.rungs],
             overrides=list(self._overrides.values()),
             budget=BudgetState(
-                budget.spent if budget else 0,
-                budget.cap if budget else None,
-                self.balances.spent(request.bucket),
-                self.balances.caps.get(request.bucket),
+                call_spent=budget.spent,
+                call_cap=budget.cap,
+                call_reserved=budget.reserved,
+                bucket_spent=bucket.spent,
+                bucket_cap=bucket.cap,
+                bucket_reserved=bucket.reserved,
+                held=budget.ahead,
+                level=budget.level,
             ),
             one_way_purposes=self._one_way_purposes,
             promote=self._promote,
             excluded=excluded,
         )
 
-    def _rung(self, spec: RungSpec, call_id: str, now: float) -> Rung:
+    def _rung(self, spec: RungSpec, call_id: str, budget: CallBudget, now: float) -> Rung:
         breaker = self._breakers.of(spec.name)
         missing = self.missing_rung(spec)
         barred = not breaker.admits(call_id, now)
         cause = breaker.cause.id if barred and breaker.cause else ""
-        return Rung(spec.tier, spec.name, spec.paid, spec.usd_per_minute, 0, missing, barred, cause)
+        least = budget.least.get(spec.name, spec.least)
+        return Rung(spec.tier, spec.name, spec.paid, spec.usd_per_minute, least, missing, barred, cause)
 
     # Readiness
 
@@ -347,10 +364,10 @@ class Fleet:
         for override in list(self._overrides.values()):
             if override.expired(now):
                 self._drop_override(override.id)
-        if self.balances.today() != self._day:
-            self._day = self.balances.today()
-            self.balances.forget_other_days()
-            for bucket in self.balances.caps:
+        if self.ledgers.today() != self._day:
+            self._day = self.ledgers.today()
+            self.ledgers.turn_day()
+            for bucket in self.ledgers.caps:
                 self._notify(ChangeKind.BUCKET, bucket)
         self._set_alarm()
 
@@ -378,7 +395,7 @@ class Fleet:
             case "canary":
                 self._breakers.learn_canary(str(news["rung"]), float(news["at"]))
             case "bucket":
-                self.balances.learn(news)
+                self.ledgers.learn(news)
 
     async def _refresh(self) -> None:
         """Reads everything. What changed meanwhile, or still waits to be written, is newer and stays."""
@@ -389,7 +406,7 @@ class Fleet:
                 self._link.send(f"override:{override.id}", partial(self._write_override, override))
         overrides = await self._read_all("override:", Override.from_dict)
         findings = await self._read_all(PREFIX, Finding.from_dict)
-        await self.balances.refresh()
+        await self.ledgers.refresh()
 
         for override_id in [id for id in self._overrides if f"override:{id}" not in overrides]:
             if self._may_learn(f"override:{override_id}"):

@@ -356,8 +356,13 @@ def _status(service: Service) -> Status:
         rungs=_rungs(fleet),
         overrides=[_override(override) for override in fleet.overrides],
         buckets=[
-            BucketStatus(bucket=name, spent_usd=spent / NANO, cap_usd=None if cap is None else cap / NANO)
-            for name, (spent, cap) in fleet.balances.overview().items()
+            BucketStatus(
+                bucket=name,
+                spent_usd=bucket.spent / NANO,
+                reserved_usd=bucket.reserved / NANO,
+                cap_usd=None if bucket.cap is None else bucket.cap / NANO,
+            )
+            for name, bucket in fleet.ledgers.overview().items()
         ],
         calls=calls,
         process=_process(len(calls)),

@@ -65,7 +65,7 @@ local function done(ttl, ahead, alive)
     redis.call('HSET', KEYS[1], 'settled', int(settled), 'reserved', int(reserved), 'version', int(version),
       'restored', int(restored), 'epoch', epoch)
   end
-  for _, key in ipairs(ttl and KEYS or {}) do redis.call('PEXPIRE', key, ttl) end
+  for _, key in ipairs(ttl ~= '' and KEYS or {}) do redis.call('PEXPIRE', key, ttl) end
   return {int(ahead), int(settled), int(reserved), epoch or '', int(version), alive}
 end
 
@@ -130,7 +130,7 @@ return done(ARGV[3], 0, 1 - heard(ARGV[4], tonumber(ARGV[2])))
 STANDING = (
     _BEGIN
     + """
-return done(nil, 0, 1)
+return done('', 0, 1)
 """
 )
 """ARGV: now or ""."""

@@ -12,7 +12,7 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from orchestrator.server.store import Store, StoreUnavailable
@@ -23,6 +23,20 @@ Write = Callable[[], Awaitable[None]]
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
+_CANCEL_AGAIN_S = 0.1
+
+
+async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancels until all have ended.
+
+    Once is not enough: `asyncio.wait_for` of Python 3.11, which the Redis client sends with, loses a cancellation
+    that comes just as what it waits for is done.
+    """
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
 
 
 class Link:
@@ -66,15 +80,13 @@ class Link:
         try:
             await self._read()
         except StoreUnavailable as error:
-            self._lost(error)
+            self.lost(error)
         for step in (self._listen, self._write, self._read_now_and_then):
             self._tasks.append(asyncio.create_task(self._forever(step), name=f"link{step.__name__}"))
 
     async def close(self) -> None:
         """Stops. What is still unsent is tried once more; the store stays open."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         self._tasks.clear()
         try:
             await self._drain()
@@ -138,7 +150,7 @@ class Link:
                 pause = _FIRST_PAUSE_S
                 continue
             except StoreUnavailable as error:
-                self._lost(error)
+                self.lost(error)
             except Exception:
                 log.exception("keeping up with the store failed; trying again")
             if loop.time() - began > _LONGEST_PAUSE_S:
@@ -146,7 +158,8 @@ class Link:
             await asyncio.sleep(pause * (1 + self._rng()))
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
-    def _lost(self, error: StoreUnavailable) -> None:
+    def lost(self, error: StoreUnavailable) -> None:
+        """The store did not answer. The link finds out by itself when it is back."""
         if self.away_since is None:
             self.away_since = self._wall()
             log.warning("the store is away, carrying on with the last view: %s", error)

@@ -104,7 +104,7 @@ async def test_a_probe_proves_the_session_that_its_response_came_in(
     await until(lambda: state(service, MODEL) is BreakerState.CANARY)
     assert provider.asked[-1][2]
     # 1000 tokens of audio at $32 per million.
-    assert service.fleet.balances.spent("default") == 32_000_000
+    assert service.fleet.ledgers.spent("default") == 32_000_000
     task.cancel()
 
 

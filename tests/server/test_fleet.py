@@ -16,6 +16,7 @@ from orchestrator.core.health import BreakerState, Cause
 from orchestrator.core.overrides import OverrideError, Tier
 from orchestrator.core.routing import Reason, RouteRequest
 from orchestrator.server.fleet import Change, ChangeKind, Fleet
+from orchestrator.server.ledger import BucketView
 from orchestrator.server.rungs import configured_rungs
 from orchestrator.server.store import EmbeddedStore, RedisStore
 from tests.server.fleets import ACME, NOON, Wall, changes_of, make_fleet, until
@@ -40,24 +41,24 @@ async def test_an_override_reaches_every_replica_and_leaves_it(pair: tuple[Fleet
 async def test_a_bucket_is_one_balance(pair: tuple[Fleet, Fleet]) -> None:
     one, two = pair
     changes = changes_of(two)
-    one.balances.spend("acme", 60)
-    assert one.balances.spent("acme") == 60
-    await until(lambda: two.balances.spent("acme") == 60)
+    one.ledgers.spend("acme", 60)
+    assert one.ledgers.spent("acme") == 60
+    await until(lambda: two.ledgers.spent("acme") == 60)
     assert two.decide(ACME).tier == "A"
-    two.balances.spend("acme", 40)
+    two.ledgers.spend("acme", 40)
     assert two.decide(ACME).reason is Reason.BUDGET_SPENT
     await until(lambda: one.decide(ACME).reason is Reason.BUDGET_SPENT)
-    assert one.balances.overview() == {"acme": (100, 100)}
+    assert one.ledgers.overview() == {"acme": BucketView(100, 0, 100)}
     assert changes == [Change(ChangeKind.BUCKET, "acme")]
 
 
 async def test_money_of_many_responses_is_counted_exactly(pair: tuple[Fleet, Fleet]) -> None:
     for _ in range(200):
         for fleet in pair:
-            fleet.balances.spend("free", 3)
+            fleet.ledgers.spend("free", 3)
             await asyncio.sleep(0)
     for fleet in pair:
-        await until(lambda fleet=fleet: fleet.balances.spent("free") == 1200 and not fleet.status().unsent)
+        await until(lambda fleet=fleet: fleet.ledgers.spent("free") == 1200 and not fleet.status().unsent)
 
 
 async def test_a_new_replica_knows_what_the_others_know() -> None:
@@ -66,13 +67,13 @@ async def test_a_new_replica_knows_what_the_others_know() -> None:
     await one.start()
     override = one.force(tier="B", scope="user:u1", duration="1h", reason="drill", who="ann")
     one.failed("realtime", Cause.REFUSED)
-    one.balances.spend("acme", 30)
+    one.ledgers.spend("acme", 30)
     await until(lambda: not one.status().unsent)
     two = make_fleet(store)
     await two.start()
     assert two.overrides == [override]
     assert two.breakers["realtime"].state is BreakerState.OPEN
-    assert two.balances.spent("acme") == 30
+    assert two.ledgers.spent("acme") == 30
     await one.close()
     await two.close()
 
@@ -101,13 +102,13 @@ async def test_at_midnight_a_bucket_is_full_again() -> None:
     fleet = make_fleet(EmbeddedStore(), wall)
     await fleet.start()
     changes = changes_of(fleet)
-    fleet.balances.spend("acme", 100)
+    fleet.ledgers.spend("acme", 100)
     assert fleet.decide(ACME).reason is Reason.BUDGET_SPENT
     await until(lambda: len(changes) == 1)
     wall.now = NOON + 43_200
     await until(lambda: len(changes) == 2)
     assert fleet.decide(ACME).tier == "A"
-    assert fleet.balances.overview() == {"acme": (0, 100)}
+    assert fleet.ledgers.overview() == {"acme": BucketView(0, 0, 100)}
     await fleet.close()
 
 
@@ -185,8 +186,8 @@ async def test_without_redis_a_replica_carries_on_and_says_so(
 ) -> None:
     server, one, two = fragile
     one.force(tier="C", scope="user:u1", duration="1h", reason="before", who="ann")
-    one.balances.spend("acme", 30)
-    await until(lambda: two.overrides and two.balances.spent("acme") == 30)
+    one.ledgers.spend("acme", 30)
+    await until(lambda: two.overrides and two.ledgers.spent("acme") == 30)
     server.stop()
     await until(lambda: not one.status().connected and not two.status().connected)
     assert two.status().away_since == NOON
@@ -194,21 +195,21 @@ async def test_without_redis_a_replica_carries_on_and_says_so(
     assert two.decide(RouteRequest(user="u1")).reason is Reason.OVERRIDE
     two.failed("realtime", Cause.REFUSED)
     assert two.decide(ACME).tier == "B"
-    two.balances.spend("acme", 50)
-    assert two.balances.spent("acme") == 80
+    two.ledgers.spend("acme", 50)
+    assert two.ledgers.spent("acme") == 80
     assert two.status().unsent == 2
 
     # It comes back empty, and is given back what the replicas know.
     server.start()
     await until(lambda: one.status().connected and two.status().connected)
-    await until(lambda: one.decide(ACME).tier == "B" and one.balances.spent("acme") == 80)
+    await until(lambda: one.decide(ACME).tier == "B" and one.ledgers.spent("acme") == 80)
     assert [o.reason for o in one.overrides] == ["before"]
     await until(lambda: not one.status().unsent and not two.status().unsent)
     late = RedisStore(server.url, 0.5)
     three = make_fleet(late)
     await three.start()
     assert [o.reason for o in three.overrides] == ["before"]
-    assert three.balances.spent("acme") == 80
+    assert three.ledgers.spent("acme") == 80
     await three.close()
     await late.close()
 
@@ -231,15 +232,15 @@ async def test_an_override_cleared_while_redis_was_away_stays_cleared(
 async def test_money_spent_while_redis_hung_counts_once(fragile: tuple[RedisServer, Fleet, Fleet]) -> None:
     """A hung Redis has every attempt waiting in its socket, and carries all of them out when it wakes up."""
     server, one, two = fragile
-    one.balances.spend("acme", 10)
-    await until(lambda: two.balances.spent("acme") == 10)
+    one.ledgers.spend("acme", 10)
+    await until(lambda: two.ledgers.spent("acme") == 10)
     server.freeze()
-    one.balances.spend("acme", 7)
+    one.ledgers.spend("acme", 7)
     await until(lambda: not one.status().connected)
     server.thaw()
     await until(lambda: not one.status().unsent and one.status().connected)
-    await until(lambda: two.balances.spent("acme") >= 17)
-    assert [fleet.balances.spent("acme") for fleet in (one, two)] == [17, 17]
+    await until(lambda: two.ledgers.spent("acme") >= 17)
+    assert [fleet.ledgers.spent("acme") for fleet in (one, two)] == [17, 17]
 
 
 async def test_starting_without_redis_works(tmp_path: Path) -> None:
@@ -295,20 +296,18 @@ async def test_rubbish_in_the_store_is_left_alone(caplog: pytest.LogCaptureFixtu
 
 
 async def test_what_a_store_forgot_of_a_balance_is_given_back_once() -> None:
-    """A Redis that failed over may lack the last amounts."""
     store = EmbeddedStore()
     fleets = [make_fleet(store) for _ in range(2)]
     for fleet in fleets:
         await fleet.start()
-    fleets[0].balances.spend("acme", 80)
-    await until(lambda: fleets[1].balances.spent("acme") == 80 and not fleets[0].status().unsent)
-    (key,) = await store.keys("bucket:")
-    await store.put(key, "70")
-    fleets[1].balances.spend("acme", 5)
+    fleets[0].ledgers.spend("acme", 80)
+    await until(lambda: fleets[1].ledgers.spent("acme") == 80 and not fleets[0].status().unsent)
+    store._ledgers.clear()
+    fleets[1].ledgers.spend("acme", 5)
     await until(lambda: not fleets[1].status().unsent)
     await asyncio.gather(*(fleet._refresh() for fleet in fleets))
-    assert await store.get(key) == "85"
-    assert [fleet.balances.spent("acme") for fleet in fleets] == [85, 85]
+    assert (await store.standing(f"bucket:{fleets[0].ledgers.today()}:acme")).settled == 85
+    assert [fleet.ledgers.spent("acme") for fleet in fleets] == [85, 85]
     for fleet in fleets:
         await fleet.close()
 
@@ -332,7 +331,7 @@ async def test_a_fleet_as_configured() -> None:
         breaker={"failures": 1},
     )
     fleet = Fleet.from_settings(EmbeddedStore(), settings)
-    assert fleet.balances.caps == {"acme": 1_500_000_000}
+    assert fleet.ledgers.caps == {"acme": 1_500_000_000}
     assert [fleet.missing(tier) for tier in Tier] == [None, Reason.NOT_READY, Reason.NOT_READY]
     fleet.set_ready(Tier.B)
     fleet.set_ready(Tier.C)

@@ -156,7 +156,7 @@ async def test_route_follows_health_and_money(server: Server, client: httpx.Asyn
     server.fleet.succeeded("gpt-realtime-2.1", ProbeKind.SESSION)
     for _ in range(3):
         server.fleet.succeeded("gpt-realtime-2.1", ProbeKind.RESPONSE)
-    server.fleet.balances.spend("acme", 5_000_000_000)
+    server.fleet.ledgers.spend("acme", 5_000_000_000)
     answer = (await client.post("/v1/route", json={"bucket": "acme"})).json()
     assert (answer["tier"], answer["reason"], answer["decided_by"]) == ("B", "budget_spent", "hard_cap")
     assert (await client.post("/v1/route", json={})).json()["tier"] == "A"
@@ -274,7 +274,7 @@ async def test_a_wrong_override_teaches(
 async def test_status_tells_the_whole_view(server: Server, client: httpx.AsyncClient) -> None:
     server.fleet.failed("gpt-realtime-2.1", Cause.NO_CREDIT)
     server.fleet.failed("cartesia", Cause.REFUSED)
-    server.fleet.balances.spend("acme", 1_250_000_000)
+    server.fleet.ledgers.spend("acme", 1_250_000_000)
     call = {
         "call_id": "call_1",
         "tier": "B",
