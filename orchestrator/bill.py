@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.core.prices import NANO, PriceTable, UnknownPrice
+from orchestrator.core.prices import DEAREST_TRANSCRIPTION, NANO, PriceTable, UnknownPrice
 
 BY = ("call", "turn", "bucket", "user", "tier", "rung", "what")
 """What a bill can be split by."""
@@ -99,8 +99,12 @@ def _add(
         found.add(row, told)
         return
     again, why = None, ""
+    if what == "response":
+        model = models.get(model, model)
+    elif what == "transcription" and model not in prices:
+        model = DEAREST_TRANSCRIPTION
     try:
-        again = prices.charge(what, models.get(model, model) if what == "response" else model, usage)
+        again = prices.charge(what, model, usage)
     except UnknownPrice as error:
         why = str(error)
     except (TypeError, ValueError, AttributeError) as error:

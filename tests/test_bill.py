@@ -169,6 +169,13 @@ def test_what_cannot_be_worked_out_again_is_taken_as_it_was_told() -> None:
     assert found.by["what"]["probe"].nanodollars == 1_500
 
 
+def test_a_clients_own_transcription_model_is_priced_as_the_dearest() -> None:
+    used = {"type": "duration", "seconds": 30.0}
+    # Half a minute at $0.017
+    found = bill([charge("transcription", "their-ears", used, nanodollars=8_500_000)], TABLE, RUNGS)
+    assert found.differences == []
+
+
 def test_an_estimate_from_what_was_sent_is_worked_out_again() -> None:
     row = charge("agent", "gpt-text", USED, estimated=True)
     found = bill([row], TABLE, RUNGS)

@@ -13,10 +13,22 @@ from typing import Any
 
 from orchestrator.core.price_list import PUBLISHED, ModelPrice, Published
 
-__all__ = ["NANO", "PRICES", "Context", "ModelPrice", "PriceTable", "Published", "UnknownPrice"]
+__all__ = [
+    "DEAREST_TRANSCRIPTION",
+    "NANO",
+    "PRICES",
+    "Context",
+    "ModelPrice",
+    "PriceTable",
+    "Published",
+    "UnknownPrice",
+]
 
 NANO = 1_000_000_000
 """Nano-dollars in one dollar."""
+
+DEAREST_TRANSCRIPTION = "gpt-live-transcribe"
+"""What a client's own choice of transcription model is priced as when it has no price of its own."""
 
 PRICES: Mapping[str, ModelPrice] = {model: published.price for model, published in PUBLISHED.items()}
 

@@ -6,13 +6,10 @@ import math
 
 from orchestrator.config import Settings
 from orchestrator.core.bound import SPOKEN_MS_PER_TOKEN
-from orchestrator.core.prices import Context, UnknownPrice
+from orchestrator.core.prices import DEAREST_TRANSCRIPTION, Context, UnknownPrice
 from orchestrator.protocol.answers import AnswerRequest
 from orchestrator.protocol.wire import Event
 from orchestrator.server.engines import TierB
-
-DEAREST_TRANSCRIPTION = "gpt-live-transcribe"
-"""What a client's own choice of transcription model is priced as when it has no price of its own."""
 
 
 class Costs:
@@ -28,7 +25,7 @@ class Costs:
 
         A transcription model without a price was chosen by a client: the dearest counts.
         """
-        if "output_token_details" in usage:
+        if model in self._models and "type" not in usage:
             return self._prices.response(self._models[model], usage)
         try:
             return self._prices.transcription(model, usage)

@@ -1,0 +1,60 @@
+"""Tier B as configured: what its answers cost at most."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from orchestrator.config import load_settings
+from orchestrator.protocol.answers import AnswerRequest, Message
+from orchestrator.server.engines import Engines, TierB
+
+ASK = AnswerRequest("answer_1", (Message("user", "Where is my order?"),), "Be kind.", max_output_tokens=100)
+
+
+def tier_b(instructions: str = "", **settings: Any) -> TierB:
+    return TierB(Engines(load_settings(**settings)).pipeline, instructions)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CARTESIA_API_KEY", "OPENAI_API_KEY", "ORCHESTRATOR_AGENT_MODEL", "ORCHESTRATOR_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_local_engines_cost_nothing() -> None:
+    tier = tier_b()
+    assert (tier.worst(ASK), tier.worst_agent(ASK), tier.worst_transcription(60.0)) == (0, 0, 0)
+
+
+def test_what_is_paid_for_is_bounded_before_it_starts() -> None:
+    paid = {"tier_b__agent_model": "openai/gpt-4.1-mini", "cartesia__api_key": "k"}
+    tier = tier_b(**paid)
+    # 100 tokens of answer are at most 500 characters, of $0.00005 each.
+    assert tier.worst(ASK) - tier.worst_agent(ASK) == 25_000_000
+    # The operator's line is in the prompt too, a token a byte at most at $0.40 a million.
+    longer = tier_b("You can do less than usual.", **paid)
+    more = longer.worst_agent(ASK) - tier.worst_agent(ASK)
+    assert more == len("\n\nYou can do less than usual.") * 400 + 2 * 400  # two line breaks are escaped
+
+
+def test_an_endpoint_that_listens_is_paid_by_the_minute() -> None:
+    endpoint = {"tier_b__stt_base_url": "http://127.0.0.1:9/v1", "tier_b__stt_model": "m"}
+    tier = tier_b(**endpoint, tier_b__stt_usd_per_minute=0.006)
+    # 30 s at 0.1 millidollars a second, and the next whole millisecond
+    assert tier.worst_transcription(30.0) == 3_000_100
+
+
+def test_the_local_ears_may_have_a_price_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_PRICES", '{"faster-whisper": {"per_minute": 0.006}}')
+    assert tier_b().worst_transcription(30.0) == 3_000_100
+
+
+def test_the_bound_is_quick_enough_for_the_event_loop() -> None:
+    tier = tier_b(tier_b__agent_model="openai/gpt-4.1-mini", cartesia__api_key="k")
+    began = time.perf_counter()
+    for _ in range(100):
+        tier.worst(ASK)
+    assert (time.perf_counter() - began) / 100 < 0.005
