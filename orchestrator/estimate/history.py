@@ -84,7 +84,7 @@ class History:
 
     @property
     def audio(self) -> int:
-        return int(self._heard_s * TOKENS_PER_S_IN + self._spoken_s * TOKENS_PER_S_OUT)
+        return round(self._heard_s * TOKENS_PER_S_IN + self._spoken_s * TOKENS_PER_S_OUT)
 
     @property
     def words(self) -> int:

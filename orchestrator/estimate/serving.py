@@ -181,7 +181,7 @@ class Serving:
         self._respond(rung, answer)
         if cut and made_s > heard_s:
             share = 1 - heard_s / made_s
-            lost = Tokens(text_out=int(answer.text_out * share), audio_out=int(answer.audio_out * share))
+            lost = Tokens(text_out=round(answer.text_out * share), audio_out=round(answer.audio_out * share))
             self.served.waste += self.desk.tariff.response(rung, lost)
             self.served.unheard_s += made_s - heard_s
         self.history.say(heard_s, cut=cut)
