@@ -37,6 +37,8 @@ from orchestrator.protocol.answers import (
 from orchestrator.protocol.wire import Event
 
 CHUNK_MS = 200
+LONG_TURN_S = 60.0
+"""How long a turn may be whose writing down is set aside before it has begun."""
 WORTH_WAITING_S = 0.6
 """An answer that is this close is better waited for than put off by a bridge."""
 READY_MARGIN_S = 0.35
@@ -213,7 +215,7 @@ class Answers:
     def fund(self, now: float) -> None:
         """What the next answer may need is set aside; an answer that waits for it may start, or goes to Tier C."""
         if self._active is None or self._active.stage is not Stage.MONEY:
-            self.ctx.purse.want(self._usual_worst)
+            self.ctx.purse.want(self._usual_worst + self.ctx.costs.writing_down(LONG_TURN_S))
         for answering in [*([self._active] if self._active else []), *self._beside.values()]:
             if answering.stage is Stage.MONEY:
                 self._ask_when_known(answering, now)
