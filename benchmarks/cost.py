@@ -1,0 +1,215 @@
+"""What budgets do to the cost of calls: the same simulated callers under no budget, a plain limit, and steps.
+
+    python -m benchmarks.cost
+
+The calls go through the real call core, router, meter and ledger, with doubles of the provider and of Tier B that
+bill as those do. docs/benchmarks.md says what is assumed of callers and prices.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from benchmarks import cost_picture, cost_report, machine
+from benchmarks.cost_callers import KINDS, Callers
+from benchmarks.cost_calls import Result
+from benchmarks.cost_policies import (
+    MAX_OUTPUT_TOKENS,
+    MODELS,
+    NO_POLICY,
+    OWN_PRICES,
+    TRANSCRIPTION,
+    USD_PER_CHARACTER,
+    Setup,
+    history_alone,
+    setups,
+)
+from benchmarks.cost_run import (
+    CALLS_PER_BUCKET,
+    LONG_CALLS,
+    LONG_TURNS,
+    Check,
+    Day,
+    Job,
+    Run,
+    check_estimate,
+    halves,
+    jobs,
+    row_files,
+    workers,
+)
+from orchestrator.core.prices import nanodollars
+from orchestrator.estimate import Plan as EstimatePlan
+
+WIDTH = 170
+RESULTS = Path(__file__).parent / "results"
+TOLERANCE = 0.03
+CACHE_HITS = (1.0, 0.5)
+"""Shares of responses that find their prefix cached, under which the history policies are compared."""
+
+
+class Benchmark:
+    """One run of all setups."""
+
+    def __init__(self, run: Run, progress: Progress, calls: int, seed: int) -> None:
+        self._run = run
+        self._progress = progress
+        self._calls = calls
+        self._seed = seed
+        self.summaries: list[cost_report.Summary] = []
+        self.results: dict[str, list[Result]] = {}
+
+    def days(self, title: str, wanted: list[Job]) -> list[Day]:
+        """Run jobs and show how far they are."""
+        task = self._progress.add_task(title, total=sum(len(job.numbers) for job in wanted))
+        days = []
+        for day in self._run(wanted):
+            days.append(day)
+            self._progress.advance(task, len(day.results))
+        return sorted(days, key=lambda day: int(day.bucket.split()[1]))
+
+    def setup(self, setup: Setup, wanted: list[Job] | None = None) -> None:
+        """All calls under one setup."""
+        days = self.days(setup.title, wanted or jobs(setup, range(self._calls), self._seed))
+        self.summaries.append(cost_report.summarise(setup, days))
+        self.results[setup.id] = [result for day in days for result in day.results]
+
+    def without_budget(self, *, estimate_calls: int) -> Check | None:
+        """All calls without a budget; from the rows of one half of them the cost of the other half is estimated."""
+        callers = Callers(self._seed)
+        fitted, _ = halves(callers.plan(number) for number in range(self._calls))
+        wanted = jobs(NO_POLICY, range(self._calls), self._seed)
+        if not estimate_calls:
+            self.setup(NO_POLICY, wanted)
+            return None
+        plan = EstimatePlan(
+            rungs=MODELS[:1],
+            transcription_model=TRANSCRIPTION,
+            max_output_tokens=MAX_OUTPUT_TOKENS,
+            call_usd=None,
+        )
+        with row_files(wanted, fitted) as (with_rows, files):
+            self.setup(NO_POLICY, with_rows)
+            results = self.results[NO_POLICY.id]
+            return check_estimate(files, results, fitted, calls=estimate_calls, seed=self._seed, plan=plan)
+
+    def histories(self) -> list[cost_report.History]:
+        """What each history policy makes of long calls without any cap, with a good cache and with a poor one."""
+        callers = Callers(self._seed)
+        long = [n for n in range(self._calls) if len(callers.plan(n).turns) >= LONG_TURNS][:LONG_CALLS]
+        found: list[cost_report.History] = []
+        for hits in CACHE_HITS if long else ():
+            for setup in history_alone(hits):
+                days = self.days(f"{setup.title}, {hits:.0%} cached", jobs(setup, long, self._seed))
+                found.append(cost_report.History.of(setup, days, found))
+        return found
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--calls", type=click.IntRange(2), default=10_000, show_default=True, help="Simulated callers.")
+@click.option("--seed", type=int, help="Draws the callers; random by default.")
+@click.option(
+    "--call-cap", type=click.FloatRange(0.0, min_open=True), default=1.00, show_default=True,
+    help="What one call may spend, in US dollars.",
+)  # fmt: skip
+@click.option(
+    "--bucket-cap", type=click.FloatRange(0.0, min_open=True), default=40.0, show_default=True,
+    help=f"What {CALLS_PER_BUCKET} calls on one day may spend together, in US dollars.",
+)  # fmt: skip
+@click.option(
+    "--estimate-calls", type=click.IntRange(0), default=20_000, show_default=True,
+    help="Calls of the estimate that is held against half of the callers; 0 leaves it out.",
+)  # fmt: skip
+@click.option("--processes", type=click.IntRange(1), help="By default one for each processor.")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), default=RESULTS,
+    help="Folder for the figures and the picture; benchmarks/results by default.",
+)  # fmt: skip
+def main(
+    calls: int,
+    seed: int | None,
+    call_cap: float,
+    bucket_cap: float,
+    estimate_calls: int,
+    processes: int | None,
+    output: Path,
+) -> None:
+    """Place the same simulated calls under no budget, a plain limit that ends calls, and steps.
+
+    Ends with status 1 if steps let a call or a bucket spend more than its cap, if something was billed and not
+    metered, or if the estimate fitted to half of the calls is more than 3 % off the mean of the other half.
+    """
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console.print(f"Seed {seed}; repeat these callers with --seed {seed}.", highlight=False)
+    began = time.monotonic()
+    about = _about(seed, calls, call_cap, bucket_cap)
+    caps = nanodollars(call_cap), nanodollars(bucket_cap)
+    with _progress(console) as progress, workers(processes or os.cpu_count() or 1) as run:
+        bench = Benchmark(run, progress, calls, seed)
+        check = bench.without_budget(estimate_calls=estimate_calls)
+        for setup in setups(*caps, bench.summaries[0].mean_s):
+            bench.setup(setup)
+        histories = bench.histories()
+    about["took_s"] = round(time.monotonic() - began, 1)
+    cost_report.show(bench.summaries, histories, check, console)
+    output.mkdir(parents=True, exist_ok=True)
+    cost_report.write(output / "cost.json", about, bench.summaries, histories, check)
+    costs = {name: [result.spent / 1e9 for result in found] for name, found in bench.results.items()}
+    cost_picture.draw(output / "cost.png", bench.summaries, costs)
+    console.print(f"Written: cost.json and cost.png, in {output}", highlight=False)
+    _judge(cost_report.failures(bench.summaries, check, TOLERANCE), console)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description:<32}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def _about(seed: int, calls: int, call_cap: float, bucket_cap: float) -> dict[str, Any]:
+    return {
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": seed,
+        "calls": calls,
+        "kinds": {name: kind.share for name, kind in KINDS.items()},
+        "call_cap_usd": call_cap,
+        "bucket_cap_usd": bucket_cap,
+        "calls_per_bucket": CALLS_PER_BUCKET,
+        "max_output_tokens": MAX_OUTPUT_TOKENS,
+        "tier_b_prices": {name: vars_of(price) for name, price in OWN_PRICES.items()}
+        | {"speech_per_character": USD_PER_CHARACTER},
+        "machine": machine.describe(),
+        "load_before": machine.load(),
+    }
+
+
+def vars_of(price: Any) -> dict[str, float]:
+    """The rates of a price that are not zero."""
+    return {name: getattr(price, name) for name in price.__slots__ if getattr(price, name)}
+
+
+def _judge(wrong: Iterable[str], console: Console) -> None:
+    for text in (found := list(wrong)):
+        console.print(f"[red]{text}[/]", highlight=False)
+    if found:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""The figures of the cost benchmark: sums and quantiles by setup, a table, and the JSON file."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.cost_policies import MODELS, PROMPTS, SPEECH, Setup
+from benchmarks.cost_run import Check, Day
+
+LOST = "lost"
+ANSWERED_BY = {
+    MODELS[0]: "Tier A",
+    MODELS[1]: "cheaper rung",
+    SPEECH: "Tier B",
+    PROMPTS: "fixed prompt",
+    LOST: "no answer",
+}
+"""By whom a turn was answered, from the best to nobody, and how that is called."""
+ENDINGS = {
+    "done": "done",
+    "gave up": "gave up",
+    "prompts only": "prompts only",
+    "goodbye": "goodbye",
+    "cut off": "cut off",
+}
+NANO = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Overspend:
+    """What went beyond a cap, in US dollars."""
+
+    cap: float | None
+    times: int
+    total: float
+    largest: float
+
+    @classmethod
+    def of(cls, spent: Iterable[int], cap: int | None) -> Overspend:
+        """Of amounts and a cap in nano-dollars."""
+        over = [] if cap is None else [amount - cap for amount in spent if amount > cap]
+        return cls(
+            None if cap is None else cap / NANO, len(over), sum(over) / NANO, max(over, default=0) / NANO
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All calls of one setup. Money in US dollars."""
+
+    setup: str
+    title: str
+    calls: int
+    total: float
+    mean: float
+    p50: float
+    p95: float
+    max: float
+    over_call_cap: Overspend
+    over_bucket_cap: Overspend
+    unmetered: float
+    """What was billed and not metered; negative where more was metered than will be billed."""
+    endings: dict[str, int]
+    turns: int
+    """That the callers had in mind."""
+    answered: dict[str, int]
+    """Turns by who answered them; "lost": nobody."""
+    cut_short: int
+    """Answers that a lower output limit ended before their end."""
+    stepped: dict[str, float]
+    """Share of calls that took each step."""
+    unpaid: int
+    """Responses that began with no money set aside for them."""
+    mean_s: float
+
+    @property
+    def lost(self) -> int:
+        return self.answered.get(LOST, 0)
+
+
+def summarise(setup: Setup, days: Sequence[Day]) -> Summary:
+    """The figures of all buckets of a setup."""
+    results = [result for day in days for result in day.results]
+    spent = np.array([result.spent for result in results], dtype=np.float64) / NANO
+    p50, p95 = np.percentile(spent, [50, 95])
+    answered: Counter[str] = Counter({LOST: sum(result.lost for result in results)})
+    for result in results:
+        answered.update(result.answered)
+    steps = Counter(step for result in results for step in dict.fromkeys(result.steps))
+    return Summary(
+        setup=setup.id,
+        title=setup.title,
+        calls=len(results),
+        total=round(float(spent.sum()), 6),
+        mean=round(float(spent.mean()), 6),
+        p50=round(float(p50), 6),
+        p95=round(float(p95), 6),
+        max=round(float(spent.max()), 6),
+        over_call_cap=Overspend.of((result.spent for result in results), setup.call_cap),
+        over_bucket_cap=Overspend.of((_spent(day) for day in days), setup.bucket_cap),
+        unmetered=round(sum(result.billed - result.spent for result in results) / NANO, 6),
+        endings=dict(Counter(result.ended for result in results)),
+        turns=sum(result.wanted for result in results),
+        answered=dict(answered),
+        cut_short=sum(result.cut_short for result in results),
+        stepped={step: count / len(results) for step, count in steps.items()},
+        unpaid=sum(result.unpaid for result in results),
+        mean_s=sum(result.seconds for result in results) / len(results),
+    )
+
+
+def _spent(day: Day) -> int:
+    return sum(result.spent for result in day.results)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a history policy makes of long calls, in US dollars."""
+
+    policy: str
+    title: str
+    cache_hits: float
+    calls: int
+    mean: float
+    saving: float
+    """Share of what the same calls cost with the same cache, if the history is left alone."""
+
+    @classmethod
+    def of(cls, setup: Setup, days: Sequence[Day], before: Sequence[History]) -> History:
+        """`before` holds the same calls with their history left alone, unless this is that."""
+        results = [result for day in days for result in day.results]
+        mean = sum(result.spent for result in results) / len(results) / NANO
+        alone = [
+            each.mean for each in before if each.policy == "provider" and each.cache_hits == setup.cache_hits
+        ]
+        saved = 1 - mean / alone[0] if alone and alone[0] else 0.0
+        return cls(setup.history, setup.title, setup.cache_hits, len(results), mean, saved)
+
+
+# -- showing ----------------------------------------------------------------------------------------
+
+
+def show(
+    summaries: Sequence[Summary], histories: Sequence[History], check: Check | None, console: Console
+) -> None:
+    """Print the tables and what they come to."""
+    console.print(_costs(summaries))
+    console.print(_turns(summaries))
+    if histories:
+        console.print(_histories(histories))
+    if check is not None:
+        console.print(
+            f"Estimate: ${check.predicted_mean:.4f} a call, fitted to {check.fitted_calls:,} calls; "
+            f"the other {check.other_calls:,} cost ${check.other_mean:.4f} on average: {check.error:+.2%} off.",
+            highlight=False,
+        )
+
+
+def _costs(summaries: Sequence[Summary]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="What the calls cost, in US dollars", title_justify="left")
+    table.add_column("budget")
+    for head in (
+        "total",
+        "mean",
+        "p50",
+        "p95",
+        "dearest",
+        "above the cap",
+        "most above",
+        "bucket above",
+        "unmetered",
+    ):
+        table.add_column(head, justify="right")
+    for each in summaries:
+        call, bucket = each.over_call_cap, each.over_bucket_cap
+        table.add_row(
+            each.title,
+            f"{each.total:,.2f}",
+            *(f"{value:.3f}" for value in (each.mean, each.p50, each.p95, each.max)),
+            "" if call.cap is None else f"{call.times:,} calls",
+            "" if call.cap is None else f"{call.largest:.4f}",
+            "" if bucket.cap is None else f"{bucket.largest:.4f}",
+            f"{each.unmetered:.4f}",
+        )
+    return table
+
+
+def _turns(summaries: Sequence[Summary]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="What the callers got", title_justify="left")
+    table.add_column("budget")
+    for head in ("cut off", "goodbye", *ANSWERED_BY.values(), "broken off", "calls that stepped down"):
+        table.add_column(head, justify="right")
+    for each in summaries:
+        answered = [each.answered.get(by, 0) for by in ANSWERED_BY]
+        table.add_row(
+            each.title,
+            *(f"{each.endings.get(end, 0):,}" for end in ("cut off", "goodbye")),
+            *(f"{number / each.turns:.1%}" for number in answered[:-1]),
+            f"{each.lost:,}",
+            f"{each.cut_short:,}",
+            ", ".join(f"{step} {share:.1%}" for step, share in each.stepped.items()),
+        )
+    return table
+
+
+def _histories(histories: Sequence[History]) -> Table:
+    calls = histories[0].calls
+    title = f"What a long history costs: {calls:,} long calls without a cap, mean in US dollars"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    for head in ("history", "input found cached", "a call", "saves"):
+        table.add_column(head, justify="left" if head == "history" else "right")
+    for each in histories:
+        saves = "" if each.policy == "provider" else f"{each.saving:.1%}"
+        table.add_row(each.title, f"{each.cache_hits:.0%}", f"{each.mean:.3f}", saves)
+    return table
+
+
+def write(
+    path: Path,
+    about: Mapping[str, Any],
+    summaries: Sequence[Summary],
+    histories: Sequence[History],
+    check: Check | None,
+) -> None:
+    """All figures as JSON."""
+    found = {
+        **about,
+        "setups": [asdict(summary) for summary in summaries],
+        "histories": [asdict(history) for history in histories],
+        "estimate": None if check is None else asdict(check),
+    }
+    path.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def failures(summaries: Sequence[Summary], check: Check | None, tolerance: float) -> list[str]:
+    """Which promises were broken: caps under the steps, and the estimate."""
+    wrong = []
+    for each in summaries:
+        if each.setup.startswith("steps"):
+            wrong += [
+                f"{each.title}: {over.times} {what} spent up to ${over.largest:.6f} more than the cap"
+                for what, over in (("calls", each.over_call_cap), ("buckets", each.over_bucket_cap))
+                if over.times
+            ]
+            if each.unmetered > 0:
+                wrong.append(f"{each.title}: ${each.unmetered:.6f} was billed and not metered")
+    if check is not None and abs(check.error) > tolerance:
+        wrong.append(f"the estimate is {check.error:+.2%} off, more than {tolerance:.0%}")
+    return wrong
