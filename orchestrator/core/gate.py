@@ -30,6 +30,8 @@ LEAST_TOKENS = 150
 """Shorter than this (7.5 s of speech) no answer is worth starting."""
 TALK_MS = 60_000.0
 """How long the caller may talk before what is set aside for the answer has to grow."""
+CLOSED_TALK_MS = 20_000.0
+"""The same behind a closed gate, where every cent counts: it is looked at again every other second."""
 ENOUGH_MS = 30_000.0
 """So much of it has to be there still when a session begins: a provider has defaults of its own."""
 
@@ -88,8 +90,8 @@ class Gate:
     def _provider_starts(self) -> bool:
         return self._ctx.session.creates_response and self.state is not State.CLOSED
 
-    def _worst(self, limit: int, talk_ms: float = TALK_MS) -> int:
-        """What an answer of so many tokens may cost."""
+    def _worst(self, limit: int, talk_ms: float = 0.0) -> int:
+        """What an answer of so many tokens may cost that starts after `talk_ms` more of the caller's talk."""
         return self._ctx.costs.response(self._rung, limit, self.bound.context(talk_ms))
 
     def _words(self, talk_ms: float = TALK_MS) -> int:
@@ -111,15 +113,15 @@ class Gate:
         `talk_ms`: how long the caller has been talking already.
         """
         ctx, purse = self._ctx, self._ctx.purse
-        talk = TALK_MS + talk_ms
-        ctx.budget.least[self._rung] = self._needs(self._ladder()[-1])
+        talk = (CLOSED_TALK_MS if self.state is State.CLOSED else TALK_MS) + talk_ms
+        ctx.budget.least[self._rung] = self._needs(self._ladder()[-1], CLOSED_TALK_MS)
         if ctx.session.creates_response and self.state in (State.OPEN, State.OPENING):
             need = 2 * self._needs(self._limit, talk)
             purse.want(need)
             if not purse.has(need) and not purse.pending:
                 self._close()
         elif self._reopening:
-            self._reopen(talk)
+            self._reopen(TALK_MS + talk_ms)
         if not self._reopening and (not self._provider_starts or self.state is State.CLOSING):
             self._fund_one(talk)
         self._go_on()
@@ -211,7 +213,7 @@ class Gate:
         """The output limit under which it may start; None: not now."""
         purse, wanted = self._ctx.purse, _limit_of(waiting.event)
         # What the provider may start on its own any moment is not given to another.
-        keep = self._words() + (self._needs(self._limit) if self._provider_starts else 0)
+        keep = self._words(CLOSED_TALK_MS) + (self._needs(self._limit) if self._provider_starts else 0)
         for limit in self._ladder():
             worst = self._worst(min(limit, wanted or limit))
             if (not worst or purse.has(worst + keep)) and purse.start(waiting.key, worst):

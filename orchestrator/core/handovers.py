@@ -167,7 +167,9 @@ class Handovers:
             return
         if self.hedge is not None:
             self._stand_down("the client was active", now)
-        if self.preparation is not None:
+        # Giving up a race shows the client a response; what it cancels is what it has seen before.
+        cancels = event["type"] == "response.cancel"
+        if self.preparation is not None and not cancels:
             self._abandon("the client was active", now)
         try:
             if self.relay is not None:
@@ -177,6 +179,8 @@ class Handovers:
         except ClientError as error:
             error.event_id = event.get("event_id")
             self.ctx.send(error.event())
+        if self.preparation is not None and cancels:
+            self._abandon("the client was active", now)
         self._out_of_money(now)
 
     def _on_served(self, event: Event, frame: bytes, now: float) -> None:

@@ -321,6 +321,22 @@ def test_the_next_rung_races_tier_b_and_loses(two_rungs: Bench) -> None:
     bench.check()
 
 
+def test_a_race_that_the_client_cannot_see_cannot_be_cancelled_by_it(two_rungs: Bench) -> None:
+    bench = two_rungs
+    bench.connect()
+    bench.turn()
+    bench.begin_answer()
+    bench.delta(ms=5000)  # heard for so long that no bridge is needed yet
+    lose(bench)
+    assert bench.call.state is State.RACING
+    bench.client({"type": "response.cancel"})
+    assert bench.of("error")[-1]["error"]["code"] == "response_cancel_not_active"
+    assert bench.call.state is State.LOCAL
+    bench.answer("On its way.")
+    assert bench.of("response.done")[-1]["response"]["status"] == "completed"
+    bench.check()
+
+
 def test_a_tool_call_of_the_next_rung_is_an_answer_too(two_rungs: Bench) -> None:
     bench = two_rungs
     raced(bench)

@@ -165,13 +165,16 @@ async def test_a_call_that_spends_its_budget_goes_on_in_a_tier_that_costs_nothin
         settings |= {"tier_b__stt_usd_per_minute": "0", "tier_b__tts_usd_per_character": "0"}
         settings |= {
             "tier_b__speech": "endpoint",
-            "budget__call_usd": "0.0001",
+            "budget__call_usd": "0.03",
+            "budget__steps": "[]",
             "cache__dir": str(folder / "clips"),
         }
         with stack(folder, "--speech", "tone", "--first-audio-ms", "50", **settings) as poor:
             async with Recorder(poor.realtime, orchestrator=True) as caller:
                 first = await caller.ask("Tell me a story.", timeout=20)
                 assert first["metadata"]["tier"] == "A"
+                while caller.session["orchestrator"]["tier"] == "A":
+                    await caller.ask("Go on.", timeout=20)
                 moved = await caller.wait_for(
                     "session.updated", lambda e: e["session"]["orchestrator"]["tier"] == "B", timeout=10
                 )
