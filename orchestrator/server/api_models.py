@@ -157,6 +157,22 @@ class CallStatus(BaseModel):
     bucket: str
     started_at: float
     spent_usd: float
+    reserved_usd: float = Field(description="Set aside for what runs and for what may start next.")
+    cap_usd: float | None
+    budget_step: str | None = Field(description="The furthest step to a cheaper call that was taken.")
+
+
+class MoneyStatus(BaseModel):
+    """Of this replica's calls since it started."""
+
+    charged_usd: dict[str, float] = Field(description="By what was paid for.")
+    estimated_usd: float = Field(description="Of that, what was never billed and counts at its worst case.")
+    wasted_usd: float = Field(description="Of that, answers that were spoken and not heard.")
+    unheard_s: float
+    steps: dict[str, int] = Field(description="Steps to cheaper calls, by action.")
+    gates_closed: int = Field(description="How often a provider was told to start no answer on its own.")
+    spent_up: int = Field(description="Answers that could not be paid for in Tier A any more.")
+    unpaid: int = Field(description="Answers that a provider began although nobody had let them in.")
 
 
 class ProcessStatus(BaseModel):
@@ -177,4 +193,5 @@ class Status(BaseModel):
     overrides: list[OverrideView]
     buckets: list[BucketStatus]
     calls: list[CallStatus]
+    money: MoneyStatus
     process: ProcessStatus

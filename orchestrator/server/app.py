@@ -39,6 +39,7 @@ from orchestrator.server.http import Part, PromptVoice, build_api
 from orchestrator.server.ledger import Account
 from orchestrator.server.sockets import ClientSocket, accept, refuse, websocket_protocol
 from orchestrator.server.store import EmbeddedStore, RedisStore, Store
+from orchestrator.server.tally import Tally
 from tiers.pipeline.vad import Vad
 from tiers.realtime.link import Link, Loss
 from tiers.realtime.probe import Probed, probe
@@ -57,6 +58,7 @@ class Orchestrator:
         self.fleet = Fleet.from_settings(self.store, settings)
         self.engines = Engines(settings)
         self.events = EventLog(settings.server.events_path)
+        self.tally = Tally()
         self.policy = _policy(settings)
         self.paces = Paces()
         self.hedge_cap = HedgeCap(settings.hedging.max_share, settings.hedging.burst)

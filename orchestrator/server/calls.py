@@ -47,16 +47,18 @@ from orchestrator.protocol.answers import Answerer, AnswerRequest, Failed, Trans
 from orchestrator.protocol.audio import AudioFormat, Decoder, Float32, hear
 from orchestrator.protocol.session import Session
 from orchestrator.protocol.wire import Event, Ids, dump
+from orchestrator.server import tally
 from orchestrator.server.events import EventLog
 from orchestrator.server.ledger import Account
 from orchestrator.server.sockets import ClientSocket
+from orchestrator.server.tally import Tally
 from tiers.realtime.link import Link, Loss, LossKind
 
 log = logging.getLogger(__name__)
 
 SESSION_S = 3600
 CATCH_UP_MS = 1000.0
-MONEY_ROWS = frozenset({"charge", "waste", "budget_step", "budget_spent", "unpaid_response", "call_ended"})
+MONEY_ROWS = tally.ROWS | {"call_ended"}
 """Rows of the timeline that name the bucket and the user as well."""
 SPEECH_WINDOWS = 6
 """Windows of 32 ms in which speech must be found before a provider that noticed none counts as deaf."""
@@ -75,6 +77,7 @@ class Services(Protocol):
     paces: Paces
     hedge_cap: HedgeCap
     events: EventLog
+    tally: Tally
     transcriber: Transcriber
     answerers: Mapping[str, Answerer]
     """By tier: B and C."""
@@ -230,6 +233,9 @@ class CallDriver:
             "bucket": self.info.bucket,
             "started_at": self.info.started_at,
             "spent_usd": ctx.budget.spent / 1e9,
+            "reserved_usd": (ctx.budget.reserved + ctx.budget.ahead) / 1e9,
+            "cap_usd": None if ctx.budget.cap is None else ctx.budget.cap / 1e9,
+            "budget_step": ctx.stepper.level,
         }
 
     def on_ended(self, callback: Callable[[], None]) -> None:
@@ -347,6 +353,7 @@ class CallDriver:
         fields = {"tier": self.call.ctx.tier, **fields}
         if type in MONEY_ROWS:
             fields |= {"bucket": self.info.bucket, "user": self.info.user}
+            self._services.tally.note(type, fields)
         self._services.events.add(type, call_id=self.info.call_id, **fields)
 
     def _claim(self, action: ClaimMoney) -> None:

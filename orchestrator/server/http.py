@@ -34,6 +34,7 @@ from orchestrator.server.api_models import (
     DecisionBody,
     ErrorBody,
     Health,
+    MoneyStatus,
     OverrideBody,
     Overrides,
     OverrideView,
@@ -50,6 +51,7 @@ from orchestrator.server.api_models import (
 from orchestrator.server.auth import Auth, Refusal
 from orchestrator.server.estimates import EstimateAnswer, EstimateBody, EstimateRefused, Estimator
 from orchestrator.server.fleet import Fleet
+from orchestrator.server.tally import Tally
 from tiers.prompts.catalogue import PromptError, UnknownPrompt, VariablesInvalid
 
 log = logging.getLogger(__name__)
@@ -114,6 +116,9 @@ class Service(Protocol):
         ...
 
     def readiness(self) -> Sequence[Part]: ...
+
+    @property
+    def tally(self) -> Tally: ...
 
 
 class ApiError(Exception):
@@ -365,7 +370,21 @@ def _status(service: Service) -> Status:
             for name, bucket in fleet.ledgers.overview().items()
         ],
         calls=calls,
+        money=_money(service.tally),
         process=_process(len(calls)),
+    )
+
+
+def _money(tally: Tally) -> MoneyStatus:
+    return MoneyStatus(
+        charged_usd={what: amount / NANO for what, amount in sorted(tally.charged.items())},
+        estimated_usd=tally.estimated / NANO,
+        wasted_usd=tally.wasted / NANO,
+        unheard_s=tally.unheard_ms / 1000,
+        steps=dict(tally.steps),
+        gates_closed=tally.gates_closed,
+        spent_up=tally.spent_up,
+        unpaid=tally.unpaid,
     )
 
 

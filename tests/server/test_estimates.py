@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -17,6 +17,7 @@ from orchestrator.server.estimates import EstimateBody, EstimateRefused, Estimat
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.http import build_api
 from orchestrator.server.store import EmbeddedStore
+from orchestrator.server.tally import Tally
 
 
 @dataclass
@@ -24,6 +25,7 @@ class Server:
     settings: Settings
     fleet: Fleet
     prompts: None = None
+    tally: Tally = field(default_factory=Tally)
 
     def calls(self) -> list[Any]:
         return []

@@ -21,6 +21,7 @@ from orchestrator.server import http
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.http import Part, PromptFormat, SpokenFile, build_api
 from orchestrator.server.store import EmbeddedStore
+from orchestrator.server.tally import Tally
 from tiers.prompts.catalogue import Catalogue
 
 
@@ -50,6 +51,7 @@ class Server:
     prompts: CatalogueVoice | None = field(default_factory=CatalogueVoice)
     parts: list[Part] = field(default_factory=lambda: [Part("store", True)])
     in_progress: list[dict[str, Any]] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
 
     def calls(self) -> Sequence[Mapping[str, Any]]:
         return self.in_progress
@@ -286,6 +288,9 @@ async def test_status_tells_the_whole_view(server: Server, client: httpx.AsyncCl
         "bucket": "acme",
         "started_at": 1.0,
         "spent_usd": 0.01,
+        "reserved_usd": 0.5,
+        "cap_usd": 2.0,
+        "budget_step": None,
     }
     server.in_progress.append(call)
     before = time.time()
@@ -298,7 +303,7 @@ async def test_status_tells_the_whole_view(server: Server, client: httpx.AsyncCl
     assert rungs["cartesia"]["tier"] is None
     assert (rungs["kokoro"]["breaker"], rungs["kokoro"]["paid"]) == ("closed", False)
     assert status["next_call"]["tier"] == "B"
-    assert status["buckets"] == [{"bucket": "acme", "spent_usd": 1.25, "cap_usd": 5.0}]
+    assert status["buckets"] == [{"bucket": "acme", "spent_usd": 1.25, "reserved_usd": 0.0, "cap_usd": 5.0}]
     assert status["calls"] == [call]
     assert (status["store"]["kind"], status["store"]["connected"]) == ("embedded", True)
 
@@ -419,6 +424,7 @@ async def test_openapi_is_true(client: httpx.AsyncClient) -> None:
         "/readyz",
         "/v1/route",
         "/v1/status",
+        "/v1/estimate",
         "/v1/prompts/{name}",
         "/v1/overrides",
         "/v1/overrides/{id}",
