@@ -68,6 +68,7 @@ class Benchmark:
         self._calls = calls
         self._seed = seed
         self.summaries: list[cost_report.Summary] = []
+        self.setups: list[Setup] = []
         self.results: dict[str, list[Result]] = {}
 
     def days(self, title: str, wanted: list[Job]) -> list[Day]:
@@ -83,6 +84,7 @@ class Benchmark:
         """All calls under one setup."""
         days = self.days(setup.title, wanted or jobs(setup, range(self._calls), self._seed))
         self.summaries.append(cost_report.summarise(setup, days))
+        self.setups.append(setup)
         self.results[setup.id] = [result for day in days for result in day.results]
 
     def without_budget(self, *, estimate_calls: int) -> Check | None:
@@ -103,6 +105,11 @@ class Benchmark:
             self.setup(NO_POLICY, with_rows)
             results = self.results[NO_POLICY.id]
             return check_estimate(files, results, fitted, calls=estimate_calls, seed=self._seed, plan=plan)
+
+    def dears(self, cap: int) -> list[cost_report.Dear]:
+        """The calls that cost more than `cap` without a budget, under each setup."""
+        numbers = {result.number for result in self.results[NO_POLICY.id] if result.spent > cap}
+        return [cost_report.dear(setup, numbers, self.results[setup.id]) for setup in self.setups]
 
     def histories(self) -> list[cost_report.History]:
         """What each history policy makes of long calls without any cap, with a good cache and with a poor one."""
@@ -161,13 +168,13 @@ def main(
         check = bench.without_budget(estimate_calls=estimate_calls)
         for setup in setups(*caps, bench.summaries[0].mean_s):
             bench.setup(setup)
-        histories = bench.histories()
+        histories, dears = bench.histories(), bench.dears(caps[0])
     about["took_s"] = round(time.monotonic() - began, 1)
     cost_report.show(bench.summaries, histories, check, console)
     output.mkdir(parents=True, exist_ok=True)
-    cost_report.write(output / "cost.json", about, bench.summaries, histories, check)
+    cost_report.write(output / "cost.json", about, bench.summaries, dears, histories, check)
     costs = {name: [result.spent / 1e9 for result in found] for name, found in bench.results.items()}
-    cost_picture.draw(output / "cost.png", bench.summaries, costs)
+    cost_picture.draw(output / "cost.png", bench.summaries, dears, costs)
     console.print(f"Written: cost.json and cost.png, in {output}", highlight=False)
     _judge(cost_report.failures(bench.summaries, check, TOLERANCE), console)
 

@@ -7,17 +7,16 @@ caller does is up to a `Person` (`cost_person.py`) with a plan (`cost_callers.py
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import count
 from typing import Any
 
 import orjson
 
 from benchmarks.cost_callers import WINDOW_S, Plan, Turn
+from benchmarks.cost_clock import Clock
 from benchmarks.cost_person import Person
 from benchmarks.cost_policies import INSTRUCTIONS, MODELS, TOOL, Meter, Setup, call_policy, rungs
 from benchmarks.cost_provider import FORMAT, Bill, Provider, Reply, audio, words
@@ -60,27 +59,6 @@ SETTLED_S = 60.0
 
 class Stuck(Exception):
     """A call came to a standstill: a fault of the benchmark or of the core."""
-
-
-class Clock:
-    """Simulated seconds, and what is to happen when."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = count()
-
-    def after(self, seconds: float, do: Callable[[], None]) -> None:
-        self.at(self.now + seconds, do)
-
-    def at(self, when: float, do: Callable[[], None]) -> None:
-        heapq.heappush(self._due, (max(when, self.now), next(self._order), do))
-
-    def run(self) -> None:
-        """Until nothing is left to happen."""
-        while self._due:
-            self.now, _, do = heapq.heappop(self._due)
-            do()
 
 
 @dataclass(slots=True)

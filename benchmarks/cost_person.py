@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from benchmarks.cost_callers import Plan, Turn
+from benchmarks.cost_clock import Clock
 from benchmarks.cost_policies import BREVITY, PROMPTS
-from benchmarks.cost_provider import FORMAT, Clock, Reply, words
+from benchmarks.cost_provider import FORMAT, Reply, words
 
 Event = dict[str, Any]
 PROMPTS_HEARD = 2
@@ -24,8 +25,7 @@ AGAIN_S = 1.0
 class Line(Protocol):
     """The call, as the caller's side has it."""
 
-    @property
-    def clock(self) -> Clock: ...
+    clock: Clock
 
     @property
     def concise(self) -> str:

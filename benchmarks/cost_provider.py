@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from benchmarks.cost_clock import Clock
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.simulate import usage
 from orchestrator.simulate.conversation import Conversation, Item, client_item
@@ -44,15 +45,6 @@ WORDS = (
 SECONDS = 3600
 
 
-class Clock(Protocol):
-    """Simulated seconds."""
-
-    @property
-    def now(self) -> float: ...
-
-    def after(self, seconds: float, do: Callable[[], None]) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What a model says: so many seconds of speech, or (None) a call of the function."""
@@ -63,8 +55,7 @@ class Reply:
 class Caller(Protocol):
     """The call that this session belongs to."""
 
-    @property
-    def clock(self) -> Clock: ...
+    clock: Clock
 
     def cached(self) -> bool:
         """Whether the provider still has the prefix of the next response in its cache."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.cost_calls import Result
 from benchmarks.cost_policies import MODELS, PROMPTS, SPEECH, Setup
 from benchmarks.cost_run import Check, Day
 
@@ -26,13 +27,6 @@ ANSWERED_BY = {
     LOST: "no answer",
 }
 """By whom a turn was answered, from the best to nobody, and how that is called."""
-ENDINGS = {
-    "done": "done",
-    "gave up": "gave up",
-    "prompts only": "prompts only",
-    "goodbye": "goodbye",
-    "cut off": "cut off",
-}
 NANO = 1e9
 
 
@@ -121,6 +115,35 @@ def summarise(setup: Setup, days: Sequence[Day]) -> Summary:
 
 def _spent(day: Day) -> int:
     return sum(result.spent for result in day.results)
+
+
+@dataclass(frozen=True, slots=True)
+class Dear:
+    """The calls that would cost more than their cap if there were none, under one setup."""
+
+    setup: str
+    title: str
+    calls: int
+    turns: int
+    answered: dict[str, int]
+    """Turns by who answered them; "lost": nobody."""
+    cut_off: int
+
+
+def dear(setup: Setup, numbers: Collection[int], results: Iterable[Result]) -> Dear:
+    """`numbers`: which calls these are."""
+    chosen = [result for result in results if result.number in numbers]
+    answered: Counter[str] = Counter({LOST: sum(result.lost for result in chosen)})
+    for result in chosen:
+        answered.update(result.answered)
+    return Dear(
+        setup=setup.id,
+        title=setup.title,
+        calls=len(chosen),
+        turns=sum(result.wanted for result in chosen),
+        answered=dict(answered),
+        cut_off=sum(result.ended == "cut off" for result in chosen),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +252,7 @@ def write(
     path: Path,
     about: Mapping[str, Any],
     summaries: Sequence[Summary],
+    dears: Sequence[Dear],
     histories: Sequence[History],
     check: Check | None,
 ) -> None:
@@ -236,6 +260,7 @@ def write(
     found = {
         **about,
         "setups": [asdict(summary) for summary in summaries],
+        "above_the_cap": [asdict(found) for found in dears],
         "histories": [asdict(history) for history in histories],
         "estimate": None if check is None else asdict(check),
     }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from benchmarks.cost_clock import Clock
 from benchmarks.cost_policies import AGENT, EARS, PROMPTS, SPEECH, Meter, asked
-from benchmarks.cost_provider import CHARACTERS_PER_S, FORMAT, TOOL_NAME, Clock, Reply, words
+from benchmarks.cost_provider import CHARACTERS_PER_S, FORMAT, TOOL_NAME, Reply, words
 from orchestrator.core.call import Call
 from orchestrator.protocol.answers import (
     AnswerEvent,
@@ -33,8 +34,7 @@ class Caller(Protocol):
     meter: Meter
     billed: int
 
-    @property
-    def clock(self) -> Clock: ...
+    clock: Clock
 
     def reply(self, instructions: str) -> Reply: ...
 

@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from benchmarks import cost_picture
 from benchmarks.cost import main
 from benchmarks.cost_callers import KINDS, Callers, Plan, Turn
-from benchmarks.cost_calls import Bucket, Clock, Result, Rows
+from benchmarks.cost_calls import Bucket, Result, Rows
+from benchmarks.cost_clock import Clock
 from benchmarks.cost_policies import (
     MODELS,
     NO_POLICY,
@@ -28,7 +29,7 @@ from benchmarks.cost_policies import (
     setups,
 )
 from benchmarks.cost_provider import FORMAT, Bill, Provider, Reply, words
-from benchmarks.cost_report import LOST, Overspend, failures, summarise
+from benchmarks.cost_report import LOST, Overspend, dear, failures, summarise
 from benchmarks.cost_run import Check, Day, halves, jobs, run
 from orchestrator.protocol.wire import parse_server_event
 
@@ -333,7 +334,9 @@ def test_the_picture_is_drawn(tmp_path: Path) -> None:
     days = [Day("none", "bucket 0", [result(n, spent=n * CENT) for n in range(1, 9)], 0, 0)]
     summaries = [summarise(setup, days) for setup in SETUPS.values()]
     costs = {setup: [0.01 * n for n in range(1, 9)] for setup in SETUPS}
-    cost_picture.draw(tmp_path / "cost.png", summaries, costs)
+    dears = [dear(setup, {2, 3}, days[0].results) for setup in SETUPS.values()]
+    assert (dears[0].calls, dears[0].turns, dears[0].answered) == (2, 6, {LOST: 0, MODELS[0]: 6})
+    cost_picture.draw(tmp_path / "cost.png", summaries, dears, costs)
     assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
 
 
