@@ -29,8 +29,8 @@ class Entry:
     """What the store has it down with; `ahead`: what was granted."""
     closing: bool = False
     on_grant: OnGrant | None = None
-    answered: int = 0
-    """Number of the newest claim that was answered with a grant."""
+    answered: tuple[int, int | None] = (0, None)
+    """The claim that was answered last, by its number, and what was granted."""
     sending: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -43,9 +43,10 @@ class Entry:
 
     def answer(self, grant: Grant | None) -> None:
         """Passes a grant on, if it is news; None: nothing can be said, and what it has it keeps."""
-        news = grant is None or self.answered != self.number or grant.ahead != self.ahead
+        answer = (self.number, None if grant is None else grant.ahead)
+        news, self.answered = answer != self.answered, answer
         if grant is not None:
-            self.ahead, self.answered = grant.ahead, self.number
+            self.ahead = grant.ahead
         if news and self.on_grant is not None:
             self.on_grant(grant)
 

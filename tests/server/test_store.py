@@ -48,6 +48,8 @@ class RedisServer:
 
     def stop(self) -> None:
         assert self._process is not None
+        if self._process.returncode is not None:
+            return
         os.kill(self._process.pid, signal.SIGCONT)
         self._process.kill()
         self._process.wait()
