@@ -14,7 +14,7 @@ ARGS =
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help demo test serve bench peers soak check install models clients lock clean
+.PHONY: help demo test serve bench peers soak cost check install models clients lock clean
 
 help: ## List the targets
 	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ peers: install models ## Compare with peers; installs them into .venv-peers-*
 
 soak: install models ## Hold 50 calls for ten minutes while the provider keeps failing
 	$(VENV)/bin/python -m benchmarks.soak $(ARGS)
+
+cost: install ## Place 10,000 simulated calls under budgets: what they cost, who answers
+	$(VENV)/bin/python -m benchmarks.cost $(ARGS)
 
 check: install ## Lint, formatting and types
 	$(VENV)/bin/ruff check .

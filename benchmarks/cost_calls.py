@@ -253,6 +253,11 @@ class SimulatedCall:
 
     # --- events into the core ---
 
+    @property
+    def there(self) -> bool:
+        """Whether the client is still on the line."""
+        return not self._ended
+
     def cached(self) -> bool:
         return self._dice.random() < self._bucket.setup.cache_hits
 
@@ -315,10 +320,14 @@ class SimulatedCall:
         self.pump()
 
     def from_provider(self, attempt: int, frame: bytes, item_id: str = "", ms: float = 0.0) -> None:
-        self.core.upstream_frame(attempt, frame, self.clock.now)
-        if item_id and attempt == self.core.serving and not self._ended:
+        if self.core.upstream_frame(attempt, frame, self.clock.now) and self.there:
+            self.passed_on(frame)
+        if item_id and attempt == self.core.serving and self.there:
             self.person.heard(item_id, ms)
         self.pump()
+
+    def passed_on(self, frame: bytes) -> None:
+        """The client gets this frame as it came: audio, which is counted already."""
 
     def pump(self) -> None:
         """Carry out what the core wants done, and see to its next deadline."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,10 +13,10 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import cost_picture
+from benchmarks import cost_calls, cost_picture
 from benchmarks.cost import main
 from benchmarks.cost_callers import KINDS, Callers, Plan, Turn
-from benchmarks.cost_calls import Bucket, Result, Rows
+from benchmarks.cost_calls import Bucket, Result, Rows, SimulatedCall
 from benchmarks.cost_clock import Clock
 from benchmarks.cost_policies import (
     MODELS,
@@ -31,7 +32,9 @@ from benchmarks.cost_policies import (
 from benchmarks.cost_provider import FORMAT, Bill, Provider, Reply, words
 from benchmarks.cost_report import LOST, Overspend, dear, failures, summarise
 from benchmarks.cost_run import Check, Day, halves, jobs, run
+from orchestrator.core.actions import Action, ToClient
 from orchestrator.protocol.wire import parse_server_event
+from tests.conformance.checker import Frame, assert_conformant
 
 Event = dict[str, Any]
 CENT = 10_000_000
@@ -269,6 +272,32 @@ def test_the_rows_are_those_of_an_event_log() -> None:
         types = [row["type"] for row in rows if row["call_id"] == f"call_{result.number}"]
         assert {"call_started", "call_ended", "charge", "turn_ended"} <= set(types)
     assert {row["model"] for row in rows if row["type"] == "charge"} == {MODELS[0], TRANSCRIPTION}
+
+
+def test_clients_see_nothing_but_the_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through steps, gates and handovers: every event that a client is sent is checked."""
+    logs: dict[str, list[Frame]] = defaultdict(list)
+
+    class Listened(SimulatedCall):
+        def _carry_out(self, action: Action) -> None:
+            if isinstance(action, ToClient) and self.there:
+                logs[self.id].append(Frame(orjson.dumps(action.event).decode()))
+            super()._carry_out(action)
+
+        def send(self, event: Event) -> None:
+            if self.there:
+                logs[self.id].append(Frame(orjson.dumps(event).decode(), sent=True))
+            super().send(event)
+
+        def passed_on(self, frame: bytes) -> None:
+            logs[self.id].append(Frame(frame.decode()))
+
+    monkeypatch.setattr(cost_calls, "SimulatedCall", Listened)
+    bucket = simulate(replace(SETUPS["steps"], call_cap=30 * CENT), calls=25)
+    assert len(logs) == 25
+    assert {"concise", "cheaper_rung", "tier_b"} <= {step for each in bucket.results for step in each.steps}
+    for log in logs.values():
+        assert_conformant(log, orchestrator=True, cut_short=True)
 
 
 def test_answers_that_break_off_are_asked_for_again() -> None:
