@@ -349,7 +349,7 @@ class Handovers:
         ctx = self.ctx
         charges = [] if hedge.adopted else hedge.drop()
         for charge in charges:
-            ctx.charge(charge, hedge.rung, hedge.owed.turn, key=hedge.id, hedge=True)
+            ctx.charge(charge, hedge.rung, hedge.owed.turn, key=hedge.id, tier="B", hedge=True)
         if not hedge.adopted and hedge.id not in ctx.closing:
             ctx.purse.end(hedge.id)
         cost = sum(charge.nanodollars for charge in charges)

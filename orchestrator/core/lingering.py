@@ -113,7 +113,7 @@ class Lingering:
 
     def _charge(self, session: _Session, key: str, charge: Charge) -> None:
         turn = session.keys.pop(key)
-        self._ctx.charge(charge, session.rung, turn, key=key, lingering=True)
+        self._ctx.charge(charge, session.rung, turn, key=key, tier="A", lingering=True)
         self._ctx.purse.end(key)
 
     def _settle(self, session: _Session) -> None:

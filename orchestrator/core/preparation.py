@@ -129,7 +129,7 @@ class Preparation:
         key = begun or self.key
         if self.answer and self.answer[-1][0]["type"] == "response.done":
             charge = response_charge(self.ctx, self.rung, key, self.answer[-1][0]["response"].get("usage"))
-            self.ctx.charge(charge, self.rung, key=key, response_id=key)
+            self.ctx.charge(charge, self.rung, key=key, tier="A", response_id=key)
             self.ctx.purse.end(key)
         if self.ctx.purse.worst(key):
             return {key: 0}  # whoever waits for the bill cancels it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from orchestrator.core.routing import DecidedBy, Reason
 from orchestrator.core.states import State
 from orchestrator.core.steps import Step, StepAction, StepPolicy
 from orchestrator.protocol.answers import AnswerRequest, Charge, Charged, Finished, TextDelta
+from orchestrator.protocol.session import default_session
 from tests.core.bench import USAGE, Bench, audio_input, lose, update
 
 FULL = 4096
@@ -381,6 +382,65 @@ def test_the_last_step_is_a_goodbye_that_is_heard_before_the_call_ends() -> None
     call.wait(1.5)
     assert len(call.all(HangUp)) == 1
     call.check()
+
+
+# --- history ---
+
+
+def test_a_long_history_is_told_again_as_text_in_a_fresh_session_of_the_same_rung() -> None:
+    call = bench(rungs=("gpt-realtime-2.1", "gpt-realtime-2.1-mini"))
+    call.ctx.history = "text"
+    call.ctx.policy = replace(call.ctx.policy, history_tokens=100)
+    call.turn()
+    call.begin_answer()
+    call.delta(ms=8_000)
+    call.end_answer()
+    call.wait(9.0)
+    call.turn("item_u2", words="And where is it now?", start=1500)
+    call.begin_answer("resp_2", "item_a2")
+    call.delta("resp_2", "item_a2", ms=8_000)
+    long = {**USAGE, "input_tokens": 300, "input_token_details": {"text_tokens": 4, "audio_tokens": 296}}
+    call.end_answer("resp_2", "item_a2", usage=long)
+    for _ in range(60):  # once all was heard and the caller is quiet
+        if call.call.state is State.RENEWING:
+            break
+        call.wait(0.5)
+    assert call.call.state is State.RENEWING
+    assert call.last_rung == "gpt-realtime-2.1"
+    call.provider("session.created", session=default_session("gpt-realtime-2.1"))
+    told = [event["item"] for event in call.upstream if event["type"] == "conversation.item.create"]
+    assert [part["type"] for item in told for part in item["content"]] == [
+        "input_text",
+        "output_text",
+        "input_text",
+        "output_text",
+    ]
+    for item in told:
+        call.provider("conversation.item.added", item=item, previous_item_id=None)
+    confirm(call)
+    assert call.call.state is State.RELAYING
+    assert (call.rows("handover")[-1]["trigger"], call.rows("handover")[-1]["cause"]) == (
+        "budget",
+        "history_as_text",
+    )
+    call.check()
+
+
+def test_a_provider_is_told_how_to_shorten_the_history_and_the_client_is_not() -> None:
+    cut = {"type": "retention_ratio", "retention_ratio": 0.7, "token_limits": {"post_instructions": 6000}}
+    call = Bench(Policy(retention=cut))
+    call.ctx.history = "retention"
+    call.call.start(call.now)
+    call.settle()
+    call.provider("session.created", session=default_session("gpt-realtime-2.1"))
+    (told,) = [event for event in call.upstream if event["type"] == "session.update"]
+    assert told["session"]["truncation"] == cut
+    confirm(call)
+    call.client(update(truncation="disabled"))
+    told = [event for event in call.upstream if event["type"] == "session.update"][-1]
+    assert told["session"]["truncation"] == "disabled", "what the client wants goes first"
+    confirm(call)
+    assert call.of("session.updated")[-1]["session"]["truncation"] == "disabled"
 
 
 @pytest.mark.parametrize("cause", [Cause.CLOSED, Cause.RESPONSE_TIMEOUT])
