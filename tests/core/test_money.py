@@ -399,7 +399,12 @@ def test_a_long_history_is_told_again_as_text_in_a_fresh_session_of_the_same_run
     call.turn("item_u2", words="And where is it now?", start=1500)
     call.begin_answer("resp_2", "item_a2")
     call.delta("resp_2", "item_a2", ms=8_000)
-    long = {**USAGE, "input_tokens": 300, "input_token_details": {"text_tokens": 4, "audio_tokens": 296}}
+    long = {
+        **USAGE,
+        "total_tokens": 320,
+        "input_tokens": 300,
+        "input_token_details": {"text_tokens": 4, "audio_tokens": 296},
+    }
     call.end_answer("resp_2", "item_a2", usage=long)
     for _ in range(60):  # once all was heard and the caller is quiet
         if call.call.state is State.RENEWING:
