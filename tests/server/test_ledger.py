@@ -109,6 +109,18 @@ async def test_only_the_newest_claim_is_answered(redis: RedisServer) -> None:
     await store.close()
 
 
+async def test_a_crowd_of_calls_is_answered_within_the_timeout_of_each(redis: RedisServer) -> None:
+    store = RedisStore(redis.url, 0.1, "crowd:")
+    fleet = make_fleet(store)
+    calls = [Call(fleet) for _ in range(500)]
+    for call in calls:
+        call.tell(0, 0, 1)
+    await until(lambda: all(call.grants for call in calls))
+    assert sum(call.ahead == [1] for call in calls) == 100
+    assert sum(call.ahead == [0] for call in calls) == 400
+    await store.close()
+
+
 async def test_what_a_call_started_counts_before_the_store_has_heard_of_it(redis: RedisServer) -> None:
     store = RedisStore(redis.url, 2.0, "before:")
     fleet = make_fleet(store)
@@ -201,6 +213,7 @@ async def test_at_midnight_a_quiet_call_holds_on_the_new_day_what_it_held() -> N
     await fleet.start()
     call = Call(fleet)
     call.tell(20, 0, 40)
+    fleet.ledgers.spend("acme", 1)
     wall.now = NOON + DAY_S / 2
     await until(lambda: len(call.grants) == 2)
     assert call.ahead == [40, 40]
