@@ -22,6 +22,7 @@ from orchestrator.pricing import EMBEDDED, STT_ENDPOINT, WHISPER
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[float, Field(ge=0, le=1_000_000)]
+Profile = Annotated[tuple[NonNegativeFloat, ...], Field(max_length=200)]
 Spread = Annotated[float, Field(ge=0, le=3)]
 
 
@@ -54,6 +55,10 @@ class Columns(Inputs):
 
     Empty is a lognormal distribution, as it is usual for calls. `fit` tells the shape it found.
     """
+    pace_profile: Profile = ()
+    """Turns in a minute, in the same shares of the calls, compared with the mean. Empty: all calls are alike."""
+    talk_profile: Profile = ()
+    """Talk in a turn, likewise."""
     pace_spread: Spread = 0.2
     """Between calls, of the turns in a minute."""
     utterance_s: PositiveFloat = 4.0
@@ -88,7 +93,7 @@ class Columns(Inputs):
     """Length of an answer after the step `concise`, compared with before; its limit holds beside that."""
 
     @model_validator(mode="after")
-    def _fits_in_the_call(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.caller_share + self.assistant_share > 1:
             raise PydanticCustomError(
                 "shares",
@@ -96,6 +101,15 @@ class Columns(Inputs):
                 "lower one of them",
                 {"sum": f"{self.caller_share + self.assistant_share:g}"},
             )
+        shares = len(self.length_profile)
+        for name in ("pace_profile", "talk_profile"):
+            if len(getattr(self, name)) not in (0, shares):
+                raise PydanticCustomError(
+                    "profiles",
+                    "length_profile and {name} are of the same shares of the calls, expected {shares} values in both, "
+                    "not {count} in {name}; leave it out, or give as many",
+                    {"name": name, "shares": shares, "count": len(getattr(self, name))},
+                )
         return self
 
     @property

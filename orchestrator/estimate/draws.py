@@ -47,8 +47,8 @@ class Draws:
 def draw(columns: Columns, calls: int, seed: int) -> Draws:
     """`calls` calls; raises `TooMuch`."""
     rng = np.random.default_rng(seed)
-    seconds = _lengths(rng, columns, calls)
-    pace = lognormal(rng, 1.0, columns.pace_spread, calls)
+    seconds, pace, talk = _lengths(rng, columns, calls)
+    pace = pace * lognormal(rng, 1.0, columns.pace_spread, calls)
     # Who hangs up early has had a part of the call, anywhere between nothing and all of it.
     early = rng.random(calls) < columns.abandon_rate
     seconds = np.where(early, seconds * rng.random(calls), seconds)
@@ -63,6 +63,8 @@ def draw(columns: Columns, calls: int, seed: int) -> Draws:
     total = int(turns.sum())
     answer_s, spread = columns.answer_s, columns.turn_spread
     cut = rng.random(total) < columns.barge_in
+    talk = np.repeat(talk, turns)
+    talk /= talk.mean() if talk.any() else 1.0
     return Draws(
         seconds=seconds,
         turns=turns,
@@ -70,20 +72,26 @@ def draw(columns: Columns, calls: int, seed: int) -> Draws:
         greets=rng.random(calls) < columns.greeting,
         outage=rng.random(calls),
         greeting_s=lognormal(rng, answer_s, spread, calls),
-        caller_s=lognormal(rng, columns.utterance_s, spread, total),
-        heard_s=lognormal(rng, answer_s, spread, total),
+        caller_s=talk * lognormal(rng, columns.utterance_s, spread, total),
+        heard_s=talk * lognormal(rng, answer_s, spread, total),
         unheard_s=np.where(cut, lognormal(rng, columns.unheard_s, spread, total), 0.0),
         tools=rng.poisson(columns.tools_per_turn, total),
         cut=cut,
     )
 
 
-def _lengths(rng: np.random.Generator, columns: Columns, calls: int) -> Floats:
-    """Seconds of calls that run their course."""
+def _lengths(rng: np.random.Generator, columns: Columns, calls: int) -> tuple[Floats, Floats, Floats]:
+    """Seconds of calls that run their course; their turns in a minute and talk in a turn, compared with each other."""
+    alike = np.ones(calls)
     if not columns.length_profile:
-        return lognormal(rng, columns.call_s, columns.length_spread, calls)
-    spreads = rng.choice(np.asarray(columns.length_profile, dtype=np.float64), calls)
-    return np.maximum(0.0, columns.call_s * (1 + columns.length_spread * spreads))
+        return lognormal(rng, columns.call_s, columns.length_spread, calls), alike, alike
+    share = rng.integers(len(columns.length_profile), size=calls)
+
+    def of(profile: tuple[float, ...]) -> Floats:
+        return np.asarray(profile, dtype=np.float64)[share] if profile else alike
+
+    seconds = columns.call_s * (1 + columns.length_spread * of(columns.length_profile))
+    return np.maximum(0.0, seconds), of(columns.pace_profile), of(columns.talk_profile)
 
 
 def lognormal(rng: np.random.Generator, mean: float, spread: float, size: int) -> Floats:

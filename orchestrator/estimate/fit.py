@@ -18,9 +18,6 @@ from orchestrator.estimate.columns import Columns
 from orchestrator.estimate.history import CACHE_BLOCK, TOKENS_PER_S_IN, TOKENS_PER_S_OUT
 from orchestrator.estimate.recorded import Answered, Recorded, Row, recorded
 
-_ROUNDING = 1 / 6
-"""Variance that whole turns add to a number of turns that is not whole (`draws.draw`), on average."""
-
 _SHARES = 40
 """Of the calls, in which their lengths are told."""
 
@@ -152,37 +149,45 @@ def _utterance(calls: Sequence[Recorded]) -> float:
 def _lengths(calls: Sequence[Recorded]) -> dict[str, Any]:
     """The length of a call that runs its course, and how calls differ.
 
-    An abandoned call ends anywhere in its course, so on average it has had half of it, and of its square a third. What
-    costs money is turns: where their number varies less than the calls' lengths do, theirs is the spread that counts.
+    An abandoned call ends anywhere in its course, so on average it has had half of it, and of its square a third.
     """
-    seconds = np.array([call.seconds for call in calls])
-    turns = np.array([_turns(call) for call in calls], dtype=np.float64)
+    ranked = sorted(calls, key=lambda call: (_turns(call), call.seconds))
+    shares = [
+        [ranked[place] for place in places]
+        for places in np.array_split(range(len(ranked)), min(_SHARES, len(ranked)))
+    ]
     abandoned = sum(call.hung_up for call in calls) / len(calls)
-    call_s = float(seconds.mean()) / (1 - abandoned / 2)
-    turn_s = float(seconds.sum() / turns.sum())
-    of_length = float((seconds**2).mean()) / (1 - abandoned * 2 / 3)
-    of_turns = max(0.0, float((turns**2).mean()) - _ROUNDING) * turn_s**2 / (1 - abandoned * 2 / 3)
-    length = min(of_length, of_turns)
+    mean = float(np.mean([call.seconds for call in calls]))
+    of_shares = np.array([np.mean([call.seconds for call in share]) for share in shares])
+    call_s, square = mean / (1 - abandoned / 2), float((of_shares**2).mean()) / (1 - abandoned * 2 / 3)
     return {
         "call_s": min(3600.0, call_s),
         "abandon_rate": abandoned,
-        "length_spread": _spread(length / call_s**2),
-        "length_profile": _profile(turns),
-        "pace_spread": _spread(of_turns / length if length else 1.0),
+        "length_spread": min(3.0, float(max(0.0, square / call_s**2 - 1) ** 0.5)),
+        "pace_spread": 0.0,
+        **_profiles(shares, of_shares),
     }
 
 
-def _profile(turns: NDArray[np.float64]) -> list[float]:
-    """The means of equal shares of the calls, in order, in spreads from the mean of all. Empty where all are alike."""
-    shares = np.array_split(np.sort(turns), min(_SHARES, turns.size))
-    means = np.array([share.mean() for share in shares])
-    spread = float(means.std())
-    return [] if spread == 0 else [round(float(mean), 4) for mean in (means - means.mean()) / spread]
-
-
-def _spread(of_square: float) -> float:
-    """From the mean of the square over the square of the mean."""
-    return min(3.0, float(max(0.0, of_square - 1) ** 0.5))
+def _profiles(shares: Sequence[Sequence[Recorded]], seconds: NDArray[np.float64]) -> dict[str, list[float]]:
+    """Of equal shares of the calls, from few turns to many. Empty where they are all of one length."""
+    spread = float(seconds.std())
+    if spread == 0:
+        return {"length_profile": [], "pace_profile": [], "talk_profile": []}
+    turns = np.array([np.mean([_turns(call) for call in share]) for share in shares])
+    answers = [[answer for call in share for answer in _answers(call)] for share in shares]
+    spoken = [answer.audio_out for share in answers for answer in share]
+    usual = sum(spoken) / len(spoken) or 1.0
+    talk = [
+        sum(answer.audio_out for answer in share) / len(share) / usual if share else 1.0 for share in answers
+    ]
+    return {
+        "length_profile": [round(float(z), 4) for z in (seconds - seconds.mean()) / spread],
+        "pace_profile": [
+            round(float(pace), 4) for pace in (turns / seconds) / (turns.mean() / seconds.mean())
+        ],
+        "talk_profile": [round(of_share, 4) for of_share in talk],
+    }
 
 
 # --- history ---

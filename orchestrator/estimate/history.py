@@ -75,8 +75,12 @@ class History:
         """Text tokens that stand beside the assistant's audio."""
         self._heard_s = self._spoken_s = 0.0
         """Talk of the caller and of the assistant that is there as audio."""
+        self._tail = 0.0
+        """Text tokens written since anybody talked: the end of the history."""
         self._prefix_text = self._prefix_audio = 0
         """What the next response may find cached."""
+        self._prefix_tail = 0
+        """Text tokens at the end of that, which a part of a block takes first."""
 
     @property
     def text(self) -> int:
@@ -101,7 +105,7 @@ class History:
     def _tell_again(self) -> None:
         self._written = float(self.words - self._head)
         self._kept = self._heard_s = self._spoken_s = 0.0
-        self._prefix_text = self._prefix_audio = 0
+        self._prefix_text = self._prefix_audio = self._prefix_tail = 0
 
     def hear(self, seconds: float) -> None:
         """A turn of the caller's is there to be answered. Where the history has grown too long, it is cut first."""
@@ -109,6 +113,8 @@ class History:
         if plan.history == "text" and self.audio > plan.history_tokens:
             self._tell_again()
         self._heard_s += seconds
+        if seconds:
+            self._tail = 0.0
         if plan.history == "retention":
             self._cut(plan.history_tokens, plan.retention_ratio)
         self._cut(window(self.rung) - self._head, 1.0)
@@ -123,16 +129,20 @@ class History:
         self._kept *= share
         self._heard_s *= share
         self._spoken_s *= share
-        self._prefix_text, self._prefix_audio = self._head, 0
+        self._prefix_text, self._prefix_audio, self._prefix_tail = self._head, 0, 0
 
     def input(self) -> Tokens:
         """The input of the next response."""
         text, audio = self.text, self.audio
-        found = int(self._columns.cache_hit * (self._prefix_text + self._prefix_audio))
+        there = self._prefix_text + self._prefix_audio
+        found = int(self._columns.cache_hit * there)
         found -= found % CACHE_BLOCK
-        text_cached = min(found, self._prefix_text, text)
-        audio_cached = min(found - text_cached, audio)
-        self._prefix_text, self._prefix_audio = text, audio
+        # What is missing of a prefix is its end.
+        missing = there - found
+        of_tail = min(missing, self._prefix_tail)
+        audio_cached = max(0, self._prefix_audio - (missing - of_tail))
+        text_cached = found - audio_cached
+        self._prefix_text, self._prefix_audio, self._prefix_tail = text, audio, round(self._tail)
         return Tokens(text - text_cached, text_cached, audio - audio_cached, audio_cached)
 
     def say(self, seconds: float, *, cut: bool) -> None:
@@ -140,11 +150,15 @@ class History:
         columns = self._columns
         before_text, before_audio = self.text, self.audio
         self._spoken_s += seconds
+        self._tail = 0.0
         self._kept += seconds * columns.text_per_s * columns.text_kept
         if not cut:
             self._prefix_text += int(columns.cache_output * (self.text - before_text))
             self._prefix_audio += int(columns.cache_output * (self.audio - before_audio))
+            if columns.cache_output:
+                self._prefix_tail = 0
 
     def write(self, tokens: float) -> None:
         """A tool call and its result."""
         self._written += tokens
+        self._tail += tokens

@@ -11,7 +11,7 @@ from orchestrator.core.prices import PriceTable, nanodollars
 from orchestrator.core.routing import Decision, Reason, RouteRequest, View, decide
 from orchestrator.core.steps import Share, StepAction, Stepper
 from orchestrator.estimate.columns import Columns, Plan
-from orchestrator.estimate.draws import Draws
+from orchestrator.estimate.draws import Draws, Floats
 from orchestrator.estimate.history import TOKENS_PER_S_OUT, History, Tokens
 from orchestrator.estimate.tariff import LEAST_TOKENS, Tariff
 
@@ -96,6 +96,8 @@ class Serving:
         self.stepper = Stepper(desk.policy)
         self.history = History(desk.columns, desk.plan)
         self.served = Served()
+        self.made_at = 0.0
+        """When the answers of this turn are there, in seconds of the call."""
 
     def run(self, draws: Draws, number: int) -> Served:
         """Serve call `number` of `draws` to its end."""
@@ -113,12 +115,17 @@ class Serving:
             draws.cut[span].tolist(),
             strict=True,
         )
-        for index, turn in enumerate(columns):
-            self._take_steps(seconds * index / turns)
+        turns_s = _spaced(seconds, draws.caller_s[span] + draws.heard_s[span])
+        began = 0.0
+        for turn, lasts_s in zip(columns, turns_s, strict=True):
+            self._take_steps(began)
             if StepAction.GOODBYE in self.stepper.taken:
-                seconds *= index / turns
+                seconds = began
                 break
+            # An answer is made, and paid for, much faster than it is heard.
+            self.made_at = began + max(0.0, lasts_s - turn[1])
             self._turn(*turn)
+            began += lasts_s
         asked = self.served.turns.total()
         answered = asked - self.served.turns[Tier.C]
         self.served.answered_s = seconds * answered / asked if asked else seconds
@@ -208,6 +215,7 @@ class Serving:
         self.desk.tokens[rung].add(tokens)
         self._spend(cost)
         self.stepper.note_answer(cost)
+        self._take_steps(self.made_at)
 
     def _pipeline(self, caller_s: float, heard_s: float, tools: int) -> Tier:
         """A turn in Tier B, or what is left of it; Tier C where that cannot be paid for."""
@@ -231,3 +239,12 @@ class Serving:
     def _spend(self, amount: int) -> None:
         self.budget.spend(amount)
         self.desk.day_spent += amount
+
+
+def _spaced(seconds: float, talk_s: Floats) -> list[float]:
+    """How long each turn lasts: its talk, and as much silence in each as makes the whole call."""
+    talked = float(talk_s.sum())
+    if talked >= seconds:
+        return [float(talk) * seconds / talked for talk in talk_s] if talked else []
+    silence = (seconds - talked) / talk_s.size if talk_s.size else 0.0
+    return [float(talk) + silence for talk in talk_s]

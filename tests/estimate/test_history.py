@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from orchestrator.core.prices import PriceTable
 from orchestrator.estimate.columns import Columns, Plan
-from orchestrator.estimate.history import History, Tokens
+from orchestrator.estimate.history import CACHE_BLOCK, History, Tokens
 from tests.estimate.invented import Provider
 
 RUNG = "gpt-realtime-2.1"
@@ -59,31 +59,37 @@ def test_an_answer_cut_off_is_not_found_in_the_cache() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 300), st.integers(0, 400), st.integers(0, 2)), min_size=1, max_size=12),
-    st.integers(0, 3000),
+    st.lists(
+        st.tuples(st.integers(1, 300) | st.integers(64, 300), st.integers(0, 400), st.integers(0, 2)),
+        min_size=1,
+        max_size=12,
+    ),
+    st.integers(64, 3000),
 )
 def test_as_the_simulated_provider_bills(turns: list[tuple[int, int, int]], prompt: int) -> None:
     told = history(NOTHING.model_copy(update={"prompt_tokens": prompt}))
     provider = Provider(random.Random(0))
     provider.parts[0] = type(provider.parts[0])(("prompt", 0), text=prompt)
     prices = PriceTable()
+    # Shorter than a block, talk may stand amid text in the last one, whose order is not kept in the estimate.
+    off = 0 if min(heard for heard, _, _ in turns) >= CACHE_BLOCK else CACHE_BLOCK * (32 - 4) * 1000
     for heard, spoken, tools in turns:
         told.hear(heard / 10)
         provider.add(audio=heard)
         for _ in range(tools):
             call = told.input()
             call.text_out = 30
-            assert_same(prices, call, provider.respond(30, 0))
+            assert_same(prices, call, provider.respond(30, 0), off)
             told.write(150)
             provider.add(text=150)
         answer = told.input()
         answer.audio_out = spoken
-        assert_same(prices, answer, provider.respond(0, spoken))
+        assert_same(prices, answer, provider.respond(0, spoken), off)
         told.say(spoken / 20, cut=False)
         provider.add(audio=spoken)
 
 
-def assert_same(prices: PriceTable, ours: Tokens, theirs: dict[str, object]) -> None:
+def assert_same(prices: PriceTable, ours: Tokens, theirs: dict[str, object], off: int) -> None:
     mine = ours.usage()
     for key in ("input_tokens", "output_tokens"):
         assert mine[key] == theirs[key]
@@ -91,9 +97,7 @@ def assert_same(prices: PriceTable, ours: Tokens, theirs: dict[str, object]) -> 
     assert isinstance(details, dict)
     for key in ("text_tokens", "audio_tokens", "cached_tokens"):
         assert mine["input_token_details"][key] == details[key]
-    # Where text and audio alternate, the last block may hold other parts of both: 63 tokens at most.
-    difference = prices.response(RUNG, mine) - prices.response(RUNG, theirs)
-    assert abs(difference) <= 63 * (32 - 4) * 1000
+    assert abs(prices.response(RUNG, mine) - prices.response(RUNG, theirs)) <= off
 
 
 def test_retention_cuts_once_and_leaves_room() -> None:
