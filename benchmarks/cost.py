@@ -21,16 +21,13 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks import cost_picture, cost_report, machine
+from benchmarks import cost_estimate, cost_picture, cost_report, machine
 from benchmarks.cost_callers import KINDS, Callers
 from benchmarks.cost_calls import Result
 from benchmarks.cost_policies import (
     MAX_OUTPUT_TOKENS,
-    MODELS,
     NO_POLICY,
     OWN_PRICES,
-    TRANSCRIPTION,
-    USD_PER_CHARACTER,
     Setup,
     history_alone,
     setups,
@@ -39,18 +36,14 @@ from benchmarks.cost_run import (
     CALLS_PER_BUCKET,
     LONG_CALLS,
     LONG_TURNS,
-    Check,
     Day,
     Job,
     Run,
-    check_estimate,
-    halves,
     jobs,
-    row_files,
     workers,
 )
 from orchestrator.core.prices import nanodollars
-from orchestrator.estimate import Plan as EstimatePlan
+from orchestrator.estimate import Columns
 
 WIDTH = 170
 RESULTS = Path(__file__).parent / "results"
@@ -87,24 +80,22 @@ class Benchmark:
         self.setups.append(setup)
         self.results[setup.id] = [result for day in days for result in day.results]
 
-    def without_budget(self, *, estimate_calls: int) -> Check | None:
-        """All calls without a budget; from the rows of one half of them the cost of the other half is estimated."""
+    def without_budget(self) -> tuple[Columns, frozenset[int]]:
+        """All calls without a budget. The estimator's columns, fitted to one half of them, and which half that is."""
         callers = Callers(self._seed)
-        fitted, _ = halves(callers.plan(number) for number in range(self._calls))
+        fitted, _ = cost_estimate.halves(callers.plan(number) for number in range(self._calls))
         wanted = jobs(NO_POLICY, range(self._calls), self._seed)
-        if not estimate_calls:
-            self.setup(NO_POLICY, wanted)
-            return None
-        plan = EstimatePlan(
-            rungs=MODELS[:1],
-            transcription_model=TRANSCRIPTION,
-            max_output_tokens=MAX_OUTPUT_TOKENS,
-            call_usd=None,
-        )
-        with row_files(wanted, fitted) as (with_rows, files):
+        with cost_estimate.row_files(wanted, fitted) as (with_rows, files):
             self.setup(NO_POLICY, with_rows)
-            results = self.results[NO_POLICY.id]
-            return check_estimate(files, results, fitted, calls=estimate_calls, seed=self._seed, plan=plan)
+            return cost_estimate.fit(files), fitted
+
+    def estimates(self, columns: Columns, fitted: frozenset[int], calls: int) -> list[cost_estimate.Check]:
+        """What the estimator says of the calls that it has not seen: without a budget, and with steps."""
+        return [
+            cost_estimate.check(setup, columns, self.results[setup.id], fitted, calls=calls, seed=self._seed)
+            for setup in self.setups
+            if not setup.cut_off
+        ]
 
     def dears(self, cap: int) -> list[cost_report.Dear]:
         """The calls that cost more than `cap` without a budget, under each setup."""
@@ -135,8 +126,8 @@ class Benchmark:
     help=f"What {CALLS_PER_BUCKET} calls on one day may spend together, in US dollars.",
 )  # fmt: skip
 @click.option(
-    "--estimate-calls", type=click.IntRange(0), default=20_000, show_default=True,
-    help="Calls of the estimate that is held against half of the callers; 0 leaves it out.",
+    "--estimate-calls", type=click.IntRange(1), default=10_000, show_default=True,
+    help="Calls of the estimates that are held against half of the callers.",
 )  # fmt: skip
 @click.option("--processes", type=click.IntRange(1), help="By default one for each processor.")
 @click.option(
@@ -165,18 +156,20 @@ def main(
     caps = nanodollars(call_cap), nanodollars(bucket_cap)
     with _progress(console) as progress, workers(processes or os.cpu_count() or 1) as run:
         bench = Benchmark(run, progress, calls, seed)
-        check = bench.without_budget(estimate_calls=estimate_calls)
+        columns, fitted = bench.without_budget()
         for setup in setups(*caps, bench.summaries[0].mean_s):
             bench.setup(setup)
         histories, dears = bench.histories(), bench.dears(caps[0])
+        checks = bench.estimates(columns, fitted, estimate_calls)
+    about["columns"] = columns.model_dump()
     about["took_s"] = round(time.monotonic() - began, 1)
-    cost_report.show(bench.summaries, histories, check, console)
+    cost_report.show(bench.summaries, histories, checks, console)
     output.mkdir(parents=True, exist_ok=True)
-    cost_report.write(output / "cost.json", about, bench.summaries, dears, histories, check)
+    cost_report.write(output / "cost.json", about, bench.summaries, dears, histories, checks)
     costs = {name: [result.spent / 1e9 for result in found] for name, found in bench.results.items()}
     cost_picture.draw(output / "cost.png", bench.summaries, dears, costs)
     console.print(f"Written: cost.json and cost.png, in {output}", highlight=False)
-    _judge(cost_report.failures(bench.summaries, check, TOLERANCE), console)
+    _judge(cost_report.failures(bench.summaries, checks, TOLERANCE), console)
 
 
 def _progress(console: Console) -> Progress:
@@ -199,8 +192,7 @@ def _about(seed: int, calls: int, call_cap: float, bucket_cap: float) -> dict[st
         "bucket_cap_usd": bucket_cap,
         "calls_per_bucket": CALLS_PER_BUCKET,
         "max_output_tokens": MAX_OUTPUT_TOKENS,
-        "tier_b_prices": {name: vars_of(price) for name, price in OWN_PRICES.items()}
-        | {"speech_per_character": USD_PER_CHARACTER},
+        "tier_b_prices": {name: vars_of(price) for name, price in OWN_PRICES.items()},
         "machine": machine.describe(),
         "load_before": machine.load(),
     }

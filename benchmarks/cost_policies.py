@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from orchestrator.config_sections import Budget
+from orchestrator.config_sections import Budget, History
 from orchestrator.core.context import Policy as CallPolicy
 from orchestrator.core.overrides import Tier
 from orchestrator.core.prices import Context, ModelPrice, PriceTable
 from orchestrator.core.routing import Rung
 from orchestrator.core.steps import StepPolicy
 from orchestrator.protocol.answers import AnswerRequest, Message, ToolResult
+from orchestrator.simulate.usage import OUTPUT_AUDIO_MS_PER_TOKEN
 
 AGENT, SPEECH, EARS, PROMPTS = "text-agent", "voice", "stt", "prompts"
 TRANSCRIPTION = "gpt-transcribe"
@@ -20,9 +22,10 @@ MODELS = ("gpt-realtime-2.1", "gpt-realtime-2.1-mini")
 OWN_PRICES = {
     AGENT: ModelPrice(text_in=0.15, text_out=0.60),
     EARS: ModelPrice(per_minute=0.0048),
+    SPEECH: ModelPrice(per_character=15e-6),
 }
-USD_PER_CHARACTER = 15e-6
-"""Of Tier B's speech."""
+MOST_CHARACTERS = 5
+"""A token that Tier B's agent writes is taken for no more of them when its speech is set aside."""
 BREVITY = 0.6
 """How long an answer is, compared with before, once the model was asked to be brief: an assumption."""
 MAX_OUTPUT_TOKENS = 1_500
@@ -36,7 +39,6 @@ TOOL = {
     "description": "Where a parcel is, what a bill says, what a device reports.",
     "parameters": {"type": "object", "properties": {"reference": {"type": "string"}}},
 }
-CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Setup:
     cut_off: bool = False
     """The call is ended by the benchmark when what was billed has reached a cap: what a plain limit does."""
     steps: StepPolicy = field(default_factory=StepPolicy)
-    history: str = "provider"
+    history: History = "provider"
     cache_hits: float = 1.0
     """Share of responses that find the part of their input which is as before still in the provider's cache."""
 
@@ -76,7 +78,7 @@ def setups(call_cap: int, bucket_cap: int | None, expected_s: float) -> list[Set
 NO_POLICY = Setup("none", "no budget")
 
 
-HISTORIES = {
+HISTORIES: Mapping[History, str] = {
     "provider": "history left alone",
     "retention": "history cut in one go",
     "text": "history told as text",
@@ -116,31 +118,19 @@ class Meter:
 
     def __init__(self, table: PriceTable) -> None:
         self.table = table
-        self._minute = round(table[EARS].per_minute * 1e9)
 
-    def price(self, model: str, usage: Mapping[str, object]) -> int:
+    def price(self, model: str, usage: Mapping[str, Any]) -> int:
         """Of a response or a transcript, by its usage object."""
-        known = self.table
-        if "total_tokens" in usage and model != TRANSCRIPTION:
-            return known.response(model, usage)
-        return known.transcription(model, usage)
+        return (
+            self.table.response(model, usage) if model in MODELS else self.table.transcription(model, usage)
+        )
 
     def speech(self, characters: int) -> int:
-        return round(characters * USD_PER_CHARACTER * 1e9)
+        return self.table.speech(SPEECH, {"characters": characters})
 
-    def agent(self, characters_in: int, characters_out: int) -> int:
-        usage = {
-            "input_tokens": characters_in // CHARACTERS_PER_TOKEN + 1,
-            "output_tokens": characters_out // CHARACTERS_PER_TOKEN + 1,
-        }
-        return self.table.response(
-            AGENT,
-            {
-                **usage,
-                "input_token_details": {"text_tokens": usage["input_tokens"]},
-                "output_token_details": {"text_tokens": usage["output_tokens"]},
-            },
-        )
+    def agent(self, prompt_tokens: int, completion_tokens: int) -> int:
+        usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
+        return self.table.agent(AGENT, usage)
 
     # --- at worst ---
 
@@ -148,23 +138,26 @@ class Meter:
         return self.table.worst_response(rung, max_output_tokens, context)
 
     def transcription(self, model: str, seconds: float) -> int:
-        return self.table.transcribed_seconds(model, seconds) if model else 0
+        return self.table.worst_transcription(model, seconds) if model else 0
 
     def answer(self, tier: str, request: AnswerRequest) -> tuple[int, int]:
-        """Tier B: all that its agent may write, spoken. A token of text is taken for no more than six characters."""
+        """Tier B: a token for each character that its agent is given, and all that it may write, spoken."""
         if tier != "B":
             return 0, 0
         limit = request.max_output_tokens or MAX_OUTPUT_TOKENS
-        agent = self.agent(asked(request) * CHARACTERS_PER_TOKEN, limit * CHARACTERS_PER_TOKEN)
-        return agent + self.speech(limit * 6), agent
+        agent = self.agent(asked(request), limit)
+        return agent + self.speech(limit * MOST_CHARACTERS), agent
 
     def writing_down(self, seconds: float) -> int:
-        return self.table.transcribed_seconds(EARS, seconds)
+        return self.table.worst_transcription(EARS, seconds)
 
     def spoken(self, rung: str, ms: float) -> int:
-        if rung in MODELS:
-            return round(ms / 50 * self.table[rung].audio_out * 1e3)
-        return self.speech(round(ms / 1000 * 14)) if rung == SPEECH else 0
+        """What so much talk was billed as: Tier B's speech is stopped with its answer."""
+        if rung not in MODELS:
+            return 0
+        tokens = int(ms / OUTPUT_AUDIO_MS_PER_TOKEN)
+        usage = {"output_tokens": tokens, "output_token_details": {"audio_tokens": tokens}}
+        return self.table.response(rung, usage)
 
 
 def asked(request: AnswerRequest) -> int:
@@ -202,4 +195,4 @@ _LEAST_A = {
     model: _METER.response(model, 200, Context(text_tokens=1_000)) + _METER.transcription(TRANSCRIPTION, 15.0)
     for model in MODELS
 }
-_LEAST_B = _METER.agent(4_000, 800) + _METER.speech(200) + _METER.writing_down(15.0)
+_LEAST_B = _METER.agent(1_000, 200) + _METER.speech(200) + _METER.writing_down(15.0)

@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cost_calls import Result
-from benchmarks.cost_policies import MODELS, PROMPTS, SPEECH, Setup
-from benchmarks.cost_run import Check, Day
+from benchmarks.cost_estimate import Check
+from benchmarks.cost_policies import MODELS, NO_POLICY, PROMPTS, SPEECH, Setup
+from benchmarks.cost_run import Day
 
 LOST = "lost"
 ANSWERED_BY = {
@@ -174,17 +175,17 @@ class History:
 
 
 def show(
-    summaries: Sequence[Summary], histories: Sequence[History], check: Check | None, console: Console
+    summaries: Sequence[Summary], histories: Sequence[History], checks: Sequence[Check], console: Console
 ) -> None:
     """Print the tables and what they come to."""
     console.print(_costs(summaries))
     console.print(_turns(summaries))
     if histories:
         console.print(_histories(histories))
-    if check is not None:
+    for check in checks:
         console.print(
-            f"Estimate: ${check.predicted_mean:.4f} a call, fitted to {check.fitted_calls:,} calls; "
-            f"the other {check.other_calls:,} cost ${check.other_mean:.4f} on average: {check.error:+.2%} off.",
+            f"Estimate, {check.title}: ${check.predicted:.4f} a call; {check.calls:,} calls that it was not fitted "
+            f"to cost ${check.mean:.4f} on average: {check.error:+.2%} off.",
             highlight=False,
         )
 
@@ -254,7 +255,7 @@ def write(
     summaries: Sequence[Summary],
     dears: Sequence[Dear],
     histories: Sequence[History],
-    check: Check | None,
+    checks: Sequence[Check],
 ) -> None:
     """All figures as JSON."""
     found = {
@@ -262,13 +263,13 @@ def write(
         "setups": [asdict(summary) for summary in summaries],
         "above_the_cap": [asdict(found) for found in dears],
         "histories": [asdict(history) for history in histories],
-        "estimate": None if check is None else asdict(check),
+        "estimates": [{**asdict(check), "error": check.error} for check in checks],
     }
     path.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def failures(summaries: Sequence[Summary], check: Check | None, tolerance: float) -> list[str]:
-    """Which promises were broken: caps under the steps, and the estimate."""
+def failures(summaries: Sequence[Summary], checks: Sequence[Check], tolerance: float) -> list[str]:
+    """Which promises were broken: caps under the steps, and the estimate without a budget."""
     wrong = []
     for each in summaries:
         if each.setup.startswith("steps"):
@@ -279,6 +280,9 @@ def failures(summaries: Sequence[Summary], check: Check | None, tolerance: float
             ]
             if each.unmetered > 0:
                 wrong.append(f"{each.title}: ${each.unmetered:.6f} was billed and not metered")
-    if check is not None and abs(check.error) > tolerance:
-        wrong.append(f"the estimate is {check.error:+.2%} off, more than {tolerance:.0%}")
+    wrong += [
+        f"the estimate is {check.error:+.2%} off, more than {tolerance:.0%}"
+        for check in checks
+        if check.setup == NO_POLICY.id and abs(check.error) > tolerance
+    ]
     return wrong

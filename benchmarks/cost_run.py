@@ -1,4 +1,4 @@
-"""Runs the setups of the cost benchmark, a bucket at a time on several processes, and holds the estimator to them."""
+"""Runs the setups of the cost benchmark, a bucket at a time on several processes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import orjson
 
-from benchmarks.cost_callers import Callers, Plan
+from benchmarks.cost_callers import Callers
 from benchmarks.cost_calls import Bucket, Result, Rows
 from benchmarks.cost_policies import Meter, Setup, prices
-from orchestrator import estimate as estimator
 
 CALLS_PER_BUCKET = 100
 LONG_TURNS = 25
@@ -89,68 +87,3 @@ def workers(processes: int) -> Iterator[Run]:
                 yield done.result()
 
         yield run_all
-
-
-# -- the estimate -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """How well the estimator tells the cost of calls it has not seen from those it has; US dollars per call."""
-
-    fitted_calls: int
-    fitted_mean: float
-    """Of the calls that the columns were fitted to."""
-    predicted_mean: float
-    other_calls: int
-    other_mean: float
-    """Of the others, as metered."""
-    error: float
-    """(predicted - other) / other."""
-    columns: dict[str, object]
-
-
-def halves(plans: Iterable[Plan]) -> tuple[frozenset[int], frozenset[int]]:
-    """Two halves of the calls, alike in kinds and lengths: every other one of each, from short to long."""
-    ranked = sorted(plans, key=lambda plan: (plan.kind, len(plan.turns), plan.number))
-    numbers = [plan.number for plan in ranked]
-    return frozenset(numbers[::2]), frozenset(numbers[1::2])
-
-
-@contextmanager
-def row_files(wanted: list[Job], numbers: frozenset[int]) -> Iterator[tuple[list[Job], list[Path]]]:
-    """The jobs with files for the rows of these calls; the files are gone afterwards."""
-    with TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{index}.jsonl" for index in range(len(wanted))]
-        with_rows = [
-            Job(job.setup, job.bucket, job.numbers, job.seed, numbers, file)
-            for job, file in zip(wanted, files, strict=True)
-        ]
-        yield with_rows, files
-
-
-def check_estimate(
-    files: Iterable[Path],
-    results: Iterable[Result],
-    fitted: frozenset[int],
-    *,
-    calls: int,
-    seed: int,
-    plan: estimator.Plan,
-) -> Check:
-    """Fit the estimator's columns to the rows in `files`, and hold its mean against the calls that are not in them."""
-    rows = (orjson.loads(line) for file in files for line in file.read_bytes().splitlines())
-    columns = estimator.fit(rows)
-    found = estimator.estimate(columns, plan, prices(), calls=calls, seed=seed)
-    seen = [result.spent for result in results if result.number in fitted]
-    other = [result.spent for result in results if result.number not in fitted]
-    other_mean, predicted = sum(other) / len(other) / 1e9, found.cost.mean / 1e9
-    return Check(
-        fitted_calls=len(seen),
-        fitted_mean=sum(seen) / len(seen) / 1e9,
-        predicted_mean=predicted,
-        other_calls=len(other),
-        other_mean=other_mean,
-        error=predicted / other_mean - 1,
-        columns=columns.model_dump(),
-    )

@@ -20,6 +20,7 @@ from orchestrator.protocol.answers import (
     ToolCallReady,
     Transcript,
 )
+from orchestrator.simulate.usage import CHARS_PER_TOKEN
 
 HEARS_S, THINKS_S, SPEAKS_S, CLOSES_S = 0.3, 0.5, 0.2, 0.01
 PROMPT_S = 4.0
@@ -77,10 +78,11 @@ class LocalTiers:
     def transcribe(self, item_id: str) -> None:
         """The words of an item, a little later."""
         seconds = self._caller.talk_s()
-        cost = self._caller.meter.writing_down(seconds)
+        usage = {"seconds": seconds}
+        cost = self._caller.meter.table.transcription(EARS, usage)
 
         def written() -> None:
-            charge = self._charge("transcription", EARS, cost, seconds=seconds)
+            charge = self._charge("transcription", EARS, cost, **usage)
             transcript = Transcript(words(seconds), seconds, charge=charge)
             self._caller.core.transcribed(item_id, transcript, self._caller.clock.now)
             self._caller.pump()
@@ -128,9 +130,9 @@ class LocalTiers:
         self._after(SPEAKS_S, lambda: self._say(request, seconds, 0, SPEECH), request.answer_id)
 
     def _think(self, request: AnswerRequest, characters: int) -> None:
-        given = asked(request)
-        cost = self._caller.meter.agent(given, characters)
-        tokens = {"prompt_tokens": given // 4 + 1, "completion_tokens": characters // 4 + 1}
+        prompt, completion = text_tokens(asked(request)), text_tokens(characters)
+        cost = self._caller.meter.agent(prompt, completion)
+        tokens = {"prompt_tokens": prompt, "completion_tokens": completion}
         self._tell(request.answer_id, Charged(self._charge("agent", AGENT, cost, **tokens)))
 
     def _say(self, request: AnswerRequest, seconds: float, piece: int, rung: str) -> None:
@@ -146,3 +148,7 @@ class LocalTiers:
         self._running.discard(request.answer_id)
         self._tell(request.answer_id, Finished(rung=rung))
         self._closed(request.answer_id)
+
+
+def text_tokens(characters: int) -> int:
+    return -(-characters // CHARS_PER_TOKEN)
