@@ -230,7 +230,7 @@ class Answers:
             answering.stage = Stage.MONEY
             ctx.purse.want(worst)
             if not ctx.purse.pending and not ctx.purse.start(answering.id, worst):
-                self._pass_to_tier_c(answering, now)
+                self._unpaid(answering, now)
                 return
             if not ctx.purse.worst(answering.id):
                 return
@@ -238,6 +238,14 @@ class Answers:
         if not self.racing:
             self._open(answering)
         ctx.do(StartAnswer(answering.tier, request))
+
+    def _unpaid(self, answering: Answering, now: float) -> None:
+        """It cannot be paid for: Tier C gives it, or where that is not free either, a line that is in memory."""
+        if answering.tier == "C":
+            answering.stage = Stage.ANSWERING
+            self._on_failed(answering, "budget_spent", "nothing is left to say it with", now)
+        else:
+            self._pass_to_tier_c(answering, now)
 
     def _halt(self, answering: Answering) -> None:
         """Have the tier stop; its bill is waited for."""

@@ -10,15 +10,17 @@ from orchestrator.core.prices import DEAREST_TRANSCRIPTION, Context, UnknownPric
 from orchestrator.protocol.answers import AnswerRequest
 from orchestrator.protocol.wire import Event
 from orchestrator.server.engines import TierB
+from tiers.prompts.prompts import Prompts
 
 
 class Costs:
     """`Costs` of `orchestrator.core.context`, and the price of what was used. Amounts are nano-dollars."""
 
-    def __init__(self, settings: Settings, tier_b: TierB) -> None:
+    def __init__(self, settings: Settings, tier_b: TierB, prompts: Prompts) -> None:
         self._prices = settings.price_table()
         self._models = {rung: settings.realtime(rung).model for rung in settings.tier_a.rungs}
         self._tier_b = tier_b
+        self._prompts = prompts
 
     def price(self, model: str, usage: Event) -> int:
         """A response's price by its rung, or a transcription's by its model.
@@ -43,7 +45,7 @@ class Costs:
 
     def answer(self, tier: str, request: AnswerRequest) -> tuple[int, int]:
         if tier != "B":
-            return 0, 0
+            return self._prompts.worst(request), 0
         return self._tier_b.worst(request), self._tier_b.worst_agent(request)
 
     def writing_down(self, seconds: float) -> int:

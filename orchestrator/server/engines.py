@@ -123,7 +123,8 @@ class Engines:
         line, found = await self.prompts.find(name, variables, language or "en", voice or None)
         audio = await self.prompts.cache.form(found.clip, _FORMS[form])
         cached = found.source is not Source.RENDER
-        return SpokenFile(line.text, audio, cached, len(found.clip.pcm) / SPEAK_RATE)
+        cost = sum(charge.nanodollars for charge in self.prompts.charges(line, found))
+        return SpokenFile(line.text, audio, cached, len(found.clip.pcm) / SPEAK_RATE, cost)
 
 
 class TierB:

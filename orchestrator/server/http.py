@@ -457,6 +457,8 @@ def _add_prompts(api: FastAPI, service: Service, guarded: list[Any]) -> None:
         spoken = await _or_api_error(
             name, lambda: say(name, body.variables, form=format, voice=body.voice, language=body.language)
         )
+        if spoken.cost_nanodollars:
+            service.fleet.ledgers.spend(service.settings.budget.default_bucket, spoken.cost_nanodollars)
         return Response(
             spoken.audio,
             media_type=MEDIA_TYPES[format],

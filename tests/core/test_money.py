@@ -315,6 +315,23 @@ def test_what_tier_b_cannot_pay_for_tier_c_says() -> None:
     assert [start.tier for start in call.all(StartAnswer)] == ["C"]
 
 
+def test_what_not_even_tier_c_can_pay_for_is_said_from_memory() -> None:
+    @dataclass
+    class Dear(PerToken):
+        def answer(self, tier: str, request: AnswerRequest) -> tuple[int, int]:
+            return 500, 0
+
+    call = Bench(tier="B", costs=Dear(), cap=499)
+    call.call.start(call.now)
+    call.settle()
+    call.say()
+    call.words("Hello?")
+    assert not call.all(StartAnswer)
+    assert call.of("response.output_audio_transcript.done")[-1]["transcript"] == "I am sorry."
+    assert call.ctx.budget.spent == 0
+    call.check()
+
+
 def test_an_agent_that_is_cut_off_is_charged_at_its_worst() -> None:
     call = Bench(tier="B", costs=PerToken(tier_b=500), cap=None)
     call.call.start(call.now)

@@ -19,14 +19,16 @@ from orchestrator.protocol.answers import (
     AnswerRequest,
     AudioDelta,
     Charge,
+    Charged,
     Failed,
     Finished,
     SpokenPrompt,
     TextDelta,
     ToolCallReady,
 )
-from orchestrator.protocol.audio import AudioFormat
+from orchestrator.protocol.audio import SPEAK_RATE, AudioFormat
 from tiers.flow import CallTool, Say
+from tiers.pipeline.metering import SpeechMeter
 from tiers.prompts.catalogue import DEFAULT_LANGUAGE, Catalogue, Line, PromptError, VariablesInvalid
 from tiers.prompts.choices import next_step
 from tiers.prompts.rendering import Renderer, VoiceMissing
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 TIER = "C"
 RUNG = "prompts"
 DELTA_MS = 200
+LONGEST_LINE = 1_000
+"""Characters that a line of a catalogue is taken to have at most, as an engine is sent them."""
 TONE_MS = 600
 DEFAULT_VOICE = "marin"
 """The voice a session has that asks for none, so that what is warm fits most calls."""
@@ -75,6 +79,7 @@ class Prompts:
         voice: str = DEFAULT_VOICE,
         bridge: str = DEFAULT_BRIDGE,
     ) -> None:
+        self.meter = SpeechMeter(speech) if speech is not None else None
         self.catalogue = catalogue
         self.cache = cache
         self.voice = voice
@@ -242,9 +247,20 @@ class Prompts:
             finally:
                 self._to_render.task_done()
 
+    def worst(self, request: AnswerRequest) -> int:
+        """Nano-dollars that one answer can cost at most: its longest line, made anew by an engine that is paid."""
+        return self.meter.worst(LONGEST_LINE, request.speed) if self.meter and request.speak else 0
+
     def untold(self, answer_id: str) -> Sequence[Charge]:
-        """Nothing here costs anything."""
+        """Nothing: a line is paid for before it is said."""
         return ()
+
+    def charges(self, line: Line, found: Found) -> list[Charge]:
+        """What having it cost: nothing where it was in the cache."""
+        if self.meter is None or found.source is not Source.RENDER:
+            return []
+        made = self.meter.text(len(line.spoken)), self.meter.audio(len(found.clip.pcm) / SPEAK_RATE)
+        return [charge for charge in made if charge is not None]
 
     async def answer(self, request: AnswerRequest) -> AsyncIterator[AnswerEvent]:
         """Tier C as a call's own tier: the flow, the order tool, catalogue prompts. Never a model."""
@@ -261,14 +277,16 @@ class Prompts:
             return
         started = time.perf_counter()
         try:
-            clip = await self._say_in_call(line, request)
+            found = await self._say_in_call(line, request)
         except (PromptError, ModelMissing) as error:
             yield Failed("voice_missing", str(error))
             return
         except SpeechFailed as error:
             yield Failed("speech_failed", str(error))
             return
-        data = await self.cache.form(clip, request.format)
+        for charge in self.charges(line, found):
+            yield Charged(charge)
+        data = await self.cache.form(found.clip, request.format)
         parts = {"tts_first_audio": time.perf_counter() - started}
         yield AnsweredBy(TIER, RUNG)
         yield TextDelta(line.text)
@@ -288,15 +306,15 @@ class Prompts:
             log.warning("prompt %s could not be said: %s cannot be spoken", step.prompt, names)
             return self.catalogue.fill("offer_choice", {}, self.catalogue.nearest("offer_choice", language))
 
-    async def _say_in_call(self, line: Line, request: AnswerRequest) -> Clip:
+    async def _say_in_call(self, line: Line, request: AnswerRequest) -> Found:
         """In the call's voice and speed; where no engine can, in the default voice from the cache."""
         try:
-            return (await self._renderer.say(line, request.voice or self.voice, request.speed)).clip
+            return await self._renderer.say(line, request.voice or self.voice, request.speed)
         except (VoiceMissing, SpeechFailed, ModelMissing):
             clip = await self.cache.get(self._renderer.key(line, self.voice))
             if clip is None:
                 raise
-            return clip
+            return Found(clip, Source.MEMORY)
 
     async def _warm_one(self, line: Line, voice: str) -> None:
         if self.catalogue[line.name].bridge and line.language != DEFAULT_LANGUAGE:
