@@ -300,7 +300,9 @@ class Bench:
         wire = _assistant(item, "completed", [{"type": "output_audio", "transcript": words}])
         self.provider("conversation.item.done", item=wire, previous_item_id=None)
         self.provider("response.output_item.done", response_id=response, output_index=0, item=wire)
-        self.provider("response.done", response=_response(response, "completed", [wire], **{"usage": USAGE, **f}))
+        self.provider(
+            "response.done", response=_response(response, "completed", [wire], **{"usage": USAGE, **f})
+        )
 
     # --- reading ---
 
