@@ -8,6 +8,7 @@ caller does is up to a `Person` (`cost_person.py`) with a plan (`cost_callers.py
 from __future__ import annotations
 
 import random
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,7 +20,7 @@ from benchmarks.cost_callers import WINDOW_S, Plan, Turn
 from benchmarks.cost_clock import Clock
 from benchmarks.cost_person import Person
 from benchmarks.cost_policies import INSTRUCTIONS, MODELS, TOOL, Meter, Setup, call_policy, rungs
-from benchmarks.cost_provider import FORMAT, Bill, Provider, Reply, audio, words
+from benchmarks.cost_provider import FORMAT, Bill, Provider, Reply, words
 from benchmarks.cost_tiers import LocalTiers
 from orchestrator.core.actions import (
     Action,
@@ -409,5 +410,5 @@ class SimulatedCall:
 
 @cache
 def _append(windows: int) -> bytes:
-    sound = audio(round(windows * WINDOW_S * 1000)).encode()
+    sound = b64encode(FORMAT.silence(round(windows * WINDOW_S * 1000)))
     return b'{"type":"input_audio_buffer.append","audio":"' + sound + b'"}'

@@ -8,10 +8,8 @@ Audio goes out in a few large pieces, faster than it plays, so that ten thousand
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import count
 from typing import Any, Protocol
 
@@ -78,10 +76,10 @@ def words(seconds: float) -> str:
     return (WORDS * (size // len(WORDS) + 1))[:size]
 
 
-@cache
 def audio(ms: int) -> str:
-    """Base64 of so much silence."""
-    return b64encode(FORMAT.silence(ms)).decode()
+    """Base64 of so much silence. Mu-law silence is all ones, and so is "/": nothing has to be encoded."""
+    triples, rest = divmod(ms * FORMAT.bytes_per_ms, 3)
+    return "////" * triples + ("", "/w==", "//8=")[rest]
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
@@ -30,7 +31,7 @@ from benchmarks.cost_policies import (
     prices,
     setups,
 )
-from benchmarks.cost_provider import FORMAT, Bill, Provider, Reply, words
+from benchmarks.cost_provider import FORMAT, Bill, Provider, Reply, audio, words
 from benchmarks.cost_report import LOST, Overspend, dear, failures, summarise
 from benchmarks.cost_run import Day, jobs, run
 from orchestrator.core.actions import Action, ToClient
@@ -130,6 +131,11 @@ class Session:
     @property
     def usages(self) -> list[Event]:
         return [usage for _, usage in self.bill.responses]
+
+
+def test_audio_of_the_doubles_is_what_it_says() -> None:
+    for ms in (0, 1, 2, 3, 601, 1001):
+        assert b64decode(audio(ms)) == FORMAT.silence(ms)
 
 
 def test_the_provider_bills_the_conversation_again_and_its_prefix_as_cached() -> None:
