@@ -61,7 +61,7 @@ class Given:
         columns = self.fitted.model_dump() if self.fitted else {}
         plan = Plan.of_settings(settings, bucket).model_dump(mode="json")
         return Case(
-            file.name if file else "plan",
+            file.stem if file else "plan",
             checked(Columns, {**columns, **values["columns"]}, "columns", where),
             checked(Plan, {**plan, **values["plan"]}, "plan", where),
             checked(Latencies, values["latencies"], "latencies", where),

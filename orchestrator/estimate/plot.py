@@ -102,7 +102,7 @@ def _draw_tiers(axes: Axes, cases: Cases) -> None:
     axes.invert_yaxis()
     axes.set_xlim(0, 1.15)
     axes.set_xticks([])
-    axes.set_title("Where turns are answered, and which steps calls take", loc="left")
+    axes.set_title("Who answers, and which steps calls take", loc="left")
     _tidy(axes)
     axes.spines["bottom"].set_visible(False)
 

@@ -29,7 +29,7 @@ def percent(share: float) -> str:
 
 
 def milliseconds(ms: float) -> str:
-    return f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.0f} ms"
+    return f"{ms / 1000:.2f} s" if ms >= 1000 else f"{ms:.0f} ms"
 
 
 def _number(value: float) -> str:

@@ -134,6 +134,8 @@ class Serving:
 
     def _take_steps(self, elapsed_s: float) -> None:
         desk = self.desk
+        if not desk.policy.steps:
+            return
         call, day = Share(self.budget.spent, self.budget.cap), Share(desk.day_spent, desk.day_cap)
         for taken in self.stepper.advance(call, day, elapsed_s):
             self.served.steps[taken.action] = taken.cause

@@ -95,7 +95,7 @@ def test_two_policies_side_by_side(tmp_path: Path) -> None:
     done = run("compare", first, second, "--calls", "100")
     assert done.exit_code == 0
     assert "difference" in done.output
-    assert "cheaper.toml: 100 simulated calls" in done.output
+    assert "cheaper: 100 simulated calls" in done.output
     found = json.loads(run("compare", first, second, "--calls", "100", "--json").stdout)
     one, two = (found[name]["cost_usd"]["mean"] for name in ("first", "second"))
     assert found["comparison"]["Money: a call, mean"]["difference"] == pytest.approx(two - one)
