@@ -104,6 +104,8 @@ class Serving:
         seconds, turns = float(draws.seconds[number]), int(draws.turns[number])
         first = int(draws.first[number])
         span = slice(first, first + turns)
+        # The day may have come so far; from here on only this call spends, and every answer looks at the steps.
+        self._take_steps(0.0)
         if draws.greets[number]:
             self._turn(0.0, float(draws.greeting_s[number]), 0.0, 0, False)
             self.served.turns.clear()
@@ -118,7 +120,6 @@ class Serving:
         turns_s = _spaced(seconds, draws.caller_s[span] + draws.heard_s[span])
         began = 0.0
         for turn, lasts_s in zip(columns, turns_s, strict=True):
-            self._take_steps(began)
             if StepAction.GOODBYE in self.stepper.taken:
                 seconds = began
                 break
@@ -236,6 +237,7 @@ class Serving:
         self._spend(cost)
         if cost:
             self.stepper.note_answer(cost)
+            self._take_steps(self.made_at)
         return Tier.B
 
     def _spend(self, amount: int) -> None:
