@@ -34,7 +34,7 @@ class Bound:
 
     def context(self, talk_ms: float = 0.0) -> Context:
         """The input of a response that would start after `talk_ms` more of the caller's talk."""
-        return _sum(_sum(self._base, self._since), Context(audio_tokens=_heard(talk_ms)))
+        return self._base + self._since + Context(audio_tokens=_heard(talk_ms))
 
     def wrote_session(self, fields: Event) -> None:
         """The session has these instructions and tools from now on."""
@@ -65,7 +65,7 @@ class Bound:
 
     def answer_began(self) -> None:
         """A response in the conversation began: what is added from here on is not in its input."""
-        self._base, self._since = _sum(self._base, self._since), Context()
+        self._base, self._since = self._base + self._since, Context()
 
     def counted(self, usage: Mapping[str, Any]) -> None:
         """The provider has counted that response, what came in and what it added."""
@@ -79,19 +79,11 @@ class Bound:
         self._base = Context(text + ITEM_TOKENS, audio, image)
 
     def _add(self, text_tokens: int = 0, audio_tokens: int = 0, image_tokens: int = 0) -> None:
-        self._since = _sum(self._since, Context(text_tokens + ITEM_TOKENS, audio_tokens, image_tokens))
+        self._since += Context(text_tokens + ITEM_TOKENS, audio_tokens, image_tokens)
 
 
 def _heard(ms: float) -> int:
     return math.ceil((ms + PADDING_MS) / HEARD_MS_PER_TOKEN)
-
-
-def _sum(one: Context, other: Context) -> Context:
-    return Context(
-        one.text_tokens + other.text_tokens,
-        one.audio_tokens + other.audio_tokens,
-        one.image_tokens + other.image_tokens,
-    )
 
 
 def _tokens(usage: Mapping[str, Any], name: str) -> int:

@@ -23,8 +23,9 @@ from typing import Any
 from orchestrator.core.bound import PADDING_MS, Bound
 from orchestrator.core.context import CallContext, Owed
 from orchestrator.core.in_flight import InFlight, Update
+from orchestrator.core.prices import Context
 from orchestrator.protocol.answers import Charge
-from orchestrator.protocol.wire import Event
+from orchestrator.protocol.wire import Event, dump
 
 LEAST_TOKENS = 150
 """Shorter than this (7.5 s of speech) no answer is worth starting."""
@@ -34,6 +35,9 @@ CLOSED_TALK_MS = 20_000.0
 """The same behind a closed gate, where every cent counts: it is looked at again every other second."""
 ENOUGH_MS = 30_000.0
 """So much of it has to be there still when a session begins: a provider has defaults of its own."""
+
+
+NOTHING = Context()
 
 
 class State(Enum):
@@ -90,9 +94,9 @@ class Gate:
     def _provider_starts(self) -> bool:
         return self._ctx.session.creates_response and self.state is not State.CLOSED
 
-    def _worst(self, limit: int, talk_ms: float = 0.0) -> int:
+    def _worst(self, limit: int, talk_ms: float = 0.0, said: Context = NOTHING) -> int:
         """What an answer of so many tokens may cost that starts after `talk_ms` more of the caller's talk."""
-        return self._ctx.costs.response(self._rung, limit, self.bound.context(talk_ms))
+        return self._ctx.costs.response(self._rung, limit, self.bound.context(talk_ms) + said)
 
     def _words(self, talk_ms: float = TALK_MS) -> int:
         """What writing down the caller's talk may cost, which the provider does unasked."""
@@ -214,8 +218,9 @@ class Gate:
         purse, wanted = self._ctx.purse, _limit_of(waiting.event)
         # What the provider may start on its own any moment is not given to another.
         keep = self._words(CLOSED_TALK_MS) + (self._needs(self._limit) if self._provider_starts else 0)
+        said = Context(text_tokens=len(dump(waiting.event)))  # it may bring input and instructions of its own
         for limit in self._ladder():
-            worst = self._worst(min(limit, wanted or limit))
+            worst = self._worst(min(limit, wanted or limit), said=said)
             if (not worst or purse.has(worst + keep)) and purse.start(waiting.key, worst):
                 return limit
             if purse.pending:

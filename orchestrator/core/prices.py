@@ -63,6 +63,13 @@ class Context:
     audio_tokens: int = 0
     image_tokens: int = 0
 
+    def __add__(self, other: Context) -> Context:
+        return Context(
+            self.text_tokens + other.text_tokens,
+            self.audio_tokens + other.audio_tokens,
+            self.image_tokens + other.image_tokens,
+        )
+
 
 class PriceTable:
     """The published prices with others on top; looking up a model without a price raises `UnknownPrice`."""

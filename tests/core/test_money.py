@@ -174,6 +174,15 @@ def test_a_request_of_the_clients_waits_for_the_money_and_is_answered_by_tier_b_
     call.check()
 
 
+def test_what_a_request_brings_with_it_is_paid_for_too() -> None:
+    call = bench()
+    asked = call.costs
+    assert isinstance(asked, PerToken)
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x" * 5_000}]}
+    call.client({"type": "response.create", "response": {"conversation": "none", "input": [item]}})
+    assert max(context.text_tokens for context in asked.asked) > 5_000
+
+
 def test_push_to_talk_needs_no_gate_and_one_worst_case() -> None:
     call = bench()
     call.client(audio_input(turn_detection=None))
