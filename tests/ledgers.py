@@ -184,6 +184,10 @@ class Table:
 
     async def _deliver(self, told: Message) -> Grant:
         self._expire()
+        if self.now > self._trusted_until[told.replica]:
+            # By its own clock the replica knows that the lease was over: what it held is others' by now.
+            for player in self.players:
+                player.ahead = 0 if player.replica == told.replica else player.ahead
         self.model.alive_until[told.replica] = self._trusted_until[told.replica] = self.now + LEASE_MS
         ahead = self.model.tell(told)
         grant = await self._tell(told)

@@ -286,7 +286,10 @@ class Ledgers:
         """The store has answered what it was told at `now`."""
         entry.counted = Claim(told.claim.spent, told.claim.running, grant.ahead)
         entry.epoch = grant.epoch
+        lapsed = day.leased_until < now and bool(day.leased_until)
         day.leased_until = max(day.leased_until, now + self._lease_s)
+        if lapsed:
+            self._give_up(day, entry)
         newest = told.number == entry.number
         if newest:
             day.unsent.pop(entry.holder, None)
@@ -355,6 +358,13 @@ class Ledgers:
             self._learn(day, stands)
         elif not self._learn(day, stands):
             self._tell_again(day, day.standing.epoch)
+
+    def _give_up(self, day: BucketDay, told: Entry) -> None:
+        """The lease ran out unnoticed, as when this process stood still: what was set aside is others' by now."""
+        for entry in list(day.entries.values()):
+            if entry is not told and entry.ahead and day.cap is not None:
+                entry.answer(Grant(0, day.spent, day.reserved))
+                self.send(day, entry)
 
     def _give_up_what_may_lapse(self) -> None:
         """What the store has set aside for us it gives to others once the lease is over."""

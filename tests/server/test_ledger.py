@@ -248,6 +248,23 @@ async def test_a_replica_says_that_it_is_alive_as_long_as_it_is(pair: tuple[Flee
     assert await stored(one) == (7, 30)
 
 
+async def test_a_process_that_stood_still_past_its_lease_holds_nothing_any_more() -> None:
+    now = [1_000.0]
+    store = EmbeddedStore(lambda: now[0])
+    slow, other = (make_fleet(store, Wall(), clock=lambda: now[0]) for _ in range(2))
+    held, next_call = Call(slow), Call(slow)
+    held.tell(0, 0, 60)
+    assert held.ahead == [60]
+    now[0] += 1_000.0
+    taken = Call(other)
+    taken.tell(0, 0, 100)
+    assert taken.ahead == [100]
+    next_call.tell(0, 0, 0)
+    assert held.ahead[1:] == [0]
+    for fleet in (slow, other):
+        await fleet.close()
+
+
 async def test_holders_are_forgotten_some_time_after_their_end(pair: tuple[Fleet, Fleet]) -> None:
     fleet = pair[0]
     call = Call(fleet)
