@@ -396,10 +396,11 @@ class CallContext:
 
     def _note_waste(self, item_id: str, heard_ms: float) -> None:
         """What was spoken and nobody heard was billed all the same."""
-        sent_ms = self.playback.sent_ms(item_id)
+        sent_ms, item = self.playback.sent_ms(item_id), self.conversation.get(item_id)
         self.record(
             "waste",
             item_id=item_id,
+            response_id=item.response_id if item is not None else "",
             rung=self.rung,
             sent_ms=round(sent_ms),
             heard_ms=round(heard_ms),

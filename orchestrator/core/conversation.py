@@ -38,6 +38,8 @@ class Item:
     """The client was told of it by ``conversation.item.added``."""
     done: bool = False
     """... and by ``conversation.item.done``."""
+    response_id: str = ""
+    """The response that said it."""
     words_told: bool = False
     """A transcription event for it has gone to the client."""
 

@@ -517,6 +517,8 @@ class Relay:
     ) -> None:
         if kind == "response.output_audio.delta":
             kept = self.ctx.conversation.get(item.id)
+            if kept is not None:
+                kept.response_id = response.id
             fmt = self.ctx.session.output_format
             self._stream = _Stream(AudioShape(frame, event), response, item, part, kept, fmt)
             self._last_audio = frame

@@ -161,7 +161,8 @@ class ResponseWriter:
         if response.out_of_band:
             return
         previous = self._conversation.last_id
-        self._conversation.insert(Item(item.id, wire, transcript="", bridge=bridge))
+        said = Item(item.id, wire, transcript="", bridge=bridge, response_id=response.id)
+        self._conversation.insert(said)
         item.announced = True
         self._send({"type": "conversation.item.added", "previous_item_id": previous, "item": wire})
 

@@ -294,6 +294,7 @@ def test_what_a_barge_in_cut_off_is_shown_as_waste() -> None:
     call.wait(0.5)
     call.provider("input_audio_buffer.speech_started", audio_start_ms=3000, item_id="item_u2")
     (row,) = call.rows("waste")
+    assert (row["response_id"], row["item_id"]) == ("resp_1", "item_a1")
     assert (row["sent_ms"], row["heard_ms"], row["unheard_ms"], row["nanodollars"]) == (1200, 500, 700, 700)
 
 
