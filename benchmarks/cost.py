@@ -163,12 +163,14 @@ def main(
         checks = bench.estimates(columns, fitted, estimate_calls)
     about["columns"] = columns.model_dump()
     about["took_s"] = round(time.monotonic() - began, 1)
-    cost_report.show(bench.summaries, histories, checks, console)
+    tables = cost_report.grids(bench.summaries, histories, checks)
+    cost_report.show(tables, console)
     output.mkdir(parents=True, exist_ok=True)
     cost_report.write(output / "cost.json", about, bench.summaries, dears, histories, checks)
+    (output / "cost.md").write_text(cost_report.markdown(tables))
     costs = {name: [result.spent / 1e9 for result in found] for name, found in bench.results.items()}
     cost_picture.draw(output / "cost.png", bench.summaries, dears, costs)
-    console.print(f"Written: cost.json and cost.png, in {output}", highlight=False)
+    console.print(f"Written: cost.json, cost.md and cost.png, in {output}", highlight=False)
     _judge(cost_report.failures(bench.summaries, checks, TOLERANCE), console)
 
 

@@ -67,11 +67,10 @@ def _draw_costs(axes: Axes, summaries: Sequence[Summary], costs: Mapping[str, Se
     axes.set_yticks([1, 0.1, 0.01, 0.001], ["all", "10%", "1%", "0.1%"])
     axes.set_xlim(0, 1.04 * max(max(values) for values in costs.values()))
     if cap is not None:
-        axes.axvline(cap, color="black", linewidth=1, linestyle=(0, (2, 2)))
-        axes.annotate(f"cap {_usd(cap)}", (cap, 0.0012), (4, 0), textcoords="offset points", fontsize=9)
+        axes.axvline(cap, color="black", linewidth=1, linestyle=(0, (2, 2)), label=f"cap: {_usd(cap)}")
     axes.xaxis.set_major_formatter(lambda value, _: _usd(value))
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=9, loc="upper right")
+    axes.legend(fontsize=9, loc="upper right", framealpha=1.0, edgecolor="none")
     _frame(axes)
 
 
@@ -83,9 +82,7 @@ def _usd(value: float, digits: int = 2) -> str:
 def _draw_answers(axes: Axes, dears: Sequence[Dear]) -> None:
     """Right: of the turns in calls that are too dear, who answered them."""
     calls = dears[0].calls
-    axes.set_title(
-        f"The {calls:,} calls that would cost more than the cap: who answers their turns?", loc="left"
-    )
+    axes.set_title(f"Who answers in the {calls:,} calls that would cost more than the cap", loc="left")
     for y, each in enumerate(dears):
         start = 0.0
         for by, face in FACES.items():

@@ -18,6 +18,7 @@ from benchmarks.cost_calls import Result
 from benchmarks.cost_estimate import Check
 from benchmarks.cost_policies import MODELS, NO_POLICY, PROMPTS, SPEECH, Setup
 from benchmarks.cost_run import Day
+from orchestrator.core.steps import StepAction
 
 LOST = "lost"
 ANSWERED_BY = {
@@ -29,6 +30,8 @@ ANSWERED_BY = {
 }
 """By whom a turn was answered, from the best to nobody, and how that is called."""
 NANO = 1e9
+STEPS = (StepAction.CONCISE.value, StepAction.CHEAPER_RUNG.value, StepAction.TIER_B.value)
+"""The default ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,79 +177,90 @@ class History:
 # -- showing ----------------------------------------------------------------------------------------
 
 
-def show(
-    summaries: Sequence[Summary], histories: Sequence[History], checks: Sequence[Check], console: Console
-) -> None:
-    """Print the tables and what they come to."""
-    console.print(_costs(summaries))
-    console.print(_turns(summaries))
-    if histories:
-        console.print(_histories(histories))
-    for check in checks:
-        console.print(
-            f"Estimate, {check.title}: ${check.predicted:.4f} a call; {check.calls:,} calls that it was not fitted "
-            f"to cost ${check.mean:.4f} on average: {check.error:+.2%} off.",
-            highlight=False,
-        )
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table: its first column is what the rows are about, the others are figures."""
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def rich(self) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, title=self.title, title_justify="left")
+        for index, head in enumerate(self.heads):
+            table.add_column(head, justify="right" if index else "left")
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        lines = [self.heads, ["---", *["---:"] * (len(self.heads) - 1)], *self.rows]
+        return "\n".join([f"{self.title}:", "", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
-def _costs(summaries: Sequence[Summary]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title="What the calls cost, in US dollars", title_justify="left")
-    table.add_column("budget")
-    for head in (
-        "total",
-        "mean",
-        "p50",
-        "p95",
-        "dearest",
-        "above the cap",
-        "most above",
-        "bucket above",
-        "unmetered",
-    ):
-        table.add_column(head, justify="right")
+def grids(summaries: Sequence[Summary], histories: Sequence[History], checks: Sequence[Check]) -> list[Grid]:
+    """All that a run has found, as tables."""
+    found = [_costs(summaries), _turns(summaries)]
+    return [*found, *([_histories(histories)] if histories else []), _estimates(checks)]
+
+
+def show(tables: Iterable[Grid], console: Console) -> None:
+    """Print the tables."""
+    for grid in tables:
+        console.print(grid.rich())
+
+
+def _costs(summaries: Sequence[Summary]) -> Grid:
+    heads = ("total", "mean", "p50", "p95", "dearest", "calls above the cap", "most above", "bucket above")
+    rows = []
     for each in summaries:
         call, bucket = each.over_call_cap, each.over_bucket_cap
-        table.add_row(
-            each.title,
-            f"{each.total:,.2f}",
-            *(f"{value:.3f}" for value in (each.mean, each.p50, each.p95, each.max)),
-            "" if call.cap is None else f"{call.times:,} calls",
-            "" if call.cap is None else f"{call.largest:.4f}",
-            "" if bucket.cap is None else f"{bucket.largest:.4f}",
-            f"{each.unmetered:.4f}",
-        )
-    return table
+        money = [f"{value:.3f}" for value in (each.mean, each.p50, each.p95, each.max)]
+        over = ["", ""] if call.cap is None else [f"{call.times:,}", f"{call.largest:.4f}"]
+        shared = "" if bucket.cap is None else f"{bucket.largest:.4f}"
+        rows.append([each.title, f"{each.total:,.2f}", *money, *over, shared, f"{each.unmetered:.4f}"])
+    calls = summaries[0].calls
+    return Grid(f"What {calls:,} calls cost, in US dollars", ["budget", *heads, "not metered"], rows)
 
 
-def _turns(summaries: Sequence[Summary]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title="What the callers got", title_justify="left")
-    table.add_column("budget")
-    for head in ("cut off", "goodbye", *ANSWERED_BY.values(), "broken off", "calls that stepped down"):
-        table.add_column(head, justify="right")
+def _turns(summaries: Sequence[Summary]) -> Grid:
+    heads = ["cut off", "goodbye", *ANSWERED_BY.values(), "broken off", *(f"took {step}" for step in STEPS)]
+    rows = []
     for each in summaries:
-        answered = [each.answered.get(by, 0) for by in ANSWERED_BY]
-        table.add_row(
+        answered = [f"{each.answered.get(by, 0) / each.turns:.1%}" for by in list(ANSWERED_BY)[:-1]]
+        ended = [f"{each.endings.get(end, 0):,}" for end in ("cut off", "goodbye")]
+        steps = [f"{each.stepped.get(step, 0.0):.1%}" for step in STEPS]
+        rows.append([each.title, *ended, *answered, f"{each.lost:,}", f"{each.cut_short:,}", *steps])
+    turns = summaries[0].turns
+    title = f"What the callers got: calls that ended early, {turns:,} turns by who answered, calls by step"
+    return Grid(title, ["budget", *heads], rows)
+
+
+def _histories(histories: Sequence[History]) -> Grid:
+    rows = [
+        [
             each.title,
-            *(f"{each.endings.get(end, 0):,}" for end in ("cut off", "goodbye")),
-            *(f"{number / each.turns:.1%}" for number in answered[:-1]),
-            f"{each.lost:,}",
-            f"{each.cut_short:,}",
-            ", ".join(f"{step} {share:.1%}" for step, share in each.stepped.items()),
-        )
-    return table
+            f"{each.cache_hits:.0%}",
+            f"{each.mean:.3f}",
+            "" if each.policy == "provider" else f"{each.saving:.1%}",
+        ]
+        for each in histories
+    ]
+    title = f"What the history of {histories[0].calls:,} long calls costs without a cap, in US dollars"
+    return Grid(title, ["history", "responses that find the cache", "a call", "saved"], rows)
 
 
-def _histories(histories: Sequence[History]) -> Table:
-    calls = histories[0].calls
-    title = f"What a long history costs: {calls:,} long calls without a cap, mean in US dollars"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    for head in ("history", "input found cached", "a call", "saves"):
-        table.add_column(head, justify="left" if head == "history" else "right")
-    for each in histories:
-        saves = "" if each.policy == "provider" else f"{each.saving:.1%}"
-        table.add_row(each.title, f"{each.cache_hits:.0%}", f"{each.mean:.3f}", saves)
-    return table
+def _estimates(checks: Sequence[Check]) -> Grid:
+    rows = [
+        [each.title, f"{each.predicted:.4f}", f"{each.mean:.4f}", f"{each.error:+.2%}"] for each in checks
+    ]
+    title = f"What the estimate says of {checks[0].calls:,} calls that it was not fitted to, in US dollars"
+    return Grid(title, ["budget", "estimated", "metered", "off"], rows)
+
+
+def markdown(tables: Iterable[Grid]) -> str:
+    """The tables, to paste."""
+    return "\n\n".join(grid.markdown() for grid in tables) + "\n"
 
 
 def write(

@@ -404,3 +404,6 @@ def test_the_command_writes_its_figures(tmp_path: Path) -> None:
     assert [each["setup"] for each in found["estimates"]] == [name for name in SETUPS if name != "cut-off"]
     assert {"machine", "columns", "seed", "took_s", "call_cap_usd"} <= set(found)
     assert (tmp_path / "cost.png").exists()
+    table = (tmp_path / "cost.md").read_text()
+    assert table.count("| no budget |") == 3
+    assert "| steps |" in table
