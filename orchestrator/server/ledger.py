@@ -333,17 +333,29 @@ class Ledgers:
     # --- the lease ---
 
     async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(self._lease_s / 3)
-            try:
-                for day in list(self._days.values()):
-                    if day.entries or day.closed or day.forgettable:
-                        await self._renew(day)
-            except StoreUnavailable as error:
-                self._link.lost(error)
+        """Whatever becomes of renewing the lease, what is not renewed in time is given up in time."""
+        renewing: asyncio.Task[None] | None = None
+        try:
+            while True:
+                await asyncio.sleep(self._lease_s / 3)
+                if renewing is not None:
+                    renewing.cancel()
+                renewing = asyncio.create_task(self._renew_all(), name="renew leases")
                 self._give_up_what_may_lapse()
-            except Exception:
-                log.exception("renewing the lease failed; trying again")
+        finally:
+            if renewing is not None:
+                renewing.cancel()
+
+    async def _renew_all(self) -> None:
+        try:
+            for day in list(self._days.values()):
+                if day.entries or day.closed or day.forgettable:
+                    await self._renew(day)
+        except StoreUnavailable as error:
+            self._link.lost(error)
+            self._give_up_what_may_lapse()
+        except Exception:
+            log.exception("renewing the lease failed; trying again")
 
     async def _renew(self, day: BucketDay) -> None:
         now, closed = self._clock(), len(day.closed)
