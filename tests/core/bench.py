@@ -92,6 +92,8 @@ class Bench:
     """What the call's bucket has left beside what this call has claimed; None has no end."""
     held: int = 0
     """What the bucket has set aside for the call."""
+    answers_claims: bool = True
+    """Whether the bucket answers at once; else the test calls `claimed`."""
     steps: StepPolicy = field(default_factory=StepPolicy)
     _ids: int = 0
 
@@ -143,12 +145,13 @@ class Bench:
                 elif isinstance(action, StopAnswer):
                     self.call.answer_closed(action.answer_id, (), self.now)
                 elif isinstance(action, ClaimMoney):
-                    self._claimed(action)
+                    if self.answers_claims:
+                        self.claimed(action)
                 elif isinstance(action, OpenUpstream):
                     self.attempt = action.attempt
                     self.sent_to[self.attempt] = []
 
-    def _claimed(self, claim: ClaimMoney) -> None:
+    def claimed(self, claim: ClaimMoney) -> None:
         """Play the bucket: what is wanted is set aside whole, or what was set aside before is kept."""
         used = claim.spent + claim.running
         if self.bucket is None or used + claim.ahead <= self.bucket:

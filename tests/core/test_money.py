@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.actions import CloseUpstream, HangUp, StartAnswer
+from orchestrator.core.actions import ClaimMoney, CloseUpstream, HangUp, StartAnswer
 from orchestrator.core.context import Policy
 from orchestrator.core.health import Cause
 from orchestrator.core.prices import Context
@@ -174,6 +174,21 @@ def test_a_request_of_the_clients_waits_for_the_money_and_is_answered_by_tier_b_
     call.check()
 
 
+def test_no_answer_is_shortened_before_the_bucket_has_said_what_is_there() -> None:
+    call = bench(bucket=FULL)  # behind the gate, one worst case set aside
+    call.answers_claims = False
+    call.ctx.budget.ahead = FULL + 500
+    call.turn()
+    call.begin_answer()
+    call.turn("item_u2", start=1500)
+    assert len([event for event in call.upstream if event["type"] == "response.create"]) == 1
+    call.bucket, call.answers_claims = 100 * FULL, True
+    call.claimed(call.last(ClaimMoney))
+    call.settle()
+    second = [event for event in call.upstream if event["type"] == "response.create"][-1]
+    assert "max_output_tokens" not in (second.get("response") or {})
+
+
 def test_what_a_request_brings_with_it_is_paid_for_too() -> None:
     call = bench()
     asked = call.costs
@@ -314,6 +329,20 @@ def test_an_answer_of_tier_b_is_paid_for_before_it_starts() -> None:
     call.call.answer_event(call.request.answer_id, Finished(rung="kokoro"), call.now)
     call.settle()
     assert (call.ctx.budget.spent, dict(call.ctx.purse.running)) == (300, {})
+
+
+def test_the_first_turn_of_tier_b_is_written_down_by_an_engine_that_is_paid() -> None:
+    @dataclass
+    class Hearing(PerToken):
+        def writing_down(self, seconds: float) -> int:
+            return round(seconds * 10)
+
+    call = Bench(tier="B", costs=Hearing(tier_b=500), cap=None, bucket=2_000)
+    call.call.start(call.now)
+    call.settle()
+    call.say()
+    call.words("Hello?")
+    assert call.request.history
 
 
 def test_what_tier_b_cannot_pay_for_tier_c_says() -> None:
