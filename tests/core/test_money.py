@@ -177,9 +177,9 @@ def test_a_request_of_the_clients_waits_for_the_money_and_is_answered_by_tier_b_
 def test_no_answer_is_shortened_before_the_bucket_has_said_what_is_there() -> None:
     call = bench(bucket=FULL)  # behind the gate, one worst case set aside
     call.answers_claims = False
-    call.ctx.budget.ahead = FULL + 500
     call.turn()
     call.begin_answer()
+    call.ctx.budget.ahead = 500  # enough for a shorter answer
     call.turn("item_u2", start=1500)
     assert len([event for event in call.upstream if event["type"] == "response.create"]) == 1
     call.bucket, call.answers_claims = 100 * FULL, True
