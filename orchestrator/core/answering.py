@@ -171,9 +171,10 @@ class Answers:
         if item.audio is None and item.audio_span is not None:
             item.audio = ctx.input.slice(*item.audio_span)
             item.audio_span = None
-        if ctx.write_down(item.id, item.audio or b""):
+        written = ctx.write_down(item.id, item.audio or b"")
+        if written:
             self._awaited.add(item.id)
-        else:
+        elif written is False:
             item.transcript, item.unheard, item.audio = "", True, None
 
     def _tell_transcript(self, item: Item, transcript: Transcript | None) -> None:
@@ -217,7 +218,10 @@ class Answers:
         if self._active is None or self._active.stage is not Stage.MONEY:
             self.ctx.purse.want(self._usual_worst + self.ctx.costs.writing_down(LONG_TURN_S))
         for answering in [*([self._active] if self._active else []), *self._beside.values()]:
-            if answering.stage is Stage.MONEY:
+            if answering.stage is Stage.WORDS:
+                for item in self.ctx.conversation:
+                    self._write_down(item, now)
+            if answering.stage is Stage.MONEY or (answering.stage is Stage.WORDS and not self._awaited):
                 self._ask_when_known(answering, now)
 
     def _start(self, answering: Answering, request: AnswerRequest, now: float) -> None:

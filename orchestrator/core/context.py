@@ -300,12 +300,17 @@ class CallContext:
         if answer_id not in self.closing:
             self.purse.end(answer_id)
 
-    def write_down(self, item_id: str, audio: bytes) -> bool:
-        """Have a turn written down by Tier B's transcription; False where that cannot be paid for."""
+    def write_down(self, item_id: str, audio: bytes) -> bool | None:
+        """Have a turn written down by Tier B's transcription; False where that cannot be paid for, None: not yet."""
         fmt = self.session.input_format
         worst = self.costs.writing_down(fmt.ms(len(audio)) / 1000.0)
         if not self.purse.start(heard_key(item_id), worst):
-            return False
+            self.purse.want(worst, "hearing")
+            if self.purse.pending:
+                return None
+            if not self.purse.start(heard_key(item_id), worst):
+                return False
+        self.purse.want(0, "hearing")
         self.do(Transcribe(item_id, audio, fmt, self.session.language))
         return True
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.actions import ClaimMoney, CloseUpstream, HangUp, StartAnswer
+from orchestrator.core.actions import ClaimMoney, CloseUpstream, HangUp, StartAnswer, Transcribe
 from orchestrator.core.context import Policy
 from orchestrator.core.health import Cause
 from orchestrator.core.prices import Context
@@ -343,6 +343,27 @@ def test_the_first_turn_of_tier_b_is_written_down_by_an_engine_that_is_paid() ->
     call.say()
     call.words("Hello?")
     assert call.request.history
+
+
+def test_a_turn_waits_to_be_written_down_until_the_bucket_has_said_that_it_can_be_paid_for() -> None:
+    @dataclass
+    class Hearing(PerToken):
+        def writing_down(self, seconds: float) -> int:
+            return round(seconds * 10)
+
+    call = Bench(tier="B", costs=Hearing(tier_b=500), cap=None, bucket=5_000)
+    call.answers_claims = False
+    call.call.start(call.now)
+    call.settle()
+    call.say()
+    assert not call.all(Transcribe)
+    call.answers_claims = True
+    call.claimed(call.last(ClaimMoney))
+    call.settle()
+    assert len(call.all(Transcribe)) == 1
+    call.words("Hello?")
+    call.answer("Hi.")
+    call.check()
 
 
 def test_what_tier_b_cannot_pay_for_tier_c_says() -> None:
