@@ -14,12 +14,14 @@ import pytest
 
 from tests.clients.recorder import Recorder
 from tests.e2e.conftest import running_redis
-from tests.e2e.stack import Engines, Stack, stack
+from tests.e2e.stack import Engines, Stack, speech, stack
 
 CALLERS = 100
 TURNS = 5
 SHARED_USD = 0.50
 STEPPED_USD = 0.30
+TIGHT_USD = 0.40
+"""Enough for one answer of 4,096 tokens on gpt-realtime-2.1, and not for two."""
 STEPS = [
     {"at": 0.1, "action": "concise"},
     {"at": 0.2, "action": "tier_b"},
@@ -39,6 +41,7 @@ def paid(
     buckets = {
         f"shared-{request.param}": {"usd_per_day": SHARED_USD},
         f"stepped-{request.param}": {"call_usd": STEPPED_USD, "steps": STEPS},
+        f"tight-{request.param}": {"usd_per_day": TIGHT_USD},
     }
     settings = {"budget__buckets": json.dumps(buckets), "promotion__mode": "never"}
     # What is measured here is money: on a busy machine no answer is to count as late.
@@ -132,6 +135,26 @@ async def test_a_call_gets_cheaper_step_by_step_and_is_ended_with_a_goodbye(paid
     assert paid.rows(call_id, "goodbye")
     (ended,) = paid.rows(call_id, "call_ended")
     assert ended["spent_usd"] <= STEPPED_USD
+
+
+async def test_near_the_cap_each_spoken_turn_is_answered_on_our_own_request(paid: Stack) -> None:
+    name = f"tight-{_store(paid)}"
+    async with Recorder(f"{paid.realtime}&bucket={name}", orchestrator=True) as caller:
+        await caller.update()
+        call_id = caller.session["orchestrator"]["call_id"]
+        async with caller.microphone():
+            for _ in range(2):
+                await caller.say(speech())
+                done = await caller.wait_for("response.done", timeout=60)
+                assert done["response"]["status"] == "completed"
+                assert done["response"]["metadata"]["tier"] == "A"
+        assert caller.session["audio"]["input"]["turn_detection"]["create_response"] is True
+    states = [connection["session"] for connection in paid.provider.get("/control/state")["connections"]]
+    (told,) = [s for s in states if s and s["config"]["audio"]["input"]["turn_detection"]]
+    assert told["config"]["audio"]["input"]["turn_detection"]["create_response"] is False
+    answers = [row for row in paid.rows(call_id, "charge") if row["what"] == "response"]
+    assert len(answers) == 2
+    assert not paid.rows(call_id, "unpaid_response")
 
 
 def _store(stack: Stack) -> str:
