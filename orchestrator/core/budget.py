@@ -13,11 +13,12 @@ from orchestrator.core.steps import StepAction
 
 @dataclass(slots=True)
 class CallBudget:
-    """One call's cap, and what it has spent and reserved. A cap of None means no cap."""
+    """One call's cap, and what it has spent and reserved. A cap of None means no cap. `Purse` keeps it."""
 
     cap: int | None
     spent: int = 0
     reserved: int = 0
+    """At worst, what is running."""
     ahead: int = 0
     """What the bucket has set aside for what this call may start next."""
     level: StepAction | None = None
@@ -34,26 +35,9 @@ class CallBudget:
         """What may still be spent or reserved; never negative; None where there is no cap."""
         return None if self.cap is None else max(0, self.cap - self.spent - self.reserved)
 
-    @property
-    def exhausted(self) -> bool:
-        """Nothing that costs money may start any more."""
-        return self.remaining == 0
-
     def spend(self, amount: int) -> None:
         """Money that is gone. It counts even past the cap: the bill has arrived."""
         self.spent += _not_negative(amount)
-
-    def reserve(self, amount: int) -> bool:
-        """Sets `amount` aside for something about to start; False, and nothing set aside, if it is too much."""
-        if self.remaining is not None and _not_negative(amount) > self.remaining:
-            return False
-        self.reserved += _not_negative(amount)
-        return True
-
-    def settle(self, reserved: int, spent: int) -> None:
-        """Ends a reservation of `reserved` with what it really cost."""
-        self.reserved = max(0, self.reserved - _not_negative(reserved))
-        self.spend(spent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import orchestrator.core
 from orchestrator.core.budget import BudgetState
 from orchestrator.core.overrides import Override, Scope, Tier
 from orchestrator.core.routing import DecidedBy, Decision, Reason, RouteRequest, Rung, View, decide
+from orchestrator.core.steps import StepAction
 
 A = Rung(Tier.A, "gpt-realtime-2.1", paid=True, usd_per_minute=0.05)
 MINI = Rung(Tier.A, "gpt-realtime-2.1-mini", paid=True, usd_per_minute=0.02)
@@ -289,3 +290,53 @@ def test_the_core_cannot_do_io(module: str) -> None:
     }
     assert {name for name in imported - harmless if not name.startswith("orchestrator.core.")} == set()
     assert not [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name) and n.id == "open"]
+
+
+# --- money ---
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        (None, ("A", "default", "default")),
+        (StepAction.CONCISE, ("A", "default", "default")),
+        (StepAction.TIER_B, ("B", "budget_step", "policy")),
+        (StepAction.TIER_C, ("C", "budget_step", "policy")),
+        (StepAction.GOODBYE, ("C", "budget_step", "policy")),
+    ],
+)
+def test_a_step_bars_what_is_above_it(level: StepAction | None, expected: tuple[str, str, str]) -> None:
+    assert told(choose([A, B, C], budget=BudgetState(level=level))) == expected
+
+
+def test_the_cheaper_rung_is_the_cheapest_that_is_there() -> None:
+    budget = BudgetState(level=StepAction.CHEAPER_RUNG)
+    decision = choose([A, MINI, B, C], budget=budget)
+    assert (decision.rung, decision.reason) == (MINI.name, Reason.BUDGET_STEP)
+    assert (decision.candidates[0].rung, decision.candidates[0].detail) == (A.name, "cheaper_rung")
+    alone = choose([A, missing(MINI, Reason.NO_PROVIDER_KEY), B, C], budget=budget)
+    assert alone.rung == A.name
+
+
+def test_an_operator_cannot_force_what_a_step_bars() -> None:
+    forced_a = forced(Tier.A)
+    decision = choose([A, B, C], overrides=[forced_a], budget=BudgetState(level=StepAction.TIER_B))
+    assert told(decision) == ("B", "budget_step", "policy")
+
+
+@pytest.mark.parametrize(
+    ("budget", "tier"),
+    [
+        (BudgetState(call_cap=100, call_spent=50), "A"),
+        (BudgetState(call_cap=100, call_spent=51), "B"),
+        (BudgetState(call_cap=100, call_spent=20, call_reserved=31), "B"),
+        (BudgetState(bucket_cap=100, bucket_spent=51), "B"),
+        (BudgetState(bucket_cap=100, bucket_spent=20, bucket_reserved=60, held=30), "A"),
+        (BudgetState(bucket_cap=100, bucket_spent=20, bucket_reserved=60, held=29), "B"),
+    ],
+)
+def test_a_rung_whose_next_answer_cannot_be_paid_for_is_passed_over(budget: BudgetState, tier: str) -> None:
+    decision = choose([replace(A, least=50), B, C], budget=budget)
+    assert decision.tier.value == tier
+    if tier == "B":
+        assert told(decision) == ("B", "budget_spent", "hard_cap")
