@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from cache import ClipCache, Container, DiskStore, RedisStore, Source
 from orchestrator import models
 from orchestrator.config import Settings
@@ -34,6 +36,8 @@ from tiers.prompts.prompts import Prompts
 from tiers.speech import Speech
 
 log = logging.getLogger(__name__)
+
+_OPENAIS = ("gpt-", "chatgpt-", "o1", "o3", "o4", "whisper-")
 
 _FORMS: Mapping[PromptFormat, AudioFormat | Container] = {
     "wav": Container.WAV,
@@ -192,8 +196,8 @@ def _agent(settings: Settings, prices: PriceTable, directory: Path) -> Agent:
         embedded = EmbeddedModel(directory / models.SMOLLM2, threads=tier_b.threads)
         model = ChatModel(EMBEDDED, price=prices[EMBEDDED])
         return Agent([model], embedded=embedded, first_token_timeout=tier_b.agent_timeout_s)
-    # The OpenAI key goes to OpenAI only.
-    key = tier_b.agent_api_key or (settings.openai.api_key if tier_b.agent_base_url is None else None)
+    own_server = tier_b.agent_base_url is not None
+    key = tier_b.agent_api_key or (None if own_server else _openai_key(settings, tier_b.agent_model))
     model = ChatModel(
         tier_b.agent_model,
         api_key=key.get_secret_value() if key else None,
@@ -201,6 +205,13 @@ def _agent(settings: Settings, prices: PriceTable, directory: Path) -> Agent:
         price=prices.published(tier_b.agent_model),
     )
     return Agent([model], first_token_timeout=tier_b.agent_timeout_s / 2)
+
+
+def _openai_key(settings: Settings, model: str) -> SecretStr | None:
+    """OpenAI's key for a model by its LiteLLM name: it goes to OpenAI only. Others' LiteLLM finds by itself."""
+    provider, named, _ = model.partition("/")
+    openais = provider == "openai" if named else model.startswith(_OPENAIS)
+    return settings.openai.api_key if openais else None
 
 
 def _paid_speech(settings: Settings, prices: PriceTable) -> list[Speech]:

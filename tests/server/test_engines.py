@@ -58,3 +58,23 @@ def test_the_bound_is_quick_enough_for_the_event_loop() -> None:
     for _ in range(100):
         tier.worst(ASK)
     assert (time.perf_counter() - began) / 100 < 0.005
+
+
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [
+        ("openai/gpt-4.1-mini", "sk-openai"),
+        ("gpt-4.1-mini", "sk-openai"),
+        ("anthropic/claude-sonnet-4-5", None),
+        ("claude-sonnet-4-5", None),
+    ],
+)
+def test_the_key_of_openai_goes_nowhere_else(model: str, key: str | None) -> None:
+    engines = Engines(load_settings(tier_b__agent_model=model, openai__api_key="sk-openai"))
+    assert [known.api_key for known in engines.agent._models] == [key]
+
+
+def test_ones_own_server_is_not_sent_the_key_of_openai() -> None:
+    own = {"tier_b__agent_model": "openai/gpt-4.1-mini", "tier_b__agent_base_url": "http://127.0.0.1:9/v1"}
+    engines = Engines(load_settings(**own, openai__api_key="sk-openai"))
+    assert [known.api_key for known in engines.agent._models] == [None]
