@@ -59,9 +59,9 @@ class Bound:
         """A turn of the caller's was added."""
         self._add(audio_tokens=_heard(ms))
 
-    def spoke(self, ms: float) -> None:
-        """An answer was added whose usage never came."""
-        self._add(audio_tokens=math.ceil(ms / SPOKEN_MS_PER_TOKEN))
+    def answered(self, limit: int) -> None:
+        """An answer was added whose usage never came: it may have come to its output limit."""
+        self._add(audio_tokens=limit)
 
     def answer_began(self) -> None:
         """A response in the conversation began: what is added from here on is not in its input."""

@@ -288,6 +288,8 @@ class Gate:
         charge = response_charge(ctx, self._rung, response_id, usage)
         if usage and not out_of_band:
             self.bound.counted(usage)
+        elif not out_of_band:
+            self.bound.answered(self._limit)
         ctx.charge(charge, self._rung, turn, key=response_id, response_id=response_id)
         self._drop(response_id)
         self._short = 0

@@ -299,6 +299,9 @@ def test_an_answer_without_usage_costs_all_that_was_set_aside() -> None:
     )
     (row,) = call.rows("charge")
     assert (row["nanodollars"], row["estimated"]) == (FULL, True)
+    assert call.call.relay is not None
+    heard = call.call.relay.gate.bound.context().audio_tokens
+    assert heard >= FULL, "the next answer's input has all that this one may have been"
 
 
 def test_what_a_barge_in_cut_off_is_shown_as_waste() -> None:
