@@ -309,8 +309,8 @@ class CallContext:
         self.do(Transcribe(item_id, audio, fmt, self.session.language))
         return True
 
-    def written_down(self, item_id: str, charge: Charge | None) -> None:
-        if charge is not None:
+    def written_down(self, item_id: str, charges: Sequence[Charge]) -> None:
+        for charge in charges:
             self.charge(charge, self.rung, key=heard_key(item_id), item_id=item_id)
         self.purse.end(heard_key(item_id))
 

@@ -120,7 +120,7 @@ class WhisperTranscriber:
             return Transcript("", seconds, language or "en")
         try:
             found = await self._worker.run(lambda: self._transcribe(audio, seconds, language))
-            return replace(found, charge=self._meter.audio(len(audio)))
+            return replace(found, charges=self._meter.audio(len(audio)))
         except (ModelMissing, TranscriptionFailed):
             raise
         except Exception as error:
@@ -252,7 +252,7 @@ class EndpointTranscriber:
         except TranscriptionFailed as failure:
             # A server that is too slow for us may still do its work; one that refuses does not.
             if failure.cause in (Cause.TIMEOUT, Cause.MALFORMED):
-                failure.charge = self._meter.audio(len(audio), estimated=True)
+                failure.charges = self._meter.audio(len(audio), estimated=True)
             raise
         return Transcript(text.strip(), seconds, language or "en", self._meter.audio(len(audio)))
 
