@@ -28,6 +28,8 @@ from tiers.pipeline.embedded import EmbeddedModel
 from tiers.pipeline.kokoro import KokoroSpeech, KokoroTorchSpeech
 from tiers.pipeline.pipeline import Pipeline
 from tiers.pipeline.stt import EndpointTranscriber, WhisperTranscriber
+from tiers.pipeline.stt_litellm import CloudTranscriber
+from tiers.pipeline.stt_rungs import HearingRung, TranscriptionRungs
 from tiers.pipeline.tts import EndpointSpeech
 from tiers.prompts.catalogue import Catalogue
 from tiers.prompts.prompts import Prompts
@@ -70,7 +72,7 @@ class Engines:
             prompt_speech,
             bridge=settings.tier_c.bridges_by_cause["default"],
         )
-        self.transcriber = _transcriber(settings, prices, self.directory)
+        self.transcriber: Transcriber = _transcriber(settings, prices, self.directory)
         self.agent = _agent(settings, prices, self.directory)
         self.pipeline = Pipeline(
             self.transcriber, self.agent, self.speech, self.prompts, prompt_speech=prompt_speech
@@ -176,13 +178,21 @@ def _clip_store(settings: Settings) -> DiskStore | RedisStore:
     return DiskStore(settings.cache.dir or models.cache_dir() / "clips")
 
 
-def _transcriber(settings: Settings, prices: PriceTable, directory: Path) -> Transcriber:
-    tier_b = settings.tier_b
+def _transcriber(settings: Settings, prices: PriceTable, directory: Path) -> TranscriptionRungs:
+    """A server of one's own, the cloud, and the local Whisper; without the first two, that alone."""
+    tier_b, within = settings.tier_b, settings.deadlines.answer_s
+    rungs: list[HearingRung] = []
     if tier_b.stt_base_url:
         key = tier_b.stt_api_key.get_secret_value() if tier_b.stt_api_key else ""
         model, price = tier_b.stt_model or "whisper-1", prices[STT_ENDPOINT]
-        return EndpointTranscriber(tier_b.stt_base_url, key, model, price=price)
-    return WhisperTranscriber(directory / models.WHISPER, threads=tier_b.threads, price=prices[WHISPER])
+        rungs.append(EndpointTranscriber(tier_b.stt_base_url, key, model, timeout=within, price=price))
+    if tier_b.stt_cloud_model:
+        cloud_key = tier_b.stt_cloud_api_key.get_secret_value() if tier_b.stt_cloud_api_key else None
+        rungs.append(CloudTranscriber(tier_b.stt_cloud_model, prices, api_key=cloud_key, timeout=within))
+    whisper = directory / models.WHISPER
+    if not rungs or (tier_b.stt_fallback and (whisper / "model.bin").is_file()):
+        rungs.append(WhisperTranscriber(whisper, threads=tier_b.threads, price=prices[WHISPER]))
+    return TranscriptionRungs(rungs, timeout=tier_b.stt_timeout_s, within=within)
 
 
 def _agent(settings: Settings, prices: PriceTable, directory: Path) -> Agent:
