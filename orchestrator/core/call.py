@@ -256,7 +256,11 @@ class Call(Handovers):
 
     def answer_closed(self, answer_id: str, charges: Sequence[Charge], now: float) -> None:
         """An answer has ended, whether it was stopped or not; `charges`: what it had cost and could not tell."""
-        self.ctx.answer_closed(answer_id, charges)
+        if self.local is not None and self.local.answer_closed(answer_id):
+            for charge in charges:
+                self.ctx.charge(charge, self.ctx.rung, key=answer_id, answer_id=answer_id)
+        else:
+            self.ctx.answer_closed(answer_id, charges)
         self._end_if_billed()
 
     # --- money ---

@@ -78,6 +78,8 @@ class Policy:
     apology: str = "offer_choice"
     """What a caller hears when no tier could answer: ready in memory, so that it cannot fail."""
     commit_min_ms: float = 100.0
+    speculate: bool = True
+    """Whether Tiers B and C begin an answer at the first pause of a turn."""
 
     def bridge(self, kind: Bridge) -> str:
         return self.bridges.get(kind) or self.bridges[Bridge.DEFAULT]

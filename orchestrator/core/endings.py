@@ -180,6 +180,8 @@ def _cut_number(words: Sequence[str], known: _Language, asked: str) -> bool:
 def _trailing_digits(words: Sequence[str], known: _Language) -> int:
     """How many digits the words end with, in figures or in words."""
     count, multiple = 0, 1
+    if words[-1:] == ["one"] and not (len(words) > 1 and (words[-2].isdigit() or words[-2] in known.digits)):
+        return 0  # "the blue one"
     for word in reversed(words):
         if word.isdigit():
             count, multiple = count + len(word), len(word)

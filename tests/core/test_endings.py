@@ -27,6 +27,7 @@ FINISHED = (
     "That's all I want to know.",
     "He was not an ill disposed young man.",
     "Ten of clubs.",
+    "Where is my order? The blue one.",
 )
 UNFINISHED = (
     "I would like to",
