@@ -181,6 +181,8 @@ class TierB(Section):
     """The engine's own voice name; "" takes the one nearest to the session's."""
     instructions: str = SIMPLER_SERVICE
     """Added to the session's instructions, so that the stand-in does not promise what it cannot do."""
+    speculate: bool = True
+    """An answer is begun at the first pause of a turn, and thrown away if the caller goes on."""
     threads: PositiveInt = 1
     """Threads of each local model."""
 

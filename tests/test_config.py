@@ -94,6 +94,7 @@ _SPECIAL_VALUES = {
     "tier_a.transcription_model": "whisper-1",
     "tier_b.agent_model": "openai/gpt-4.1-mini",
     "tier_b.speech": "kokoro-torch",
+    "tier_b.speculate": "false",
     "tier_b.stt_fallback": "false",
     "tier_b.stt_cloud_model": "openai/whisper-1",
     "tier_c.catalogue": str(BUILT_IN),

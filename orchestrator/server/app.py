@@ -286,6 +286,7 @@ def _policy(settings: Settings) -> Policy:
         retention=_retention(settings),
         history_tokens=settings.budget.history_tokens,
         bridges=settings.tier_c.bridges_by_cause,
+        speculate=settings.tier_b.speculate,
     )
 
 
