@@ -78,3 +78,23 @@ def test_a_stand_in_for_a_server_that_listens_may_be_paid_as_well(
     (tmp_path / "whisper-tiny.en" / "model.bin").touch()
     assert tier_b(**paid).worst_transcription(30.0) == 2 * 3_000_100 + 3_100_000
     assert tier_b(**paid, tier_b__stt_fallback=False).worst_transcription(30.0) == 3_000_100 + 3_100_000
+
+
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [
+        ("openai/gpt-4.1-mini", "sk-openai"),
+        ("gpt-4.1-mini", "sk-openai"),
+        ("anthropic/claude-sonnet-4-5", None),
+        ("claude-sonnet-4-5", None),
+    ],
+)
+def test_the_key_of_openai_goes_nowhere_else(model: str, key: str | None) -> None:
+    engines = Engines(load_settings(tier_b__agent_model=model, openai__api_key="sk-openai"))
+    assert [known.api_key for known in engines.agent._models] == [key]
+
+
+def test_ones_own_server_is_not_sent_the_key_of_openai() -> None:
+    own = {"tier_b__agent_model": "openai/gpt-4.1-mini", "tier_b__agent_base_url": "http://127.0.0.1:9/v1"}
+    engines = Engines(load_settings(**own, openai__api_key="sk-openai"))
+    assert [known.api_key for known in engines.agent._models] == [None]
