@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_none
 
 from orchestrator.core.price_list import ModelPrice
 from orchestrator.models import ModelMissing
@@ -28,6 +27,7 @@ from orchestrator.protocol.audio import HEAR_RATE, Float32, float_to_pcm16
 from tiers.pipeline.doubts import Heard, compression, loudest_db
 from tiers.pipeline.errors import Cause, TranscriptionFailed
 from tiers.pipeline.metering import FREE, HearingMeter
+from tiers.pipeline.retries import not_reached, retrying
 from tiers.pipeline.worker import Worker
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ class EndpointTranscriber:
             fields["language"] = language.split("-")[0]
         files = {"file": ("audio.wav", wav_file(audio), "audio/wav")}
         try:
-            response: httpx.Response = await _NOT_SENT.copy()(
+            response: httpx.Response = await retrying()(
                 self._client.post, "/audio/transcriptions", data=fields, files=files
             )
         except httpx.HTTPError as error:
@@ -258,8 +258,7 @@ class EndpointTranscriber:
 
     def _failure(self, error: httpx.HTTPError, samples: int) -> TranscriptionFailed:
         """A server that has our audio may still do its work; one that was not reached does not."""
-        sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
-        charges = self.given_up(samples) if sent else ()
+        charges = () if not_reached(error) else self.given_up(samples)
         if isinstance(error, httpx.TimeoutException):
             return TranscriptionFailed(
                 Cause.TIMEOUT, "the transcription server was too slow", charges=charges
@@ -269,15 +268,6 @@ class EndpointTranscriber:
 
     async def close(self) -> None:
         await self._client.aclose()
-
-
-_NOT_SENT = AsyncRetrying(
-    stop=stop_after_attempt(2),
-    wait=wait_none(),
-    retry=retry_if_exception_type(httpx.ConnectError),
-    reraise=True,
-)
-"""Nothing was sent to who refused the connection. How long it may all take is bounded by who waits for it."""
 
 
 def _body_of(response: httpx.Response) -> Mapping[str, Any] | None:

@@ -6,21 +6,20 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
-
 from orchestrator.core.prices import PriceTable
 from orchestrator.protocol.answers import Charge, Transcript
 from orchestrator.protocol.audio import HEAR_RATE, Float32
 from tiers.pipeline.doubts import Heard, compression, loudest_db
 from tiers.pipeline.errors import Cause, TranscriptionFailed
 from tiers.pipeline.litellm_loading import load
+from tiers.pipeline.retries import not_reached, retrying
 from tiers.pipeline.stt import SHORTEST, wav_file
 
 
 class CloudTranscriber:
     """A transcription model by its LiteLLM name, which `prices` must have.
 
-    `timeout` seconds bound a request; nothing is tried again here. `base_url` where it is not its provider that
+    `timeout` seconds bound a request. `base_url` where it is not its provider that
     serves it.
     """
 
@@ -65,7 +64,8 @@ class CloudTranscriber:
             return Transcript("", seconds, language or "en")
         litellm = await self._ready()
         try:
-            response = await litellm.atranscription(
+            response: Any = await retrying()(
+                litellm.atranscription,
                 model=self.rung,
                 file=("audio.wav", wav_file(audio), "audio/wav"),
                 timeout=self._timeout,
@@ -102,19 +102,9 @@ class CloudTranscriber:
         status = getattr(error, "status_code", None)
         cause = Cause.of_status(status) if isinstance(status, int) else Cause.UNAVAILABLE
         answered = isinstance(status, int) and not isinstance(error, litellm.APIConnectionError)
-        free = (answered and cause is not Cause.TIMEOUT) or _not_reached(error)
+        free = (answered and cause is not Cause.TIMEOUT) or not_reached(error)
         charges = () if free else self.given_up(samples)
         return TranscriptionFailed(cause, f"{self.rung} failed: {type(error).__name__}", charges=charges)
-
-
-def _not_reached(error: BaseException) -> bool:
-    """Whether no connection was made; LiteLLM and the provider's own library wrap what tells it."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, httpx.ConnectError | httpx.ConnectTimeout | ConnectionRefusedError):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
 
 
 def _usage(response: Any) -> Mapping[str, Any] | None:
