@@ -218,4 +218,6 @@ def is_backchannel(text: str) -> bool:
     rest = " ".join(words)
     for phrase in _NOD_PHRASES:
         rest = re.sub(rf"\b{phrase}\b", " ", rest)
+    if all(len(word) == 1 for word in rest.split()):  # "M.H.M."
+        rest = rest.replace(" ", "")
     return all(word in _NODS or _MURMUR.fullmatch(word) for word in rest.split())
