@@ -28,7 +28,6 @@ from benchmarks.pipeline_contenders import (
     CONTENDERS,
     HOURS,
     SILENCE_S,
-    can_speculate,
     running,
 )
 from benchmarks.processes import BenchmarkError, http_client
@@ -36,6 +35,7 @@ from benchmarks.services import FIRST_TOKEN_MS
 from orchestrator.models import ModelError
 
 RESULTS = ROOT / "benchmarks" / "results"
+ROUNDS = 4
 
 
 def chosen(only: Sequence[str], speculate: str, peers: bool) -> list[str]:
@@ -44,9 +44,7 @@ def chosen(only: Sequence[str], speculate: str, peers: bool) -> list[str]:
     return [
         name
         for name, contender in CONTENDERS.items()
-        if (not only or name in only)
-        and (peers if contender.peer else contender.speculate in modes)
-        and (can_speculate() or not contender.speculate)
+        if (not only or name in only) and (peers if contender.peer else contender.speculate in modes)
     ]
 
 
@@ -109,9 +107,9 @@ def _report(output: Path, about: dict[str, Any], rows: Sequence[Row], console: C
     + "\n".join(f"  {name:<24} {each.title}, {each.speech}" for name, each in CONTENDERS.items()),
 )
 @click.option(
-    "--rounds", type=click.IntRange(min=1), default=4, show_default=True, help="Calls with each question."
+    "--rounds", type=click.IntRange(min=1), help="Calls with each question; 4 by default, 1 with --quick."
 )
-@click.option("--quick", is_flag=True, help="Two short recordings, one round.")
+@click.option("--quick", is_flag=True, help="Only two of the recordings, short ones.")
 @click.option(
     "--speculate",
     type=click.Choice(["on", "off", "both"]),
@@ -133,7 +131,7 @@ def _report(output: Path, about: dict[str, Any], rows: Sequence[Row], console: C
     help="Folder for pipeline.json and pipeline.png; benchmarks/results by default.",
 )
 def main(
-    rounds: int,
+    rounds: int | None,
     quick: bool,
     speculate: str,
     peers: bool,
@@ -148,7 +146,7 @@ def main(
     """
     console = Console()
     names, clips = chosen(only, speculate, peers), QUICK if quick else tuple(HUMAN)
-    rounds, seed = 1 if quick else rounds, secrets.randbelow(2**32) if seed is None else seed
+    rounds, seed = rounds or (1 if quick else ROUNDS), secrets.randbelow(2**32) if seed is None else seed
     console.print(f"Seed {seed}; repeat this order with --seed {seed}.", highlight=False)
     logs = output / "pipeline-logs"
     shutil.rmtree(logs, ignore_errors=True)

@@ -24,7 +24,6 @@ from benchmarks.pipeline_stages import Turn, other_turn, own_turn
 from benchmarks.processes import READY_S, BenchmarkError, process
 from benchmarks.services import FIRST_TOKEN_MS
 from orchestrator import models
-from orchestrator.config_sections import TierB
 from tiers.pipeline.cartesia import KATIE
 from tiers.pipeline.kokoro import DEFAULT_VOICE, VOICES
 
@@ -74,11 +73,6 @@ def _contenders() -> Iterable[Contender]:
 
 
 CONTENDERS = {contender.name: contender for contender in _contenders()}
-
-
-def can_speculate() -> bool:
-    """Whether this version has a Tier B that works ahead in the pauses of a turn."""
-    return "speculate" in TierB.model_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +147,8 @@ def settings(contender: Contender, shared: Servers) -> dict[str, str]:
         "agent_base_url": f"{shared.llm}/v1",
         "agent_api_key": "benchmark",
         "speech": contender.speech,
+        "speculate": str(contender.speculate).lower(),
     }
-    if can_speculate():
-        tier_b["speculate"] = str(contender.speculate).lower()
     return {
         "ORCHESTRATOR_TIER_A__ENABLED": "false",
         "ORCHESTRATOR_PRICES": json.dumps({"openai/simulated": {"text_in": 0, "text_out": 0}}),

@@ -26,13 +26,13 @@ TITLES = {
     Stage.AGENT: "agent's first token",
     Stage.TTS: "first audio",
 }
-KINDS = {False: "the agent thinks of the answer", True: "the answer's words are in Tier B's memory"}
+KINDS = {False: "the agent thinks of the answer", True: "an answer Tier B has in memory"}
 
 
 def draw(path: Path, rows: Sequence[Row]) -> None:
     """Write the picture as a PNG. Bars are medians of each stage, scaled to the median of the whole."""
     speeches = [s for s in SPEECH if any(CONTENDERS[row.contender].speech == s for row in rows)]
-    figure = Figure(figsize=(13, 1.9 + 2.1 * len(speeches)), layout="constrained")
+    figure = Figure(figsize=(14, 1.9 + 2.1 * len(speeches)), layout="constrained")
     figure.suptitle("From the caller's last sound to the agent's first", fontsize=14, weight="bold")
     grid = figure.subplots(max(1, len(speeches)), 2, squeeze=False)
     for line, speech in zip(grid, speeches, strict=False):
@@ -43,10 +43,11 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
                 if CONTENDERS[row.contender].speech == speech and (row.question == HOURS) is remembered
             ]
             _panel(axes, chosen)
-            axes.set_title(f"{SPEECH[speech]}: {title}", loc="left", fontsize=11)
+            axes.set_title(f"{SPEECH[speech]}: {title}", loc="left", fontsize=10.5)
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(Stage), frameon=False)
-    figure.supxlabel("milliseconds; points are calls, bars their median", fontsize=10)
+    for axes in grid[-1]:
+        axes.set_xlabel("milliseconds; points are calls, bars their median")
     figure.savefig(path, dpi=120)
 
 

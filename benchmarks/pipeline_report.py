@@ -17,7 +17,7 @@ from benchmarks.pipeline_calls import HOURS, Row
 from benchmarks.pipeline_contenders import CONTENDERS, Contender
 from benchmarks.pipeline_stages import Stage
 
-WIDTH = 150
+WIDTH = 170
 REMEMBERED_MS = 250.0
 """From the end of the turn to the first audio at p50, where the answer's first words are in memory."""
 SHARE = 0.6
@@ -121,7 +121,7 @@ def _table(title: str, summaries: Sequence[Summary]) -> Table:
     for name in (
         "answered",
         "first audio",
-        "of it after the turn",
+        "after the turn",
         "first sound",
         *(stage.value for stage in Stage),
     ):

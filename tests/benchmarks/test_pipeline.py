@@ -147,6 +147,7 @@ def test_settings_are_ones_that_the_service_has(monkeypatch: pytest.MonkeyPatch)
             found = Settings()
         assert found.speech_engine() == contender.speech
         assert not found.tier_a.enabled
+        assert found.tier_b.speculate is contender.speculate
         assert found.tier_b.agent_model == "openai/simulated"
 
 
@@ -154,8 +155,7 @@ def test_pipecat_says_the_same_of_the_opening_hours_as_the_catalogue() -> None:
     assert Catalogue.load().fill("opening_hours").text == HOURS_ANSWER
 
 
-def test_what_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "can_speculate", lambda: True)
+def test_what_can_be_chosen() -> None:
     assert pipeline.chosen((), "both", True) == list(CONTENDERS)
     assert pipeline.chosen((), "off", False) == ["plain-kokoro", "plain-cartesia"]
     assert pipeline.chosen(("speculating-kokoro", "pipecat-kokoro"), "on", True) == [
