@@ -14,7 +14,7 @@ ARGS =
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help demo test serve bench peers pipeline soak cost check install models clients lock clean
+.PHONY: help demo test serve bench peers pipeline recognition soak cost check install models clients lock clean
 
 help: ## List the targets
 	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ peers: install models ## Compare with peers; installs them into .venv-peers-*
 
 pipeline: install models ## Measure Tier B voice to voice, beside Pipecat
 	$(VENV)/bin/python -m benchmarks.pipeline $(ARGS)
+
+recognition: install models ## Count the words that Tier B mishears
+	$(VENV)/bin/python -m benchmarks.recognition $(ARGS)
 
 soak: install models ## Hold 50 calls for ten minutes while the provider keeps failing
 	$(VENV)/bin/python -m benchmarks.soak $(ARGS)
