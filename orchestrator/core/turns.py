@@ -28,7 +28,7 @@ PAUSE_MS = 200.0
 RESUMED_MS = 96.0
 
 BARGE_IN_MS = 288.0
-"""Sound this long, and still going on, interrupts the assistant. A burst of 250 ms lingers in the probabilities: it
+"""Sound this long, and still going on, interrupts the assistant. A burst of 240 ms lingers in the probabilities: it
 spans up to 9 windows, the last of which fall off (`FADING`)."""
 BACKCHANNEL_MS = 640.0
 """Under semantic_vad: what is over sooner may be an "mm-hm", which its words decide."""

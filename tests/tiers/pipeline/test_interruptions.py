@@ -68,7 +68,7 @@ def test_voiced_bursts_never_interrupt(human: Human, length_ms: int, guard: Guar
     assert not [e for piece in pieces for _, e in heard(piece, guard) if isinstance(e, SpeechStarted)]
 
 
-def test_sustained_speech_interrupts_within_400_ms_of_its_onset(human: Human) -> None:
+def test_sustained_speech_usually_interrupts_within_400_ms_of_its_onset(human: Human) -> None:
     took = []
     for name in RECORDINGS:
         audio = human(name)
