@@ -23,8 +23,8 @@ from orchestrator.protocol.audio import AudioFormat
 from tests.core.bench import TOOL, Bench, audio_input, local, update
 from tests.core.test_money_any_order import Prices
 
-PAUSE = 224
-"""Quiet after which a pause is told: 7 windows."""
+PAUSE = 160
+"""Quiet after which a pause is told: 5 windows."""
 STARTED = "input_audio_buffer.speech_started"
 STOPPED = "input_audio_buffer.speech_stopped"
 
@@ -59,7 +59,7 @@ def test_a_turn_is_written_down_at_its_first_pause_and_only_once(bench: Bench) -
     assert not bench.of(STOPPED)
     assert len(bench.last(Transcribe).audio) == pytest.approx((960 + PAUSE) * 48, abs=32 * 48)
     bench.words("Where is order 4172?")
-    bench.live(0.0, 320)
+    bench.live(0.0, 384)
     assert len(bench.all(Transcribe)) == 1
     completed = bench.of("conversation.item.input_audio_transcription.completed")
     assert [e["transcript"] for e in completed] == ["Where is order 4172?"]
@@ -74,7 +74,7 @@ def test_a_caller_who_goes_on_is_written_down_anew(bench: Bench) -> None:
     bench.live(0.9, 640)
     bench.live(0.0, PAUSE)
     bench.words("I would like to cancel.")
-    bench.live(0.0, 320)
+    bench.live(0.0, 384)
     assert bench.request.history == (Message("user", "I would like to cancel."),)
     bench.answer("All right.")
     bench.check()
@@ -139,7 +139,7 @@ def test_words_of_a_pause_that_could_not_be_had_are_tried_again(bench: Bench) ->
     bench.live(0.9, 960)
     bench.live(0.0, PAUSE)
     bench.call.transcribed(bench.last(Transcribe).item_id, None, bench.now)
-    bench.live(0.0, 320)
+    bench.live(0.0, 384)
     assert len(bench.all(Transcribe)) == 2
     assert bench.last(Transcribe).item_id == bench.of(STOPPED)[0]["item_id"]
     bench.words("Hello.")
@@ -156,7 +156,7 @@ def test_one_pause_is_written_down_at_a_time(bench: Bench) -> None:
     bench.words("Where is")
     assert len(bench.all(Transcribe)) == 2
     bench.words("Where is my order?")
-    bench.live(0.0, 320)
+    bench.live(0.0, 384)
     assert bench.request.history == (Message("user", "Where is my order?"),)
 
 
@@ -181,7 +181,7 @@ def test_an_answer_begun_at_a_pause_is_there_when_the_turn_ends(bench: Bench) ->
     audio = AudioDelta(AudioFormat.PCM.silence(400))
     tells(bench, TextDelta("On its way."), audio, Finished(rung="kokoro"))
     assert not bench.of("response.created"), "nothing is heard before the turn is over"
-    bench.live(0.0, 320)
+    bench.live(0.0, 384)
     assert [a.request.answer_id for a in bench.all(StartAnswer)] == [begun.answer_id]
     (done,) = bench.of("response.done")
     assert done["response"]["output"][0]["content"][0]["transcript"] == "On its way."
@@ -195,9 +195,9 @@ def test_an_answer_that_is_still_being_made_goes_on(bench: Bench) -> None:
     local(bench)
     pauses(bench)
     tells(bench, TextDelta("On its way."))
-    bench.live(0.0, 320)
+    bench.live(0.0, 384)
     assert bench.of("response.created")
-    assert bench.rows("speculation")[0]["saved_ms"] == pytest.approx(288, abs=1)
+    assert bench.rows("speculation")[0]["saved_ms"] == pytest.approx(352, abs=1)
     tells(bench, AudioDelta(AudioFormat.PCM.silence(400)), Finished(rung="kokoro"))
     assert bench.of("response.done")[0]["response"]["status"] == "completed"
     assert not bench.all(StopAnswer)
@@ -213,7 +213,7 @@ def test_an_answer_is_thrown_away_when_the_caller_goes_on(bench: Bench) -> None:
     assert bench.last(StopAnswer).answer_id == first.answer_id
     bench.live(0.0, PAUSE)
     bench.words("Where is my order? The blue one.")
-    bench.live(0.0, 320)
+    bench.live(0.0, 384)
     assert bench.request.history == (Message("user", "Where is my order? The blue one."),)
     bench.answer("It is on its way.")
     said = [e["response"]["output"][0]["content"][0]["transcript"] for e in bench.of("response.done")]
@@ -236,7 +236,7 @@ def test_a_tool_is_not_called_before_the_turn_is_over(bench: Bench) -> None:
     pauses(bench)
     tells(bench, ToolCallReady("call_b1", "get_order_status", '{"order_id":"4172"}'), Finished(rung="kokoro"))
     assert "response.function_call_arguments.done" not in bench.types()
-    bench.live(0.0, 320)
+    bench.live(0.0, 384)
     (called,) = bench.of("response.function_call_arguments.done")
     assert called["call_id"] == "call_b1"
     bench.check()
@@ -250,7 +250,7 @@ def test_a_tool_asked_for_too_early_is_never_called_when_the_caller_goes_on(benc
     bench.live(0.9, 320)
     bench.live(0.0, PAUSE)
     bench.words("Cancel order 4172. No, wait.")
-    bench.live(0.0, 320)
+    bench.live(0.0, 384)
     bench.answer("All right.")
     assert "response.function_call_arguments.done" not in bench.types()
 
@@ -260,7 +260,7 @@ def test_what_has_changed_meanwhile_is_asked_anew(bench: Bench) -> None:
     pauses(bench)
     first = speculated(bench)
     bench.client(update(instructions="Speak like a pirate."))
-    bench.live(0.0, 320)
+    bench.live(0.0, 384)
     assert bench.request.answer_id != first.answer_id
     assert bench.request.instructions == "Speak like a pirate."
     assert bench.rows("speculation")[0]["result"] == "dropped"
@@ -272,7 +272,7 @@ def test_an_answer_that_failed_in_silence_is_tried_again(bench: Bench) -> None:
     pauses(bench)
     tells(bench, Failed("agent", "it is down"))
     assert not bench.failures()
-    bench.live(0.0, 320)
+    bench.live(0.0, 384)
     assert len(bench.all(StartAnswer)) == 2
     bench.answer("On its way.")
     assert bench.of("response.done")[0]["response"]["metadata"]["tier"] == "B"
@@ -344,7 +344,7 @@ def test_an_answer_that_is_used_is_charged_once() -> None:
     tells(bench, agent(), TextDelta("On its way."), Finished(rung="kokoro"))
     bench.call.answer_closed(bench.request.answer_id, (), bench.now)
     assert bench.ctx.purse.worst(bench.request.answer_id), "its bill is still to be counted"
-    bench.live(0.0, 320)
+    bench.live(0.0, 384)
     assert charges(bench) == [400]
     assert bench.rows("answer")[0]["cost_usd"] == 400 / 1e9
     assert dict(bench.ctx.purse.running) == {}
@@ -388,14 +388,14 @@ def test_a_short_burst_does_not_stop_the_assistant(bench: Bench) -> None:
     speaks_to_the_caller(bench)
     for ms in (32, 128, 256):
         bench.live(0.9, ms)
-        bench.live(0.0, 320)
+        bench.live(0.0, 384)
     assert len(bench.of(STARTED)) == 1
     assert not bench.all(StopAnswer)
 
 
 def test_speech_stops_the_assistant_within_400_ms(bench: Bench) -> None:
     speaks_to_the_caller(bench)
-    bench.live(0.0, 320)
+    bench.live(0.0, 384)
     began = bench.now
     while not bench.all(StopAnswer):
         bench.live(0.9, 32)
@@ -444,7 +444,7 @@ def test_a_short_word_that_matters_stops_the_assistant_and_is_answered(bench: Be
     utters(bench, "Stop.")
     assert len(bench.of(STARTED)) == 2
     assert bench.of("response.done")[0]["response"]["status"] == "cancelled"
-    bench.live(0.0, 320)
+    bench.live(0.0, 384)
     assert len(bench.of(STOPPED)) == 2
     assert bench.request.history[-1] == Message("user", "Stop.")
     assert len(bench.all(Transcribe)) == 2

@@ -34,13 +34,13 @@ def in_a_turn(detection: dict[str, object]) -> TurnDetector:
 
 def test_a_pause_is_told_once_and_before_the_turn_ends() -> None:
     detector = in_a_turn(SERVER_VAD)
-    assert feed(detector, (0.9, 10), (0.0, 16)) == [Paused(17 * 32), SpeechStopped(0.0, 26 * 32)]
+    assert feed(detector, (0.9, 10), (0.0, 16)) == [Paused(15 * 32), SpeechStopped(0.0, 26 * 32)]
     assert not detector.paused
 
 
 def test_a_silence_no_longer_than_a_pause_ends_the_turn_at_once() -> None:
-    assert feed(in_a_turn({**SERVER_VAD, "silence_duration_ms": 200}), (0.0, 7)) == [
-        SpeechStopped(0.0, 224.0)
+    assert feed(in_a_turn({**SERVER_VAD, "silence_duration_ms": 150}), (0.0, 5)) == [
+        SpeechStopped(0.0, 160.0)
     ]
 
 
