@@ -14,10 +14,10 @@ ARGS =
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help demo test serve bench peers soak cost check install models clients lock clean
+.PHONY: help demo test serve bench peers pipeline recognition soak cost check install models clients lock clean
 
 help: ## List the targets
-	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: install models ## Call, lose the provider, hear the call go on
 	$(VENV)/bin/orchestrator demo $(ARGS)
@@ -33,6 +33,12 @@ bench: install models ## Measure the failover; tables and plots go to benchmarks
 
 peers: install models ## Compare with peers; installs them into .venv-peers-*
 	$(VENV)/bin/python -m benchmarks.peers $(ARGS)
+
+pipeline: install models ## Measure Tier B voice to voice, beside Pipecat
+	$(VENV)/bin/python -m benchmarks.pipeline $(ARGS)
+
+recognition: install models ## Count the words that Tier B mishears
+	$(VENV)/bin/python -m benchmarks.recognition $(ARGS)
 
 soak: install models ## Hold 50 calls for ten minutes while the provider keeps failing
 	$(VENV)/bin/python -m benchmarks.soak $(ARGS)
@@ -55,7 +61,7 @@ clients: $(CLIENTS)/.locked ## Make .venv-clients: client libraries that cannot 
 lock: $(VENV)/.uv ## Resolve the dependencies again
 	$(LOCK) --upgrade --extra dev --extra plots pyproject.toml --output-file requirements.lock
 	$(LOCK) --upgrade tests/clients/requirements.in --output-file tests/clients/requirements.lock
-	for peer in livekit litellm; do \
+	for peer in livekit litellm pipecat; do \
 		$(LOCK) --upgrade benchmarks/peers/$$peer.in --output-file benchmarks/peers/$$peer.lock || exit 1; done
 
 clean: ## Remove the environments and all output; the weights stay in your cache directory

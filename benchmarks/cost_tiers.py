@@ -83,7 +83,7 @@ class LocalTiers:
 
         def written() -> None:
             charge = self._charge("transcription", EARS, cost, **usage)
-            transcript = Transcript(words(seconds), seconds, charge=charge)
+            transcript = Transcript(words(seconds), seconds, charges=(charge,))
             self._caller.core.transcribed(item_id, transcript, self._caller.clock.now)
             self._caller.pump()
 

@@ -153,6 +153,7 @@ def simulated_engines(speech: str, llm: str) -> Mapping[str, str]:
         "stt_base_url": f"{speech}/v1",
         "stt_model": "simulated",
         "stt_usd_per_minute": "0",
+        "stt_fallback": "false",
         "speech": "endpoint",
         "tts_base_url": f"{speech}/v1",
         "tts_model": "simulated",

@@ -227,6 +227,12 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
             f"the model {tier_b.agent_model!r} has no price; {price_remedy(tier_b.agent_model)} "
             "(text_in and text_out in US dollars per million tokens; 0 for your own server)",
         )
+    if tier_b.stt_cloud_model and not is_priced(settings, "transcription", tier_b.stt_cloud_model):
+        yield (
+            "tier_b.stt_cloud_model",
+            f"the model {tier_b.stt_cloud_model!r} has no price; {price_remedy(tier_b.stt_cloud_model)} "
+            "(per_minute in US dollars)",
+        )
     yield from _speech_problems(settings)
     yield from _bridge_problems(settings.tier_c)
 
@@ -308,6 +314,8 @@ def _speech_problems(settings: Settings) -> Iterator[tuple[str, str]]:
             "tier_b.stt_model",
             "a model without a server; set tier_b.stt_base_url, or remove it for the local Whisper",
         )
+    if tier_b.stt_cloud_api_key and not tier_b.stt_cloud_model:
+        yield "tier_b.stt_cloud_api_key", "a key without a model; set tier_b.stt_cloud_model too"
 
 
 def _bridge_problems(tier_c: TierC) -> Iterator[tuple[str, str]]:

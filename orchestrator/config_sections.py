@@ -162,6 +162,13 @@ class TierB(Section):
     stt_api_key: SecretStr | None = None
     stt_usd_per_minute: Rate | None = None
     """US dollars per minute that `stt_base_url` costs; 0 for your own."""
+    stt_cloud_model: str | None = None
+    """A transcription model by its LiteLLM name, like openai/gpt-4o-mini-transcribe; asked after `stt_base_url`."""
+    stt_cloud_api_key: SecretStr | None = None
+    stt_fallback: bool = True
+    """The local Whisper stands in where the services fail, if its weights are there."""
+    stt_timeout_s: PositiveFloat = 2.0
+    """How long a service may take, and a tenth of the utterance more, before the next one is asked."""
     tts_base_url: HttpUrl | None = None
     """An OpenAI-compatible speech server, used with `speech = "endpoint"`."""
     tts_model: str | None = None
@@ -174,6 +181,8 @@ class TierB(Section):
     """The engine's own voice name; "" takes the one nearest to the session's."""
     instructions: str = SIMPLER_SERVICE
     """Added to the session's instructions, so that the stand-in does not promise what it cannot do."""
+    speculate: bool = True
+    """An answer is begun at the first pause of a turn, and thrown away if the caller goes on."""
     threads: PositiveInt = 1
     """Threads of each local model."""
 

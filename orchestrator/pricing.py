@@ -65,7 +65,16 @@ def models(settings: Settings) -> dict[str, price_map.What]:
             found[tier_a.transcription_model] = "transcription"
     if settings.tier_b.agent_model:
         found[settings.tier_b.agent_model] = "agent"
+    if settings.tier_b.stt_cloud_model:
+        found[settings.tier_b.stt_cloud_model] = "transcription"
     return found
+
+
+def transcribers(settings: Settings) -> tuple[str, ...]:
+    """What writes down the caller's words in Tier B, in order, as the price table has it."""
+    tier_b = settings.tier_b
+    services = [*([STT_ENDPOINT] if tier_b.stt_base_url else []), *filter(None, [tier_b.stt_cloud_model])]
+    return (*services, *([WHISPER] if tier_b.stt_fallback or not services else []))
 
 
 def _engines(settings: Settings) -> Mapping[str, Published]:
@@ -122,7 +131,7 @@ def billables(settings: Settings) -> list[Billable]:
             used.append(("Tier A, transcription", tier_a.transcription_model))
     speech = settings.speech_engine()
     used += [
-        ("Tier B, transcription", STT_ENDPOINT if tier_b.stt_base_url else WHISPER),
+        *(("Tier B, transcription", name) for name in transcribers(settings)),
         ("Tier B, agent", tier_b.agent_model or EMBEDDED),
         ("Tier B, speech", speech),
     ]

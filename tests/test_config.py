@@ -94,6 +94,9 @@ _SPECIAL_VALUES = {
     "tier_a.transcription_model": "whisper-1",
     "tier_b.agent_model": "openai/gpt-4.1-mini",
     "tier_b.speech": "kokoro-torch",
+    "tier_b.speculate": "false",
+    "tier_b.stt_fallback": "false",
+    "tier_b.stt_cloud_model": "openai/whisper-1",
     "tier_c.catalogue": str(BUILT_IN),
     "tier_c.bridge": "bridge_late",
     "tier_c.bridges": '{"late": "one_moment"}',
@@ -120,6 +123,7 @@ _NOT_ALONE = {
     "tier_b.agent_base_url": {"tier_b.agent_model": "openai/gpt-4.1-mini"},
     "tier_b.stt_base_url": {"tier_b.stt_model": "m", "tier_b.stt_usd_per_minute": "0"},
     "tier_b.stt_model": {"tier_b.stt_base_url": "http://127.0.0.1:9/v1", "tier_b.stt_usd_per_minute": "0"},
+    "tier_b.stt_cloud_api_key": {"tier_b.stt_cloud_model": "openai/whisper-1"},
     "tier_b.tts_base_url": {
         "tier_b.speech": "endpoint",
         "tier_b.tts_model": "m",
@@ -391,6 +395,8 @@ def test_what_is_loopback() -> None:
         ({"tier_b__tts_base_url": "http://h/v1"}, "tier_b.tts_base_url", '"endpoint"'),
         ({"tier_b__stt_base_url": "http://h/v1"}, "tier_b.stt_base_url", "tier_b.stt_model"),
         ({"tier_b__stt_model": "m"}, "tier_b.stt_model", "set tier_b.stt_base_url"),
+        ({"tier_b__stt_cloud_model": "x/ears"}, "tier_b.stt_cloud_model", '[prices."x/ears"]'),
+        ({"tier_b__stt_cloud_api_key": "k"}, "tier_b.stt_cloud_api_key", "set tier_b.stt_cloud_model"),
     ],
 )
 def test_settings_that_do_not_work_together_name_the_remedy(

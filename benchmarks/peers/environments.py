@@ -73,6 +73,8 @@ class Environment:
 LIVEKIT = Environment("livekit", ("livekit-agents", "livekit-plugins-openai", "livekit", "openai", "aiohttp"))
 LITELLM = Environment("litellm", ("litellm", "litellm-proxy-extras", "openai", "uvicorn", "websockets"))
 
+PIPECAT = Environment("pipecat", ("pipecat-ai", "faster-whisper", "kokoro-onnx", "onnxruntime", "openai"))
+
 
 def pinned(lock: str, name: str) -> str:
     """The version of a package in the text of a lock."""

@@ -16,11 +16,12 @@ from orchestrator.core.asking import ask, history_for, nothing_said
 from orchestrator.core.context import Bridge, CallContext, Owed, Turn
 from orchestrator.core.conversation import Item, text_of
 from orchestrator.core.health import Cause
-from orchestrator.core.hedge import Hedge
+from orchestrator.core.hedge import Hedge, SilentAnswer
 from orchestrator.core.hedge import Stage as HedgeStage
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.pace import Step
 from orchestrator.core.responses import OpenItem, OpenResponse, local_usage
+from orchestrator.core.speculation import Speculation
 from orchestrator.protocol.answers import (
     AnsweredBy,
     AnswerEvent,
@@ -86,6 +87,8 @@ class Answers:
         self.quiet_since = 0.0
         self.racing = False
         """Another tier may give the answer as well: no response is opened before there is something to hear."""
+        self._ahead: Speculation | None = None
+        """The answer to the turn under way, begun before it is over."""
         self._queue: deque[Owed] = deque()
         self._active: Answering | None = None
         self._beside: dict[str, Answering] = {}
@@ -137,7 +140,7 @@ class Answers:
             self._write_down(item, now)
         self._ask_when_known(answering, now)
 
-    def _adopt(self, answering: Answering, hedge: Hedge, now: float) -> None:
+    def _adopt(self, answering: Answering, hedge: SilentAnswer, now: float) -> None:
         """What was made in silence is said now, and the tier goes on under the same answer."""
         hedge.adopted = True
         answering.id, answering.stage = hedge.id, Stage.ANSWERING
@@ -209,20 +212,53 @@ class Answers:
                 return
             ctx.record("false_interruption")
         self._interrupted = False
-        self._start(answering, ask(ctx, answering.id, answering.owed, history), now)
+        request = ask(ctx, answering.id, answering.owed, history)
+        if not self._take_ahead(answering, request, now):
+            self._start(answering, request, now)
+
+    # --- an answer begun before its turn was over ---
+
+    def _take_ahead(self, answering: Answering, request: AnswerRequest, now: float) -> bool:
+        """Go on with what was begun at a pause, if it answers just this."""
+        ahead = self._ahead
+        if ahead is None or answering is not self._active or not ahead.is_the_answer_to(request):
+            return False
+        self._ahead = None
+        saved_ms = ahead.saved_ms(now)
+        answering.begun_at = now - saved_ms / 1000.0
+        self.ctx.record("speculation", result="used", saved_ms=round(saved_ms, 1), answer_id=ahead.id)
+        if not self.racing:
+            self._open(answering)
+        self._adopt(answering, ahead, now)
+        return True
+
+    def _drop_ahead(self, reason: str) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.throw_away(reason)
+
+    def answer_closed(self, answer_id: str) -> bool:
+        """An answer's task has ended; True where what it had set aside is still to be charged to it."""
+        if self._ahead is None or self._ahead.id != answer_id:
+            return False
+        self._ahead.closed = True
+        return True
 
     # --- money ---
 
     def fund(self, now: float) -> None:
         """What the next answer may need is set aside; an answer that waits for it may start, or goes to Tier C."""
         if self._active is None or self._active.stage is not Stage.MONEY:
-            self.ctx.purse.want(self._usual_worst + self.ctx.costs.writing_down(LONG_TURN_S))
+            self._set_aside()
         for answering in [*([self._active] if self._active else []), *self._beside.values()]:
             if answering.stage is Stage.WORDS:
                 for item in self.ctx.conversation:
                     self._write_down(item, now)
             if answering.stage is Stage.MONEY or (answering.stage is Stage.WORDS and not self._awaited):
                 self._ask_when_known(answering, now)
+
+    def _set_aside(self) -> None:
+        self.ctx.purse.want(self._usual_worst + self.ctx.costs.writing_down(LONG_TURN_S))
 
     def _start(self, answering: Answering, request: AnswerRequest, now: float) -> None:
         """Ask the tier, once the answer is paid for; one that cannot be is given by Tier C."""
@@ -325,6 +361,9 @@ class Answers:
 
     def answer_event(self, answer_id: str, event: AnswerEvent, now: float) -> None:
         """What a tier says; news of answers that were stopped is ignored."""
+        if self._ahead is not None and answer_id == self._ahead.id:
+            self._ahead.keep(event, now)
+            return
         answering = self._find(answer_id)
         if answering is None or answering.stage is not Stage.ANSWERING:
             return

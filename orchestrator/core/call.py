@@ -230,10 +230,10 @@ class Call(Handovers):
         self._mind_local(now)
 
     def transcribed(
-        self, item_id: str, transcript: Transcript | None, now: float, charge: Charge | None = None
+        self, item_id: str, transcript: Transcript | None, now: float, charges: Sequence[Charge] = ()
     ) -> None:
-        """The words of a turn, or None if they could not be had; `charge`: what the attempt cost then."""
-        self.ctx.written_down(item_id, transcript.charge if transcript is not None else charge)
+        """The words of a turn, or None if they could not be had; `charges`: what the attempt cost then."""
+        self.ctx.written_down(item_id, transcript.charges if transcript is not None else charges)
         if self.hedge is not None and item_id in self.hedge.awaited:
             self.hedge.transcribed(item_id, transcript)
         elif self.local is not None:
@@ -256,7 +256,11 @@ class Call(Handovers):
 
     def answer_closed(self, answer_id: str, charges: Sequence[Charge], now: float) -> None:
         """An answer has ended, whether it was stopped or not; `charges`: what it had cost and could not tell."""
-        self.ctx.answer_closed(answer_id, charges)
+        if self.local is not None and self.local.answer_closed(answer_id):
+            for charge in charges:
+                self.ctx.charge(charge, self.ctx.rung, key=answer_id, answer_id=answer_id)
+        else:
+            self.ctx.answer_closed(answer_id, charges)
         self._end_if_billed()
 
     # --- money ---

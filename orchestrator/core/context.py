@@ -78,6 +78,8 @@ class Policy:
     apology: str = "offer_choice"
     """What a caller hears when no tier could answer: ready in memory, so that it cannot fail."""
     commit_min_ms: float = 100.0
+    speculate: bool = True
+    """Whether Tiers B and C begin an answer at the first pause of a turn."""
 
     def bridge(self, kind: Bridge) -> str:
         return self.bridges.get(kind) or self.bridges[Bridge.DEFAULT]
@@ -314,8 +316,8 @@ class CallContext:
         self.do(Transcribe(item_id, audio, fmt, self.session.language))
         return True
 
-    def written_down(self, item_id: str, charge: Charge | None) -> None:
-        if charge is not None:
+    def written_down(self, item_id: str, charges: Sequence[Charge]) -> None:
+        for charge in charges:
             self.charge(charge, self.rung, key=heard_key(item_id), item_id=item_id)
         self.purse.end(heard_key(item_id))
 

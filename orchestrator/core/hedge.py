@@ -19,6 +19,7 @@ from orchestrator.core.context import CallContext, Owed
 from orchestrator.core.conversation import Item
 from orchestrator.protocol.answers import (
     AnswerEvent,
+    AnswerRequest,
     AudioDelta,
     Charge,
     Charged,
@@ -38,8 +39,8 @@ class Stage(Enum):
     STUCK = "stuck"
 
 
-class Hedge:
-    """One answer in silence, for `owed`. `rung`: which rung of Tier B makes it."""
+class SilentAnswer:
+    """An answer that is made and kept, for `owed`. `rung`: which rung of Tier B makes it."""
 
     def __init__(self, ctx: CallContext, owed: Owed, rung: str, now: float) -> None:
         self.ctx = ctx
@@ -49,12 +50,52 @@ class Hedge:
         self.started_at = now
         self.stage = Stage.WORDS
         self.adopted = False
-        """The turn was handed over, and the tier that took it goes on with this answer."""
+        """It is given, and whoever took it goes on with this answer."""
         self.kept: list[AnswerEvent] = []
         """What the tier has said so far, for whoever takes the answer over."""
         self._asked = False
         self.agent_worst = 0
         """What the agent may bill even if the answer is thrown away; 0 once that is known."""
+
+    def _ask(self, tier: str, request: AnswerRequest) -> bool:
+        """Ask the tier, if that can be paid for."""
+        worst, self.agent_worst = self.ctx.costs.answer(tier, request)
+        if not self.ctx.purse.start(self.id, worst):
+            self.stage = Stage.STUCK
+            return False
+        self.stage, self._asked = Stage.ANSWERING, True
+        self.ctx.do(StartAnswer(tier, request))
+        return True
+
+    def answer_event(self, event: AnswerEvent) -> None:
+        """Keep what the tier says. After this `stage` tells whether it may speak."""
+        self.kept.append(event)
+        if self.stage is not Stage.ANSWERING:
+            return
+        if isinstance(event, AudioDelta):
+            self.stage = Stage.READY
+        elif isinstance(event, ToolCallReady | Failed):
+            self.stage = Stage.STUCK
+
+    @property
+    def adoptable(self) -> bool:
+        """Whether another can go on with what was begun."""
+        return self._asked and not any(isinstance(event, Failed) for event in self.kept)
+
+    def drop(self) -> list[Charge]:
+        """It is not wanted: stop, and say what was paid for."""
+        charges = [event.charge for event in self.kept if isinstance(event, Charged)]
+        over = any(isinstance(event, Finished | Failed) for event in self.kept)
+        told = over or any(charge.what == "agent" for charge in charges)
+        self.ctx.stop_answer(self.id, self.rung, self.owed.turn, 0 if told else self.agent_worst)
+        return charges
+
+
+class Hedge(SilentAnswer):
+    """Beside Tier A: for a turn whose answer is late."""
+
+    def __init__(self, ctx: CallContext, owed: Owed, rung: str, now: float) -> None:
+        super().__init__(ctx, owed, rung, now)
         self.awaited: set[str] = set()
         """Items that are being written down for it."""
         self.transcripts: dict[str, Transcript | None] = {}
@@ -90,38 +131,9 @@ class Hedge:
         if nothing_said(history):
             self.stage = Stage.STUCK
             return
-        request = ask(ctx, self.id, self.owed, history)
-        worst, self.agent_worst = ctx.costs.answer(TIER, request)
-        if not ctx.purse.start(self.id, worst):
-            self.stage = Stage.STUCK
-            return
-        self.stage, self._asked = Stage.ANSWERING, True
-        ctx.do(StartAnswer(TIER, request))
-
-    def answer_event(self, event: AnswerEvent) -> None:
-        """Keep what the tier says. After this `stage` tells whether it may speak."""
-        self.kept.append(event)
-        if self.stage is not Stage.ANSWERING:
-            return
-        if isinstance(event, AudioDelta):
-            self.stage = Stage.READY
-        elif isinstance(event, ToolCallReady | Failed):
-            self.stage = Stage.STUCK
+        self._ask(TIER, ask(ctx, self.id, self.owed, history))
 
     def is_for(self, owed: Owed) -> bool:
         """Whether this is the answer that is owed."""
         same = owed.request == self.owed.request and owed.client_asked == self.owed.client_asked
         return same and not owed.out_of_band
-
-    @property
-    def adoptable(self) -> bool:
-        """Whether another can go on with what was begun."""
-        return self._asked and not any(isinstance(event, Failed) for event in self.kept)
-
-    def drop(self) -> list[Charge]:
-        """Tier A made it, or all has changed: stop, and say what was paid for."""
-        charges = [event.charge for event in self.kept if isinstance(event, Charged)]
-        over = any(isinstance(event, Finished | Failed) for event in self.kept)
-        told = over or any(charge.what == "agent" for charge in charges)
-        self.ctx.stop_answer(self.id, self.rung, self.owed.turn, 0 if told else self.agent_worst)
-        return charges

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from orchestrator.core import items
-from orchestrator.core.actions import HangUp, Listen
-from orchestrator.core.answering import Answering, Answers, Stage
-from orchestrator.core.context import Bridge, CallContext, Owed, Turn, Unfinished
+from orchestrator.core.actions import HangUp
+from orchestrator.core.answering import Answering
+from orchestrator.core.context import CallContext, Owed, Unfinished
+from orchestrator.core.hearing import Hearing
 from orchestrator.core.hedge import Hedge
-from orchestrator.core.outcomes import Outcome
 from orchestrator.core.responses import local_usage
-from orchestrator.core.turns import SpeechStarted, SpeechStopped, TurnDetector
 from orchestrator.protocol.answers import Transcript
 from orchestrator.protocol.client_events import ClientError
 from orchestrator.protocol.wire import Event
 
 HANG_UP_AFTER_S = 0.3
 """How long after the last sound of a goodbye the call is ended."""
-BEHIND_MS = 500.0
-"""A turn found this long after it ended was said to a provider that ignored it: the caller has waited."""
 
 
-class Local(Answers):
+class Local(Hearing):
     """The call while Tier B or C serves it."""
 
     def __init__(self, ctx: CallContext) -> None:
         super().__init__(ctx)
-        self.detector: TurnDetector | None = None
         self.hang_up_at: float | None = None
         """When the goodbye will have been heard."""
         self._hung_up = False
@@ -61,13 +57,6 @@ class Local(Answers):
             item = self.ctx.conversation.get(item_id)
             if item is not None and self.ctx.session.wants_transcripts and not item.words_told:
                 self._tell_transcript(item, transcript)
-
-    def _listen(self, from_ms: float, *, speaking: bool = False) -> None:
-        start = max(from_ms, self.ctx.input.earliest_ms)
-        self.detector = TurnDetector(
-            self.ctx.session.turn_detection, start, speaking_since=from_ms if speaking else None
-        )
-        self.ctx.do(Listen(start))
 
     # --- the client's events ---
 
@@ -120,6 +109,9 @@ class Local(Answers):
             )
         item_id = self.turn.item_id if self.turn is not None else ctx.ids.new("item")
         self.turn = None
+        self._forget_pause("the client committed the turn")
+        if self.detector is not None and self.detector.speaking:
+            self.detector.stop()  # a caller who goes on begins another turn
         self._write_down(items.commit_turn(ctx, item_id, start, stop), now)
         ctx.hold_input(None)
 
@@ -149,77 +141,6 @@ class Local(Answers):
                 return
         raise ClientError("There is no active response to cancel.", code="response_cancel_not_active")
 
-    # --- the caller's speech ---
-
-    def speech(self, probabilities: list[float], now: float) -> None:
-        """Speech probabilities of the next 32 ms windows of input."""
-        if self.detector is None:
-            return
-        for probability in probabilities:
-            found = self.detector.feed(probability)
-            if isinstance(found, SpeechStarted):
-                self._on_started(found, now)
-            elif isinstance(found, SpeechStopped):
-                self._on_stopped(found, now)
-
-    def _on_started(self, found: SpeechStarted, now: float) -> None:
-        ctx = self.ctx
-        start = max(found.at_ms, ctx.buffer_from_ms)
-        self._idle_due = self._bridge_due = None
-        self.turn = Turn(ctx.ids.new("item"), start)
-        ctx.hold_input(self.turn)
-        ctx.send(
-            {
-                "type": "input_audio_buffer.speech_started",
-                "audio_start_ms": int(start),
-                "item_id": self.turn.item_id,
-            }
-        )
-        if ctx.session.interrupts_response:
-            cut = ctx.note_barge_in(now)
-            self._interrupted = self._interrupted or cut or self._active is not None or bool(self._queue)
-            if self._active is not None:
-                self._stop(self._active, "turn_detected", now)
-            # What the caller asked before is in the history of the turn now beginning; not so what the client asked.
-            for owed in [owed for owed in self._queue if not owed.client_asked]:
-                self._queue.remove(owed)
-                ctx.end_turn(owed.turn, Outcome.STOPPED, "the caller went on")
-
-    def _on_stopped(self, found: SpeechStopped, now: float) -> None:
-        ctx = self.ctx
-        turn = self.turn or Turn(ctx.ids.new("item"), max(found.from_ms, ctx.buffer_from_ms))
-        self.turn = None
-        self.quiet_since = now
-        ctx.send(
-            {
-                "type": "input_audio_buffer.speech_stopped",
-                "audio_end_ms": int(found.at_ms),
-                "item_id": turn.item_id,
-            }
-        )
-        item = items.commit_turn(ctx, turn.item_id, turn.start_ms, found.at_ms)
-        ctx.hold_input(None)
-        self._write_down(item, now)
-        if ctx.session.creates_response:
-            late = ctx.input.total_ms - found.at_ms > BEHIND_MS
-            self._owe(Owed({}, client_asked=False, since=now, bridge=Bridge.LATE if late else None), now)
-
-    def transcribed(self, item_id: str, transcript: Transcript | None, now: float) -> None:
-        """The words of an item, or None if they could not be had."""
-        ctx = self.ctx
-        self._awaited.discard(item_id)
-        item = ctx.conversation.get(item_id)
-        if item is not None and not item.transcript:  # else the provider's own words came first
-            if transcript is not None or item.transcript is None:
-                item.transcript, item.unheard = transcript.text if transcript else "", transcript is None
-            item.audio = None
-            ctx.record("caller_said", item_id=item_id, text=item.transcript)
-            if ctx.session.wants_transcripts:
-                self._tell_transcript(item, transcript)
-        for answering in [*([self._active] if self._active else []), *self._beside.values()]:
-            if answering.stage is Stage.WORDS:
-                self._ask_when_known(answering, now)
-
     # --- the last word ---
 
     def say_goodbye(self, now: float) -> None:
@@ -245,6 +166,8 @@ class Local(Answers):
 
     def next_due(self) -> float | None:
         dues = self._answers_due()
+        if self._stop_due is not None:
+            dues.append(self._stop_due)
         if self._idle_due is not None:
             dues.append(self._idle_due)
         if self.hang_up_at is not None and not self._hung_up:
@@ -253,6 +176,7 @@ class Local(Answers):
 
     def tick(self, now: float) -> None:
         self._tick_answers(now)
+        self._stop_if_due(now)
         if self.hang_up_at is not None and now >= self.hang_up_at and not self._hung_up:
             self._hung_up = True
             self.ctx.do(HangUp("the budget of this call is used up"))
@@ -277,11 +201,12 @@ class Local(Answers):
     @property
     def at_boundary(self) -> bool:
         """Nobody speaks and nothing is owed: a planned handover may happen."""
-        waiting = self._awaited or self._bridge_due
+        waiting = self._awaited or self._bridge_due or self._uttered
         return not (self._active or self._queue or self._beside or self.turn or waiting)
 
     def leave(self) -> None:
         """The call is over: stop all answers."""
+        self._drop_ahead("hung up")
         for answering in [*([self._active] if self._active else []), *self._beside.values()]:
             self._halt(answering)
             self._settle(answering)

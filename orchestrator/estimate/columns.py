@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from orchestrator.config import Settings
 from orchestrator.config_sections import BudgetStep, Cap, History, Steps
 from orchestrator.core.steps import Step, StepPolicy
-from orchestrator.pricing import EMBEDDED, STT_ENDPOINT, WHISPER
+from orchestrator.pricing import EMBEDDED, transcribers
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[float, Field(ge=0, le=1_000_000)]
@@ -187,7 +187,7 @@ class Plan(Inputs):
             "retention_ratio": budget.retention_ratio,
             "history_tokens": budget.history_tokens,
             "tier_b": TierBEngines(
-                transcription=STT_ENDPOINT if tier_b.stt_base_url else WHISPER,
+                transcription=transcribers(settings)[0],
                 agent=tier_b.agent_model or EMBEDDED,
                 speech=settings.speech_engine(),
             ),

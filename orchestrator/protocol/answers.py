@@ -155,8 +155,8 @@ class Transcript:
     text: str
     seconds: float
     language: str = "en"
-    charge: Charge | None = None
-    """None where it cost nothing."""
+    charges: tuple[Charge, ...] = ()
+    """One of each service that was asked and bills for it, whether its words are these or not."""
 
 
 class Transcriber(Protocol):

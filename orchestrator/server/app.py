@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -37,6 +38,7 @@ from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Change, ChangeKind, Fleet
 from orchestrator.server.http import Part, PromptVoice, build_api
 from orchestrator.server.ledger import Account
+from orchestrator.server.part_health import PartHealth
 from orchestrator.server.sockets import ClientSocket, accept, refuse, websocket_protocol
 from orchestrator.server.store import EmbeddedStore, RedisStore, Store
 from orchestrator.server.tally import Tally
@@ -56,7 +58,7 @@ class Orchestrator:
         self.settings = settings
         self.store = _store(settings)
         self.fleet = Fleet.from_settings(self.store, settings)
-        self.engines = Engines(settings)
+        self.engines = Engines(settings, partial(PartHealth, self.fleet, settings))
         self.events = EventLog(settings.server.events_path)
         self.tally = Tally()
         self.policy = _policy(settings)
@@ -286,6 +288,7 @@ def _policy(settings: Settings) -> Policy:
         retention=_retention(settings),
         history_tokens=settings.budget.history_tokens,
         bridges=settings.tier_c.bridges_by_cause,
+        speculate=settings.tier_b.speculate,
     )
 
 

@@ -3,6 +3,10 @@
 Each replica has its own breakers and decides from them. What opens one, sets it on trial or closes it is written to
 the store and told to the others, and so is every response that counts towards closing it. Findings are in order by
 the time they carry: one that is older than what is known is no news.
+
+The rungs of Tier B's parts have breakers as well (`stt:faster-whisper`, `tts:cartesia`). The router does not look at
+those; what fails on one of them is answered by the next one. Nothing probes them: when the wait of one that failed is
+over, one real answer at a time tries it.
 """
 
 from __future__ import annotations
@@ -24,6 +28,9 @@ from orchestrator.server.store import Store, StoreUnavailable
 log = logging.getLogger(__name__)
 
 PREFIX = "breaker:"
+PARTS = ("stt", "agent", "tts")
+"""Parts of Tier B, as they stand before the names of their rungs."""
+_TRIAL = "trial"
 _TTL_S = 300.0
 """How long a finding is news to a replica that starts: one that still holds is written again."""
 _TICK_S = 1e-3
@@ -69,10 +76,14 @@ class Breakers:
         self._policy = policy
         # Engines of our own have no probes: calls prove them, so all may try one that is on trial.
         self._own_policy = replace(policy, canary_share=1.0, canary_successes=1)
+        # Another rung is there at once, so one failure is enough; and one answer is enough to come back.
+        self._part_policy = replace(policy, failures=1, canary_share=0.0, canary_successes=1)
         self._on_change = on_change
         self._clock, self._wall, self._rng = clock, wall, rng
         self._probed = {spec.name for spec in rungs if spec.tier is Tier.A}
         self.by_rung = {spec.name: self._new(spec.name) for spec in rungs}
+        self._local: set[str] = set()
+        """Rungs that are this machine's own: how they do is no news to others."""
         self._known_at: dict[str, float] = {}
         """The time of the latest finding by rung."""
         self._to_probe = asyncio.Event()
@@ -85,7 +96,48 @@ class Breakers:
         return breaker
 
     def _new(self, rung: str) -> Breaker:
-        return Breaker(self._policy if rung in self._probed else self._own_policy, self._rng, rung)
+        policy = self._policy if rung in self._probed else self._own_policy
+        return Breaker(self._part_policy if self._is_part(rung) else policy, self._rng, rung)
+
+    def _is_part(self, rung: str) -> bool:
+        part, colon, _ = rung.partition(":")
+        return bool(colon) and part in PARTS and rung not in self._probed
+
+    # Parts of Tier B
+
+    def add_part(self, rung: str, *, local: bool) -> None:
+        """A rung of a part, by its whole name; `local` is one that runs on this machine."""
+        self.of(rung)
+        if local:
+            self._local.add(rung)
+
+    def admits_part(self, rung: str) -> bool:
+        """Whether an answer may be made by this rung of a part. Where that is on trial, who asks is the trial."""
+        breaker, now = self.of(rung), self._clock()
+        admitted = breaker.admits("", now)
+        if admitted:
+            breaker.on_start(_TRIAL, now)
+        return admitted
+
+    def part_worked(self, rung: str) -> None:
+        """A part's rung did its work for an answer. Where it is on trial that is the proof.
+
+        Before its trial it is none: answers that had begun earlier come to their end while others fail.
+        """
+        breaker, now = self.of(rung), self._clock()
+        breaker.last_success_at = now
+        if breaker.state is BreakerState.CANARY:
+            breaker.clear(now)
+            self._tell_if_changed(breaker, BreakerState.CANARY)
+
+    def _let_try(self, breaker: Breaker) -> None:
+        """The wait of a part's rung is over."""
+        before = _shared(breaker)
+        if before is BreakerState.OPEN:
+            breaker.prove(self._clock())
+            self._tell_if_changed(breaker, before)
+        else:
+            breaker.postpone(self._clock())
 
     # What calls and probes find
 
@@ -114,8 +166,13 @@ class Breakers:
         cause = breaker.cause.id if breaker.cause else "recovered"
         log.warning("the breaker of %s is %s: %s", rung, state.value, cause)
         self._known_at[rung] = max(self._wall(), self._known_at.get(rung, 0.0) + _TICK_S)
-        self._on_change(rung)
-        self._link.send(f"{PREFIX}{rung}", partial(self._write, rung))
+        self._changed(rung)
+        if rung not in self._local:
+            self._link.send(f"{PREFIX}{rung}", partial(self._write, rung))
+
+    def _changed(self, rung: str) -> None:
+        if not self._is_part(rung):
+            self._on_change(rung)
 
     async def _write(self, rung: str) -> None:
         """As it is now, which may be later than what was to be told."""
@@ -147,7 +204,7 @@ class Breakers:
         self._to_probe.set()
         if _shared(breaker) is not before:
             log.warning("the breaker of %s is %s on another replica", finding.rung, finding.state)
-            self._on_change(finding.rung)
+            self._changed(finding.rung)
 
     def learn_canary(self, rung: str, at: float) -> None:
         """Another replica had a response in the trial that began at `at`; together they are counted."""
@@ -161,6 +218,8 @@ class Breakers:
         for finding in stored.values():
             self.learn(finding)
         for rung, breaker in self.by_rung.items():
+            if rung in self._local:
+                continue
             if _shared(breaker) is not BreakerState.CLOSED and f"{PREFIX}{rung}" not in stored:
                 self._link.send(f"{PREFIX}{rung}", partial(self._write, rung))
 
@@ -173,8 +232,10 @@ class Breakers:
                 kind = breaker.probe_due(self._clock())
                 if kind is None:
                     continue
-                if not await self._claim(breaker):
+                if rung not in self._local and not await self._claim(breaker):
                     breaker.postpone(self._clock())
+                elif self._is_part(rung):
+                    self._let_try(breaker)
                 elif (kind := breaker.probe_due(self._clock())) is not None:
                     breaker.on_probe(self._clock())
                     yield rung, kind

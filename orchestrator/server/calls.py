@@ -43,7 +43,7 @@ from orchestrator.core.overrides import Tier
 from orchestrator.core.pace import HedgeCap, Paces
 from orchestrator.core.routing import Decision, RouteRequest
 from orchestrator.core.steps import Share, Stepper, StepPolicy
-from orchestrator.protocol.answers import Answerer, AnswerRequest, Failed, Transcriber
+from orchestrator.protocol.answers import Answerer, AnswerRequest, Charge, Failed, Transcriber
 from orchestrator.protocol.audio import AudioFormat, Decoder, Float32, hear
 from orchestrator.protocol.session import Session
 from orchestrator.protocol.wire import Event, Ids, dump
@@ -459,14 +459,14 @@ class CallDriver:
         task.add_done_callback(self._tasks.discard)
 
     async def _transcribe(self, action: Transcribe) -> None:
-        transcript, charge = None, None
+        transcript, charges = None, tuple[Charge, ...]()
         try:
             audio = await asyncio.to_thread(hear, action.audio, action.format)
             transcript = await self._services.transcriber.transcribe(audio, action.language)
         except Exception as error:
-            charge = getattr(error, "charge", None)
+            charges = getattr(error, "charges", ())
             log.exception("transcribing a turn of call %s failed", self.info.call_id)
-        self.call.transcribed(action.item_id, transcript, time.monotonic(), charge)
+        self.call.transcribed(action.item_id, transcript, time.monotonic(), charges)
         self._pump()
 
     async def _check_speech(self, action: CheckSpeech) -> None:

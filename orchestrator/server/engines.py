@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +29,10 @@ from tiers.pipeline.cartesia import CartesiaSpeech
 from tiers.pipeline.embedded import EmbeddedModel
 from tiers.pipeline.kokoro import KokoroSpeech, KokoroTorchSpeech
 from tiers.pipeline.pipeline import Pipeline
+from tiers.pipeline.rungs import Resting, RungHealth
 from tiers.pipeline.stt import EndpointTranscriber, WhisperTranscriber
+from tiers.pipeline.stt_litellm import CloudTranscriber
+from tiers.pipeline.stt_rungs import HearingRung, TranscriptionRungs
 from tiers.pipeline.tts import EndpointSpeech
 from tiers.prompts.catalogue import Catalogue
 from tiers.prompts.prompts import Prompts
@@ -38,6 +41,8 @@ from tiers.speech import Speech
 log = logging.getLogger(__name__)
 
 _OPENAIS = ("gpt-", "chatgpt-", "o1", "o3", "o4", "whisper-")
+"""What OpenAI's models are called where no provider stands before their names."""
+HealthOf = Callable[[str, Sequence[str]], RungHealth]
 
 _FORMS: Mapping[PromptFormat, AudioFormat | Container] = {
     "wav": Container.WAV,
@@ -48,9 +53,9 @@ _FORMS: Mapping[PromptFormat, AudioFormat | Container] = {
 
 
 class Engines:
-    """All engines of one process."""
+    """All engines of one process. `health` gives the breakers of a part's rungs: stt, agent or tts, and their names."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, health: HealthOf = lambda part, rungs: Resting()) -> None:
         self._settings = settings
         self.directory = settings.models.dir or models.model_dir()
         prices = settings.price_table()
@@ -74,10 +79,15 @@ class Engines:
             prompt_speech,
             bridge=settings.tier_c.bridges_by_cause["default"],
         )
-        self.transcriber = _transcriber(settings, prices, self.directory)
-        self.agent = _agent(settings, prices, self.directory)
+        self.transcriber: Transcriber = _transcriber(settings, prices, self.directory, health)
+        self.agent = _agent(settings, prices, self.directory, health)
         self.pipeline = Pipeline(
-            self.transcriber, self.agent, self.speech, self.prompts, prompt_speech=prompt_speech
+            self.transcriber,
+            self.agent,
+            self.speech,
+            self.prompts,
+            prompt_speech=prompt_speech,
+            health=health("tts", [engine.rung for engine in self.speech]),
         )
         self.problems: dict[str, str] = {}
         """Parts that could not be warmed, and why."""
@@ -180,31 +190,43 @@ def _clip_store(settings: Settings) -> DiskStore | RedisStore:
     return DiskStore(settings.cache.dir or models.cache_dir() / "clips")
 
 
-def _transcriber(settings: Settings, prices: PriceTable, directory: Path) -> Transcriber:
-    tier_b = settings.tier_b
+def _transcriber(
+    settings: Settings, prices: PriceTable, directory: Path, health: HealthOf
+) -> TranscriptionRungs:
+    """A server of one's own, the cloud, and the local Whisper; without the first two, that alone."""
+    tier_b, within = settings.tier_b, settings.deadlines.answer_s
+    rungs: list[HearingRung] = []
     if tier_b.stt_base_url:
         key = tier_b.stt_api_key.get_secret_value() if tier_b.stt_api_key else ""
         model, price = tier_b.stt_model or "whisper-1", prices[STT_ENDPOINT]
-        return EndpointTranscriber(tier_b.stt_base_url, key, model, price=price)
-    return WhisperTranscriber(directory / models.WHISPER, threads=tier_b.threads, price=prices[WHISPER])
+        rungs.append(EndpointTranscriber(tier_b.stt_base_url, key, model, timeout=within, price=price))
+    if tier_b.stt_cloud_model:
+        cloud_key = _key(tier_b.stt_cloud_api_key or _openai_key(settings, tier_b.stt_cloud_model))
+        rungs.append(CloudTranscriber(tier_b.stt_cloud_model, prices, api_key=cloud_key, timeout=within))
+    whisper = directory / models.WHISPER
+    if not rungs or (tier_b.stt_fallback and (whisper / "model.bin").is_file()):
+        rungs.append(WhisperTranscriber(whisper, threads=tier_b.threads, price=prices[WHISPER]))
+    known = health("stt", [rung.rung for rung in rungs])
+    return TranscriptionRungs(rungs, health=known, timeout=tier_b.stt_timeout_s, within=within)
 
 
-def _agent(settings: Settings, prices: PriceTable, directory: Path) -> Agent:
+def _agent(settings: Settings, prices: PriceTable, directory: Path, health: HealthOf) -> Agent:
     tier_b = settings.tier_b
+    known = health("agent", [tier_b.agent_model or EMBEDDED])
     if tier_b.agent_model is None:
         # Reading a session's instructions for the first time takes the small model seconds on a busy machine.
         embedded = EmbeddedModel(directory / models.SMOLLM2, threads=tier_b.threads)
         model = ChatModel(EMBEDDED, price=prices[EMBEDDED])
-        return Agent([model], embedded=embedded, first_token_timeout=tier_b.agent_timeout_s)
+        return Agent([model], embedded=embedded, first_token_timeout=tier_b.agent_timeout_s, health=known)
     own_server = tier_b.agent_base_url is not None
     key = tier_b.agent_api_key or (None if own_server else _openai_key(settings, tier_b.agent_model))
     model = ChatModel(
         tier_b.agent_model,
-        api_key=key.get_secret_value() if key else None,
+        api_key=_key(key),
         base_url=tier_b.agent_base_url,
         price=prices.published(tier_b.agent_model),
     )
-    return Agent([model], first_token_timeout=tier_b.agent_timeout_s / 2)
+    return Agent([model], first_token_timeout=tier_b.agent_timeout_s / 2, health=known)
 
 
 def _openai_key(settings: Settings, model: str) -> SecretStr | None:
@@ -212,6 +234,10 @@ def _openai_key(settings: Settings, model: str) -> SecretStr | None:
     provider, named, _ = model.partition("/")
     openais = provider == "openai" if named else model.startswith(_OPENAIS)
     return settings.openai.api_key if openais else None
+
+
+def _key(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
 
 
 def _paid_speech(settings: Settings, prices: PriceTable) -> list[Speech]:

@@ -285,6 +285,18 @@ class Fleet:
         """A session opened or a response completed on `rung`, in a call or a probe."""
         self._breakers.succeeded(rung, kind)
 
+    def add_part(self, rung: str, *, local: bool) -> None:
+        """A rung of a part of Tier B (`stt:faster-whisper`) gets a breaker; `local` ones are nobody else's news."""
+        self._breakers.add_part(rung, local=local)
+
+    def admits_part(self, rung: str) -> bool:
+        """Whether an answer may be made by a part's rung. Who asks for one on trial is its trial."""
+        return self._breakers.admits_part(rung)
+
+    def part_worked(self, rung: str) -> None:
+        """A part's rung did its work for an answer."""
+        self._breakers.part_worked(rung)
+
     def probes(self) -> AsyncIterator[tuple[str, ProbeKind]]:
         """For ever: the probes to make, when they are due. Of several replicas one gets each.
 

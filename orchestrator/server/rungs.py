@@ -9,7 +9,7 @@ from orchestrator.config_sections import OPENAI_BASE_URL
 from orchestrator.core.overrides import Tier
 from orchestrator.core.prices import Context, PriceTable
 from orchestrator.core.routing import Reason
-from orchestrator.pricing import EMBEDDED, STT_ENDPOINT, WHISPER
+from orchestrator.pricing import EMBEDDED, transcribers
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +65,18 @@ def _realtime_rung(settings: Settings, prices: PriceTable, name: str) -> RungSpe
 
 def _pipeline_rung(settings: Settings, prices: PriceTable) -> RungSpec:
     """Free only where nothing it uses has a price."""
-    hears = STT_ENDPOINT if settings.tier_b.stt_base_url else WHISPER
+    ears = transcribers(settings)
     agent, speech = settings.tier_b.agent_model or EMBEDDED, settings.speech_engine()
     thinking, voice = prices[agent], prices[speech]
     per_minute = (
         (thinking.text_in * _AGENT_TOKENS_IN + thinking.text_out * _AGENT_TOKENS_OUT) / 1e6
         + voice.per_character * _SPOKEN_CHARACTERS
-        + (voice.per_minute + prices[hears].per_minute) / 2
+        + (voice.per_minute + prices[ears[0]].per_minute) / 2
     )
     least = (
         prices.rates(agent).worst_written(_PROMPT.text_tokens, _SHORT_ANSWER_TOKENS)
         + prices.speech(speech, {"characters": _SHORT_ANSWER_CHARACTERS})
         + prices.speech(speech, {"seconds": _SHORT_ANSWER_S})
-        + prices.worst_transcription(hears, _HEARD_S)
+        + sum(prices.worst_transcription(name, _HEARD_S) for name in ears)
     )
     return RungSpec(Tier.B, speech, per_minute > 0, round(per_minute, 6), least)

@@ -205,6 +205,14 @@ class Bench:
         self.audio(ms + 800)
         self.speech(*[0.9] * (ms // 32), *[0.0] * 24)
 
+    def live(self, probability: float, ms: float) -> None:
+        """As a caller is heard: 32 ms of input, its probability, and the time they take, over and over."""
+        for _ in range(round(ms / 32)):
+            self.wait(0.032)
+            self.call.client_audio(append(bytes(1536)), self.now)
+            self.call.speech([probability], self.now)
+            self.settle()
+
     def words(self, text: str) -> None:
         """Answer the latest request for a transcript."""
         item_id = self.last(Transcribe).item_id

@@ -37,7 +37,7 @@ from orchestrator.protocol.answers import (
     Transcript,
 )
 from orchestrator.protocol.session import default_session
-from tests.core.bench import USAGE, Bench, Event, append, user_text
+from tests.core.bench import USAGE, Bench, Event, append, audio_input, user_text
 
 RUNGS = ("gpt-realtime-2.1", "gpt-realtime-2.1-mini")
 LIFE_S = 30.0
@@ -351,6 +351,36 @@ class AnyOrder(RuleBasedStateMachine):
         self.bench.audio(300)
         self.bench.speech(*[0.9] * 8)
 
+    @precondition(lambda self: self.ours)
+    @rule(ms=st.sampled_from([0, 64, 320, 320, 960]), quiet=st.sampled_from([96, 256, 256, 416, 1120]))
+    def caller_is_heard_live(self, ms: int, quiet: int) -> None:
+        """... with a pause that may be the end of the turn, or not."""
+        self.bench.live(0.9, ms)
+        self.bench.live(0.0, quiet)
+
+    @precondition(lambda self: self.ours)
+    @rule(goes_on=st.booleans(), said=st.sampled_from(["words", "words", ""]))
+    def caller_pauses(self, goes_on: bool, said: str) -> None:
+        """... is written down at the pause, and goes on or has finished."""
+        self.bench.live(0.9, 416)
+        self.bench.live(0.0, 256)
+        while any(a.item_id not in self.written for a in self.bench.all(Transcribe)):
+            self.words_are_known(said)
+        if goes_on:
+            self.bench.live(0.9, 224)
+        else:
+            self.bench.live(0.0, 800)
+
+    @precondition(lambda self: self.ours)
+    @rule(kind=st.sampled_from(["server_vad", "semantic_vad"]), interrupts=st.booleans())
+    def client_sets_turn_detection(self, kind: str, interrupts: bool) -> None:
+        self.bench.client(audio_input(turn_detection={"type": kind, "interrupt_response": interrupts}))
+
+    @precondition(lambda self: self.ours)
+    @rule(kind=st.sampled_from(["input_audio_buffer.commit", "input_audio_buffer.clear"]))
+    def client_takes_the_turn_over(self, kind: str) -> None:
+        self.bench.client({"type": kind})
+
     # --- rules: Tiers B and C ---
 
     @precondition(lambda self: any(a.item_id not in self.written for a in self.bench.all(Transcribe)))
@@ -403,6 +433,11 @@ class AnyOrder(RuleBasedStateMachine):
         assert (call.local is not None) == (call.state in SERVED_LOCALLY)
         assert (call.preparation is not None) == (call.state in PREPARED)
         assert (call.hedge is not None) == (call.state is State.HEDGING)
+
+    @invariant()
+    def only_a_turn_under_way_is_answered_ahead(self) -> None:
+        local = self.bench.call.local
+        assert local is None or local._ahead is None or local.turn is not None
 
     @invariant()
     def at_most_two_sessions_are_open(self) -> None:

@@ -37,7 +37,7 @@ def add(audio: InputAudio, frame: bytes) -> None:
 
 def feed(detector: TurnDetector, *windows: tuple[float, int]) -> list[SpeechStarted | SpeechStopped]:
     found = [detector.feed(p) for probability, count in windows for p in [probability] * count]
-    return [event for event in found if event is not None]
+    return [event for event in found if isinstance(event, SpeechStarted | SpeechStopped)]
 
 
 def test_a_turn_has_prefix_padding_and_trailing_silence() -> None:

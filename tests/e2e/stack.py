@@ -187,6 +187,7 @@ class Engines:
             "stt_base_url": f"{self.voice.url}/v1",
             "stt_model": "whisper-1",
             "stt_usd_per_minute": "0",
+            "stt_fallback": "false",
             "tts_base_url": f"{self.voice.url}/v1",
             "tts_model": "tts-1",
             "tts_usd_per_character": "0",

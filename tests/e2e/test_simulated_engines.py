@@ -39,6 +39,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulated]:
             tier_b__stt_base_url=f"{voice.url}/v1",
             tier_b__stt_model="whisper-1",
             tier_b__stt_usd_per_minute="0",
+            tier_b__stt_fallback="false",
             tier_b__tts_base_url=f"{voice.url}/v1",
             tier_b__tts_model="tts-1",
             tier_b__tts_usd_per_character="0",
@@ -165,6 +166,7 @@ async def test_a_call_that_spends_its_budget_goes_on_in_a_tier_that_costs_nothin
         settings |= {"tier_b__stt_usd_per_minute": "0", "tier_b__tts_usd_per_character": "0"}
         settings |= {
             "tier_b__speech": "endpoint",
+            "tier_b__stt_fallback": "false",
             "budget__call_usd": "0.03",
             "budget__steps": "[]",
             "cache__dir": str(folder / "clips"),

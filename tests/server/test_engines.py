@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,6 +59,25 @@ def test_the_bound_is_quick_enough_for_the_event_loop() -> None:
     for _ in range(100):
         tier.worst(ASK)
     assert (time.perf_counter() - began) / 100 < 0.005
+
+
+def test_a_stand_in_for_a_server_that_listens_may_be_paid_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_PRICES", '{"faster-whisper": {"per_minute": 0.006}}')
+    paid = {
+        "tier_b__stt_base_url": "http://127.0.0.1:9/v1",
+        "tier_b__stt_model": "m",
+        "tier_b__stt_usd_per_minute": 0.006,
+        "tier_b__stt_cloud_model": "openai/whisper-1",
+        "models__dir": tmp_path,
+    }
+    # Without its weights Whisper stands in for nobody. By duration a cloud bills begun seconds.
+    assert tier_b(**paid).worst_transcription(30.0) == 3_000_100 + 3_100_000
+    (tmp_path / "whisper-tiny.en").mkdir()
+    (tmp_path / "whisper-tiny.en" / "model.bin").touch()
+    assert tier_b(**paid).worst_transcription(30.0) == 2 * 3_000_100 + 3_100_000
+    assert tier_b(**paid, tier_b__stt_fallback=False).worst_transcription(30.0) == 3_000_100 + 3_100_000
 
 
 @pytest.mark.parametrize(

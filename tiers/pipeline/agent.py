@@ -1,7 +1,8 @@
 """The text agent: LiteLLM, streaming, with tools; on its own the model inside this process.
 
 LiteLLM has no failover once the first chunk is out, and its own retries multiply waiting. So it is asked once per
-model, every wait has our own deadline, and a model that fails before its first word gives way to the next one.
+model (twice where nobody took the connection), every wait has our own deadline, and a model that fails before its
+first word gives way to the next one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tiers.pipeline.embedded import EMBEDDED, EmbeddedModel, register
 from tiers.pipeline.errors import AgentFailed, Cause
 from tiers.pipeline.litellm_loading import load
 from tiers.pipeline.metering import FREE, Paid, TextPrice, prompt_bound
+from tiers.pipeline.retries import retrying
 from tiers.pipeline.rungs import Resting, RungHealth, in_order
 
 log = logging.getLogger(__name__)
@@ -175,7 +177,7 @@ class Agent:
         billed = True
         try:
             async with asyncio.timeout(self._first_token_timeout):
-                stream = await litellm.acompletion(**arguments)
+                stream: Any = await retrying()(litellm.acompletion, **arguments)
             async with aclosing(stream):
                 timeout = self._first_token_timeout
                 while (chunk := await _next(stream, timeout)) is not None:

@@ -51,13 +51,13 @@ class PartFailed(Exception):
 
 
 class TranscriptionFailed(PartFailed):
-    """`charge`: what it cost all the same."""
+    """`charges`: what it cost all the same."""
 
     part = "stt"
 
-    def __init__(self, cause: Cause, message: str, *, charge: Charge | None = None) -> None:
+    def __init__(self, cause: Cause, message: str, *, charges: tuple[Charge, ...] = ()) -> None:
         super().__init__(cause, message)
-        self.charge = charge
+        self.charges = charges
 
 
 class AgentFailed(PartFailed):

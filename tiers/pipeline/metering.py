@@ -137,11 +137,11 @@ class HearingMeter:
     def __init__(self, name: str, price: ModelPrice) -> None:
         self._name, self._rates = name, Rates(price)
 
-    def audio(self, samples: int, *, estimated: bool = False) -> Charge | None:
-        """So many samples at `HEAR_RATE` were given to the transcriber."""
+    def audio(self, samples: int, *, estimated: bool = False) -> tuple[Charge, ...]:
+        """So many samples at `HEAR_RATE` were given to the transcriber. Nothing where that costs nothing."""
         seconds = milliseconds(samples, HEAR_RATE)
         cost, used = self._rates.listened(seconds), {"type": "duration", "seconds": seconds}
-        return Charge("transcription", self._name, cost, used, estimated) if cost else None
+        return (Charge("transcription", self._name, cost, used, estimated),) if cost else ()
 
     def worst(self, seconds: float) -> int:
         """Nano-dollars at most for so much audio."""

@@ -14,7 +14,9 @@ R = TypeVar("R")
 class RungHealth(Protocol):
     """Whether a rung is worth trying: a breaker per rung, seen from here."""
 
-    def usable(self, rung: str) -> bool: ...
+    def usable(self, rung: str) -> bool:
+        """Asked once for each try; of those who ask for a rung that had failed, not all may be let in."""
+        ...
 
     def failed(self, rung: str, cause: Cause) -> None: ...
 

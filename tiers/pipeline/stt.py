@@ -1,5 +1,7 @@
 """Speech to text: Whisper on this machine (faster-whisper), or any OpenAI-compatible transcription server.
 
+Both are rungs of `tiers.pipeline.stt_rungs`; what they make up where nobody spoke is told apart in `doubts`.
+
 Whisper always encodes 30 seconds, however short the utterance. Padded to a shorter window it hears the same words in a
 third of the time, but now and then falls into a loop ("five five five five"); such a transcript is made again
 with the full window.
@@ -9,22 +11,23 @@ from __future__ import annotations
 
 import io
 import wave
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_none
 
 from orchestrator.core.price_list import ModelPrice
 from orchestrator.models import ModelMissing
-from orchestrator.protocol.answers import Transcriber, Transcript
+from orchestrator.protocol.answers import Charge, Transcript
 from orchestrator.protocol.audio import HEAR_RATE, Float32, float_to_pcm16
+from tiers.pipeline.doubts import Heard, compression, loudest_db
 from tiers.pipeline.errors import Cause, TranscriptionFailed
 from tiers.pipeline.metering import FREE, HearingMeter
+from tiers.pipeline.retries import not_reached, retrying
 from tiers.pipeline.worker import Worker
 
 if TYPE_CHECKING:
@@ -39,52 +42,8 @@ MARGIN = 2.0
 TOKENS_PER_SECOND = 6
 SPARE_TOKENS = 8
 """A transcript may have so many tokens a second, and these; fast speech has 4 or 5 a second."""
-LOOPING = 2.4
-"""A transcript that compresses better than this is a loop."""
 SHORTEST = 0.1
 """Seconds. Nothing shorter is speech."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """One decoding of one window, with Whisper's own doubts."""
-
-    text: str
-    no_speech: float
-    logprob: float
-    compression: float
-    cut: bool = False
-    """It ran into the token limit."""
-
-    @property
-    def looping(self) -> bool:
-        return self.cut or self.compression > LOOPING or _repeats(self.text)
-
-    @property
-    def hallucinated(self) -> bool:
-        """No single measure tells: "five five" has a no-speech probability of 0.58, a sure "4172" a poor logprob.
-
-        Measured on tiny.en, (no_speech, logprob): silence, hum and clicks (0.81 to 0.96, -0.96 to -2.2), noise (0.73
-        to 0.96, -1.3 to -2.2), breath (0.27 to 0.74, -1.4 to -2); short replies (0.02 to 0.64, -0.2 to -0.95).
-        """
-        silent = self.no_speech > 0.6 and (self.logprob < -0.8 or self.compression > LOOPING)
-        return silent or (self.no_speech > 0.2 and self.logprob < -1.3)
-
-    @property
-    def words(self) -> str:
-        """The text, empty where nothing was really said."""
-        said = any(char.isalnum() for char in self.text) and not self.hallucinated
-        return self.text if said else ""
-
-
-def _repeats(text: str) -> bool:
-    """Whether it is one phrase over and over: a word thrice or more, several words twice or more."""
-    words = text.lower().replace(",", " ").replace(".", " ").split()
-    return any(
-        all(word == words[position % size] for position, word in enumerate(words))
-        for size in range(1, len(words) // 2 + 1)
-        if size > 1 or len(words) > 2
-    )
 
 
 class WhisperTranscriber:
@@ -92,6 +51,8 @@ class WhisperTranscriber:
 
     `price` is per minute of audio, for who counts a machine's time as money.
     """
+
+    rung = "faster-whisper"
 
     def __init__(
         self,
@@ -102,7 +63,7 @@ class WhisperTranscriber:
         short_window: bool = True,
         price: ModelPrice = FREE,
     ) -> None:
-        self._meter = HearingMeter("faster-whisper", price)
+        self._meter = HearingMeter(self.rung, price)
         self.worst = self._meter.worst
         self._path, self._threads, self._workers = Path(model_path), threads, workers
         self._short_window = short_window
@@ -120,7 +81,7 @@ class WhisperTranscriber:
             return Transcript("", seconds, language or "en")
         try:
             found = await self._worker.run(lambda: self._transcribe(audio, seconds, language))
-            return replace(found, charge=self._meter.audio(len(audio)))
+            return replace(found, charges=self._meter.audio(len(audio)))
         except (ModelMissing, TranscriptionFailed):
             raise
         except Exception as error:
@@ -142,6 +103,7 @@ class WhisperTranscriber:
     @staticmethod
     def _by_library(model: WhisperModel, audio: Float32, language: str) -> str:
         """Any length, 30 seconds at a time. The segments are made while they are iterated."""
+        level = loudest_db(audio)
         segments, _ = model.transcribe(
             audio,
             language=language,
@@ -152,7 +114,8 @@ class WhisperTranscriber:
             vad_filter=False,
         )
         heard = (
-            _Heard(s.text.strip(), s.no_speech_prob, s.avg_logprob, s.compression_ratio) for s in segments
+            Heard(s.text.strip(), s.no_speech_prob, s.avg_logprob, s.compression_ratio, level_db=level)
+            for s in segments
         )
         return " ".join(part.words for part in heard if part.words)
 
@@ -172,14 +135,18 @@ class WhisperTranscriber:
                 )
         return self._model
 
+    def given_up(self, samples: int) -> tuple[Charge, ...]:
+        """A thread does not stop: what nobody waits for is finished all the same."""
+        return self._meter.audio(samples, estimated=True)
+
     def close(self) -> None:
         self._worker.close()
 
 
-def _decode(model: WhisperModel, audio: Float32, window: float, language: str) -> _Heard:
+def _decode(model: WhisperModel, audio: Float32, window: float, language: str) -> Heard:
     """One greedy decoding in a window of so many seconds."""
     from faster_whisper.tokenizer import Tokenizer
-    from faster_whisper.transcribe import get_compression_ratio, get_suppressed_tokens
+    from faster_whisper.transcribe import get_suppressed_tokens
 
     tokenizer = Tokenizer(
         model.hf_tokenizer, model.model.is_multilingual, task="transcribe", language=language
@@ -201,21 +168,26 @@ def _decode(model: WhisperModel, audio: Float32, window: float, language: str) -
     )[0]
     tokens = result.sequences_ids[0]
     text = tokenizer.decode(tokens).strip()
-    return _Heard(
+    return Heard(
         text=text,
         no_speech=result.no_speech_prob,
         logprob=result.scores[0] * len(tokens) / (len(tokens) + 1),
-        compression=get_compression_ratio(text),
+        compression=compression(text),
         cut=len(tokens) >= limit,
+        level_db=loudest_db(audio),
     )
 
 
 class EndpointTranscriber:
     """A server with OpenAI's ``POST {base_url}/audio/transcriptions``.
 
-    `timeout` seconds bound one try; a connection that fails, a 429 and a 5xx are tried once more. `price` is per
-    minute of audio; nothing for a server of one's own.
+    `timeout` seconds bound one try. Only what was surely not sent is tried again here: a connection that was refused.
+    `price` is per minute of audio; nothing for a server of one's own.
+
+    A Whisper model is asked for its doubts as well; a server that does not know how to tell them is not asked again.
     """
+
+    rung = "stt-endpoint"
 
     def __init__(
         self,
@@ -228,7 +200,8 @@ class EndpointTranscriber:
         price: ModelPrice = FREE,
     ) -> None:
         self._model = model
-        self._meter = HearingMeter("stt-endpoint", price)
+        self._verbose = "whisper" in model.lower()
+        self._meter = HearingMeter(self.rung, price)
         self.worst = self._meter.worst
         self._client = httpx.AsyncClient(
             base_url=base_url.rstrip("/"),
@@ -240,61 +213,97 @@ class EndpointTranscriber:
         seconds = len(audio) / HEAR_RATE
         if seconds < SHORTEST:
             return Transcript("", seconds, language or "en")
-        wav = _wav(audio)
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(2), wait=wait_none(), retry=retry_if_exception(_passing), reraise=True
-        )
-        text = ""
-        try:
-            async for attempt in retrying:
-                with attempt:
-                    text = await self._post(wav, language)
-        except TranscriptionFailed as failure:
-            # A server that is too slow for us may still do its work; one that refuses does not.
-            if failure.cause in (Cause.TIMEOUT, Cause.MALFORMED):
-                failure.charge = self._meter.audio(len(audio), estimated=True)
-            raise
-        return Transcript(text.strip(), seconds, language or "en", self._meter.audio(len(audio)))
+        body = await self._asked(audio, language)
+        text = " ".join(words for words in _words(body, loudest_db(audio)) if words)
+        return Transcript(text, seconds, language or "en", self._meter.audio(len(audio)))
 
-    async def _post(self, wav: bytes, language: str | None) -> str:
-        fields = {"model": self._model, "response_format": "json"}
+    def given_up(self, samples: int) -> tuple[Charge, ...]:
+        """What a request may cost that nobody waits for any more."""
+        return self._meter.audio(samples, estimated=True)
+
+    async def _asked(self, audio: Float32, language: str | None) -> Mapping[str, Any]:
+        """The server's answer; with its doubts where it can tell them."""
+        if not self._verbose:
+            return await self._post(audio, language, "json")
+        try:
+            return await self._post(audio, language, "verbose_json")
+        except TranscriptionFailed as failure:
+            if failure.cause is not Cause.BAD_REQUEST:
+                raise
+        body = await self._post(audio, language, "json")
+        self._verbose = False
+        return body
+
+    async def _post(self, audio: Float32, language: str | None, form: str) -> Mapping[str, Any]:
+        fields = {"model": self._model, "response_format": form}
         if language:
             fields["language"] = language.split("-")[0]
-        files = {"file": ("audio.wav", wav, "audio/wav")}
+        files = {"file": ("audio.wav", wav_file(audio), "audio/wav")}
         try:
-            response = await self._client.post("/audio/transcriptions", data=fields, files=files)
-        except httpx.TimeoutException as error:
-            raise TranscriptionFailed(Cause.TIMEOUT, "the transcription server was too slow") from error
+            response: httpx.Response = await retrying()(
+                self._client.post, "/audio/transcriptions", data=fields, files=files
+            )
         except httpx.HTTPError as error:
-            message = f"the transcription server could not be used: {type(error).__name__}"
-            raise TranscriptionFailed(Cause.UNAVAILABLE, message) from error
+            raise self._failure(error, len(audio)) from error
         if response.status_code != httpx.codes.OK:
             message = f"the transcription server answered {response.status_code} for model {self._model!r}"
-            raise TranscriptionFailed(Cause.of_status(response.status_code), message)
-        return _text_of(response)
+            cause = Cause.of_status(response.status_code)
+            charges = self.given_up(len(audio)) if cause is Cause.TIMEOUT else ()
+            raise TranscriptionFailed(cause, message, charges=charges)
+        body = _body_of(response)
+        if body is None:
+            message = 'expected a JSON object with a string "text" from the transcription server'
+            raise TranscriptionFailed(Cause.MALFORMED, message, charges=self.given_up(len(audio)))
+        return body
+
+    def _failure(self, error: httpx.HTTPError, samples: int) -> TranscriptionFailed:
+        """A server that has our audio may still do its work; one that was not reached does not."""
+        charges = () if not_reached(error) else self.given_up(samples)
+        if isinstance(error, httpx.TimeoutException):
+            return TranscriptionFailed(
+                Cause.TIMEOUT, "the transcription server was too slow", charges=charges
+            )
+        message = f"the transcription server could not be used: {type(error).__name__}"
+        return TranscriptionFailed(Cause.UNAVAILABLE, message, charges=charges)
 
     async def close(self) -> None:
         await self._client.aclose()
 
 
-def _passing(error: BaseException) -> bool:
-    """Whether a second try may do better. A timeout is not tried again: the caller has waited long enough."""
-    return isinstance(error, TranscriptionFailed) and error.cause in (Cause.UNAVAILABLE, Cause.RATE_LIMITED)
-
-
-def _text_of(response: httpx.Response) -> str:
+def _body_of(response: httpx.Response) -> Mapping[str, Any] | None:
+    """The answer, None where it has no text."""
     try:
         body: Any = response.json()
     except ValueError:
-        body = None
-    if not isinstance(body, dict) or not isinstance(body.get("text"), str):
-        raise TranscriptionFailed(
-            Cause.MALFORMED, 'expected a JSON object with a string "text" from the transcription server'
-        )
-    return str(body["text"])
+        return None
+    return body if isinstance(body, dict) and isinstance(body.get("text"), str) else None
 
 
-def _wav(audio: Float32) -> bytes:
+def _words(body: Mapping[str, Any], level_db: float) -> Iterator[str]:
+    """What was really said, segment by segment where the server tells how sure it is of each."""
+    segments = body.get("segments")
+    told: list[Mapping[str, Any]] = (
+        [part for part in segments if isinstance(part, dict)] if isinstance(segments, list) else []
+    )
+    if not told or any(not isinstance(part.get("text"), str) for part in told):
+        told = [body]
+    for part in told:
+        text = part["text"].strip()
+        yield Heard(
+            text,
+            _number(part, "no_speech_prob"),
+            _number(part, "avg_logprob"),
+            compression(text),
+            level_db=level_db,
+        ).words
+
+
+def _number(part: Mapping[str, Any], name: str) -> float:
+    value = part.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def wav_file(audio: Float32) -> bytes:
     """16 kHz float32 as a wav file of 16 bit."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as out:
@@ -303,26 +312,3 @@ def _wav(audio: Float32) -> bytes:
         out.setframerate(HEAR_RATE)
         out.writeframes(float_to_pcm16(audio).tobytes())
     return buffer.getvalue()
-
-
-class FallbackTranscriber:
-    """Transcribers in order of preference: the first that works."""
-
-    def __init__(self, transcribers: Sequence[Transcriber]) -> None:
-        if not transcribers:
-            raise ValueError("expected at least one transcriber")
-        self._transcribers = tuple(transcribers)
-
-    def worst(self, seconds: float) -> int:
-        """Nano-dollars that writing down so much audio can cost at most: every transcriber may have to try."""
-        return sum(
-            transcriber.worst(seconds) for transcriber in self._transcribers if hasattr(transcriber, "worst")
-        )
-
-    async def transcribe(self, audio: Float32, language: str | None = None) -> Transcript:
-        for transcriber in self._transcribers[:-1]:
-            try:
-                return await transcriber.transcribe(audio, language)
-            except (TranscriptionFailed, ModelMissing):
-                continue
-        return await self._transcribers[-1].transcribe(audio, language)

@@ -7,6 +7,7 @@ The port is `tiers.speech.Speech`. The engines: `KokoroSpeech` and `KokoroTorchS
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 
 import httpx
 import numpy as np
@@ -16,6 +17,7 @@ from orchestrator.protocol.audio import Pcm16
 from tiers.pipeline.clauses import spoken
 from tiers.pipeline.errors import Cause, EngineFailed
 from tiers.pipeline.metering import FREE
+from tiers.pipeline.retries import retrying
 from tiers.speech import Speech, SpeechFailed
 
 __all__ = ["EndpointSpeech", "Samples", "Speech", "SpeechFailed", "unsaid"]
@@ -93,7 +95,9 @@ class EndpointSpeech:
         }
         samples = Samples()
         try:
-            async with self._client.stream("POST", "/audio/speech", json=body) as response:
+            request = self._client.build_request("POST", "/audio/speech", json=body)
+            response: httpx.Response = await retrying()(self._client.send, request, stream=True)
+            async with aclosing(response):
                 if response.status_code != httpx.codes.OK:
                     raise EngineFailed(
                         Cause.of_status(response.status_code),

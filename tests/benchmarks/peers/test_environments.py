@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 
 from benchmarks.peers import environments
-from benchmarks.peers.environments import LITELLM, LIVEKIT, Environment, pinned
+from benchmarks.peers.environments import LITELLM, LIVEKIT, PIPECAT, Environment, pinned
 from benchmarks.processes import BenchmarkError
 
 
-@pytest.mark.parametrize("environment", [LIVEKIT, LITELLM], ids=lambda each: each.name)
+@pytest.mark.parametrize("environment", [LIVEKIT, LITELLM, PIPECAT], ids=lambda each: each.name)
 def test_a_lock_pins_what_is_asked_for_with_hashes_and_names_no_host(environment: Environment) -> None:
     lock = environment.lock.read_text()
     asked = environment.lock.with_suffix(".in").read_text().split()

@@ -382,3 +382,25 @@ async def test_missing_weights_say_so(tmp_path: Path) -> None:
 def test_an_agent_needs_a_model() -> None:
     with pytest.raises(ValueError, match="expected an EmbeddedModel"):
         Agent()
+
+
+async def test_a_refused_connection_is_tried_once_more(
+    openai: Any, model: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    litellm, tries = load(hosted=True), []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        closed = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    really = litellm.acompletion
+
+    async def refuse_once(**arguments: Any) -> Any:
+        tries.append(arguments["model"])
+        if len(tries) == 1:
+            arguments["api_base"] = closed
+        return await really(**arguments)
+
+    monkeypatch.setattr(litellm, "acompletion", refuse_once)
+    openai.chats({"content": "On its way."})
+    paid: list[Charge] = []
+    events = await told(agent(model), paid=paid)
+    assert "".join(event.text for event in events if isinstance(event, Words)) == "On its way."
+    assert (len(tries), len(openai.requests), len(paid)) == (2, 1, 1)

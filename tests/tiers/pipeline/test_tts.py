@@ -6,6 +6,7 @@ import asyncio
 import socket
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -73,6 +74,23 @@ async def test_a_server_that_is_not_there() -> None:
     with pytest.raises(EngineFailed) as caught:
         await anext(engine.speak("Hello."))
     assert caught.value.cause is Cause.UNAVAILABLE
+    await engine.close()
+
+
+async def test_a_refused_connection_is_tried_once_more() -> None:
+    tries = []
+
+    def refuse_once(request: httpx.Request) -> httpx.Response:
+        tries.append(request.url.path)
+        if len(tries) == 1:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, content=TONE.tobytes())
+
+    engine = EndpointSpeech("http://tts/v1", "key", "tts-1")
+    engine._client = httpx.AsyncClient(base_url="http://tts/v1", transport=httpx.MockTransport(refuse_once))
+    pcm = [part async for part in engine.speak("Hello.")]
+    assert np.array_equal(np.concatenate(pcm), TONE)
+    assert len(tries) == 2
     await engine.close()
 
 
