@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,6 +110,30 @@ class ClaimMoney:
 
 
 @dataclass(frozen=True, slots=True)
+class RunTool:
+    """Run a tool on the server. What comes of it is told to ``Call.tool_done(tool_call_id, outcome, now)``, once.
+
+    `key` is the idempotency key: the ledger lets what changes something run once under it.
+    """
+
+    tool_call_id: str
+    tool: str
+    arguments: Mapping[str, Any]
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskApproval:
+    """A person is to decide about a call of a tool: ``Call.approved(tool_call_id, yes, who, reason, now)``."""
+
+    tool_call_id: str
+    tool: str
+    arguments: Mapping[str, Any]
+    summary: str
+    """What is about to happen, in words."""
+
+
+@dataclass(frozen=True, slots=True)
 class HangUp:
     """End the call: the client's connection is closed, in good order."""
 
@@ -137,6 +162,8 @@ Action = (
     | StopAnswer
     | Report
     | ClaimMoney
+    | RunTool
+    | AskApproval
     | HangUp
     | Record
 )

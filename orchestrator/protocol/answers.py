@@ -58,6 +58,8 @@ class AnswerRequest:
     speed: float = 1.0
     language: str = "en"
     max_output_tokens: int | None = None
+    say: str | None = None
+    """These words are the answer, to be spoken exactly: no agent is asked."""
 
 
 @dataclass(frozen=True, slots=True)
