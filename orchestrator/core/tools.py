@@ -130,7 +130,7 @@ class Tool:
         }
 
     def key(self, call_id: str, arguments: Mapping[str, Any], confirmation: int) -> str:
-        """The idempotency key of a run: equal for what must not run twice. `confirmation`: the how manieth of a call."""
+        """The idempotency key of a run: equal for what must not run twice. `confirmation`: its number in the call."""
         names = self.once_by or tuple(sorted(arguments))
         told = json.dumps({name: arguments.get(name) for name in names}, sort_keys=True)
         scope = {
@@ -207,9 +207,13 @@ class Toolset:
         The client's own entry for a tool that the server knows to run at the client gives way to the server's.
         """
         theirs = list(client)
-        kept = [tool for tool in theirs if tool.get("type") != "function" or self.allows(tool.get("name", ""))]
+        kept = [
+            tool for tool in theirs if tool.get("type") != "function" or self.allows(tool.get("name", ""))
+        ]
         brought = {tool.get("name") for tool in theirs}
-        chosen = self.tools if names is None else {name: self.tools[name] for name in names if name in self.tools}
+        chosen = (
+            self.tools if names is None else {name: self.tools[name] for name in names if name in self.tools}
+        )
         ours = [
             tool.wire() for tool in chosen.values() if tool.runs is not Runs.CLIENT or tool.name in brought
         ]
