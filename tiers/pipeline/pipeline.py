@@ -37,7 +37,7 @@ from orchestrator.protocol.answers import (
 from orchestrator.protocol.audio import SPEAK_RATE, Encoder, Float32, Pcm16
 from tiers import flow
 from tiers.pipeline.agent import AgentEvent, Done, Words
-from tiers.pipeline.clauses import Clauses, spoken
+from tiers.pipeline.clauses import Clauses, split, spoken
 from tiers.pipeline.errors import AgentFailed, Cause, EngineFailed, PartFailed
 from tiers.pipeline.metering import CHARACTERS_PER_TOKEN, Paid, SpeechMeter, milliseconds
 from tiers.pipeline.outbox import Outbox
@@ -122,7 +122,7 @@ class Pipeline:
 
     def worst_agent(self, request: AnswerRequest) -> int:
         """The part of it that is known only once the agent has ended: it is billed even if nobody listens any more."""
-        return self.agent.worst(request)
+        return self.agent.worst(request) if request.say is None else 0
 
     def worst_transcription(self, seconds: float) -> int:
         """Nano-dollars that writing down so much audio can cost at most."""
@@ -131,6 +131,8 @@ class Pipeline:
 
     def spoken_limit(self, request: AnswerRequest) -> int:
         """Characters that an engine which bills them may be sent for one answer."""
+        if request.say is not None:
+            return said_limit(request.say)
         return self.agent.limit(request) * CHARACTERS_PER_TOKEN
 
     def untold(self, answer_id: str) -> list[Charge]:
@@ -188,6 +190,9 @@ class _Answer:
             await self._events.put(Failed("pipeline_error", f"unexpected {type(error).__name__}"))
 
     async def _make(self) -> None:
+        if self._request.say is not None:
+            await self._say_exactly(self._request.say)
+            return
         move = self._pipeline.decide(self._request) if self._pipeline.decide else None
         if isinstance(move, flow.CallTool):
             arguments = json.dumps(move.arguments)
@@ -197,6 +202,23 @@ class _Answer:
             await self._play(prompt, move.end_call)
         else:
             await self._ask_agent()
+
+    # The call's own words
+
+    async def _say_exactly(self, words: str) -> None:
+        """Without flow or agent. Words that are not said to their end are a failure: they may be a read-back."""
+        clauses = split(words)
+        if not clauses:
+            raise PartFailed(Cause.BAD_REQUEST, "expected words to say, got none that can be spoken")
+        if self._request.speak:
+            for clause in clauses:
+                await self._say(clause)
+            await self._flush()
+        else:
+            await self._events.put(TextDelta(" ".join(clauses)))
+        if self._full:
+            raise EngineFailed(Cause.UNAVAILABLE, "the words came to more characters than were set aside")
+        await self._events.put(Finished(rung=self._rung or "say", parts=self._parts))
 
     # The flow's words
 
@@ -391,6 +413,14 @@ class _Clause:
     failure: Exception = field(
         default_factory=lambda: EngineFailed(Cause.UNAVAILABLE, "no speech engine is left for this answer")
     )
+
+
+def said_limit(words: str) -> int:
+    """Characters that an engine may be sent for words that are said exactly.
+
+    The rest of a clause that another engine broke off may be read out at more length than it was in the whole.
+    """
+    return 2 * sum(len(spoken(clause)) for clause in split(words))
 
 
 def _left(clause: _Clause, seconds: float, speed: float) -> str:

@@ -29,8 +29,10 @@ from orchestrator.protocol.answers import (
 from orchestrator.protocol.audio import SPEAK_RATE, AudioFormat
 from tiers.flow import CallTool, Say
 from tiers.pipeline.metering import SpeechMeter
+from tiers.pipeline.worker import closing
 from tiers.prompts.catalogue import DEFAULT_LANGUAGE, Catalogue, Line, PromptError, VariablesInvalid
 from tiers.prompts.choices import next_step
+from tiers.prompts.exactly import RUNG, TIER, len_spoken, say_exactly
 from tiers.prompts.rendering import Renderer, VoiceMissing
 from tiers.prompts.tone import tone
 from tiers.prompts.trim import trim_wire
@@ -38,8 +40,6 @@ from tiers.speech import Speech, SpeechFailed
 
 log = logging.getLogger(__name__)
 
-TIER = "C"
-RUNG = "prompts"
 DELTA_MS = 200
 LONGEST_LINE = 1_000
 """Characters that a line of a catalogue is taken to have at most, as an engine is sent them."""
@@ -80,6 +80,7 @@ class Prompts:
         bridge: str = DEFAULT_BRIDGE,
     ) -> None:
         self.meter = SpeechMeter(speech) if speech is not None else None
+        self._speech = speech
         self.catalogue = catalogue
         self.cache = cache
         self.voice = voice
@@ -249,7 +250,8 @@ class Prompts:
 
     def worst(self, request: AnswerRequest) -> int:
         """Nano-dollars that one answer can cost at most: its longest line, made anew by an engine that is paid."""
-        return self.meter.worst(LONGEST_LINE, request.speed) if self.meter and request.speak else 0
+        longest = LONGEST_LINE if request.say is None else len_spoken(request.say)
+        return self.meter.worst(longest, request.speed) if self.meter and request.speak else 0
 
     def untold(self, answer_id: str) -> Sequence[Charge]:
         """Nothing: a line is paid for before it is said."""
@@ -264,6 +266,11 @@ class Prompts:
 
     async def answer(self, request: AnswerRequest) -> AsyncIterator[AnswerEvent]:
         """Tier C as a call's own tier: the flow, the order tool, catalogue prompts. Never a model."""
+        if request.say is not None:
+            async with closing(say_exactly(request, self._speech, self.voice)) as events:
+                async for event in events:
+                    yield event
+            return
         step = next_step(request, self.catalogue)
         if isinstance(step, CallTool):
             arguments = orjson.dumps(step.arguments).decode()

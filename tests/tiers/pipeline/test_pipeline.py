@@ -355,6 +355,55 @@ async def test_half_a_sentence_at_the_token_limit_is_left_unsaid() -> None:
     assert text(await collect(pipeline(says("All is", cut_short=True)))) == "All is"
 
 
+# The call's own words
+
+
+async def test_words_of_the_call_are_spoken_as_they_are_and_nobody_is_asked() -> None:
+    voice, agent = Voice(), Script()
+    words = "I have order 4172, to be cancelled. Is that right?"
+    events = await collect(pipeline(agent, voice, prompts=Prompts()), asking("Goodbye.", say=words))
+    assert text(events) == words
+    assert kinds(events) == ["TextDelta", "AudioDelta"] * 3 + ["Finished"]
+    assert voice.texts == ["I have order 4172,", "to be cancelled.", "Is that right?"]
+    assert agent.requests == []
+    done = events[-1]
+    assert isinstance(done, Finished)
+    assert (done.rung, done.input_tokens, done.output_tokens) == ("voice", 0, 0)
+
+
+async def test_words_of_the_call_cost_speech_and_no_agent() -> None:
+    words = "I have order 4172, to be cancelled. Is that right?"
+    tier = pipeline(Script(), Voice(price=BY_CHARACTER))
+    request = asking(say=words)
+    assert tier.worst_agent(request) == 0
+    spent = charges(await collect(tier, request))
+    assert {charge.what for charge in spent} == {"speech"}
+    assert 0 < sum(charge.nanodollars for charge in spent) <= tier.worst(request)
+    assert tier.worst(asking(say=words, speak=False)) == 0
+
+
+async def test_words_of_the_call_are_written_where_no_speech_is_wanted() -> None:
+    voice = Voice()
+    events = await collect(pipeline(Script(), voice), asking(say="Is that right?", speak=False))
+    assert events == [TextDelta("Is that right?"), Finished(rung="say")]
+    assert voice.texts == []
+
+
+async def test_words_of_the_call_go_on_with_the_next_engine() -> None:
+    first, second = Voice("first", fails_after=10), Voice("second")
+    events = await collect(pipeline(Script(), first, second), asking(say="Your order number is on its way."))
+    assert second.texts == ["number is on its way."]
+    assert isinstance(events[-1], Finished)
+
+
+async def test_words_of_the_call_that_nobody_can_say_are_a_failure() -> None:
+    events = await collect(pipeline(Script(), Voice(fails_after=0)), asking(say="Is that right?"))
+    assert kinds(events) == ["Failed"]
+    [failed] = await collect(pipeline(Script()), asking(say=" **"))
+    assert isinstance(failed, Failed)
+    assert failed.cause == "pipeline_bad_request"
+
+
 # What goes wrong
 
 
