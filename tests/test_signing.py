@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from openai import InvalidWebhookSignatureError, OpenAI
 
-from orchestrator.server.signing import SecretInvalid, key_of, signed_headers
+from orchestrator.signing import SecretInvalid, key_of, signed_headers
 
 SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSB0ZXN0cw=="
 BODY = '{"text": "Größe ✓"}'.encode()
