@@ -62,6 +62,16 @@ class Store(Protocol):
 
     async def put(self, key: str, value: str, ttl: float | None = None) -> None: ...
 
+    async def put_if(
+        self, key: str, expected: str | None, value: str, ttl: float | None = None
+    ) -> str | None:
+        """Puts `value` if the key holds `expected` (None: nothing), and returns what it holds then.
+
+        That is `value` if it was put. So it is for a repetition after a lost answer, as long as nobody puts
+        something else: give no two requests the same value.
+        """
+        ...
+
     async def delete(self, key: str) -> bool:
         """True if it was there."""
         ...
@@ -155,6 +165,15 @@ class EmbeddedStore:
         self._forget_expired()
         self._values[key] = value
         self._expire(key, ttl)
+
+    async def put_if(
+        self, key: str, expected: str | None, value: str, ttl: float | None = None
+    ) -> str | None:
+        self._forget_expired()
+        if (held := self._values.get(key)) != expected:
+            return held
+        await self.put(key, value, ttl)
+        return value
 
     async def delete(self, key: str) -> bool:
         self._forget_expired()
@@ -291,6 +310,13 @@ redis.call('SET', KEYS[2], id, 'PX', ARGV[3])
 if ARGV[2] ~= '' then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return id
 """
+_PUT_IF = """
+local expected = ARGV[1] ~= '' and ARGV[2]
+local held = redis.call('GET', KEYS[1])
+if held ~= expected then return held end
+if ARGV[4] == '' then redis.call('SET', KEYS[1], ARGV[3]) else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
+return ARGV[3]
+"""
 _GLOB = re.compile(r"([*?\[\]\\^-])")
 
 
@@ -333,6 +359,7 @@ class RedisStore:
         self._client: Redis = Redis.from_pool(pool)
         self._add = self._client.register_script(_ADD)
         self._append = self._client.register_script(_APPEND)
+        self._put_if = self._client.register_script(_PUT_IF)
         self._claim = self._client.register_script(ledger_script.CLAIM)
         self._renew = self._client.register_script(ledger_script.RENEW)
         self._standing = self._client.register_script(ledger_script.STANDING)
@@ -343,6 +370,18 @@ class RedisStore:
 
     async def put(self, key: str, value: str, ttl: float | None = None) -> None:
         await self._try(lambda: self._client.set(self._name(key), value, px=_milliseconds(ttl)))
+
+    async def put_if(
+        self, key: str, expected: str | None, value: str, ttl: float | None = None
+    ) -> str | None:
+        args: list[str | int] = [
+            "" if expected is None else 1,
+            expected or "",
+            value,
+            _milliseconds(ttl) or "",
+        ]
+        held = await self._try(lambda: self._put_if(keys=[self._name(key)], args=args))
+        return None if held is None else str(held)
 
     async def delete(self, key: str) -> bool:
         # Not repeated: a repetition would say that the key was not there.

@@ -114,6 +114,29 @@ async def test_putting_again_without_a_ttl_keeps_for_ever(store: Store) -> None:
     assert await store.get("a") == "y"
 
 
+async def test_put_if_puts_over_what_is_expected_and_over_nothing_else(store: Store) -> None:
+    assert await store.put_if("a", "x", "y") is None
+    assert await store.get("a") is None
+    assert await store.put_if("a", None, "one", ttl=60) == "one"
+    assert await store.put_if("a", None, "two") == "one"
+    assert await store.put_if("a", "two", "three") == "one"
+    assert await store.put_if("a", "one", "") == ""
+    assert await store.put_if("a", None, "x") == ""
+    assert await store.put_if("a", "", "x", ttl=0.02) == "x"
+    await gone(store, "a")
+
+
+async def test_put_if_says_the_same_when_its_answer_was_lost(store: Store) -> None:
+    assert [await store.put_if("a", None, "one") for _ in range(2)] == ["one", "one"]
+    assert [await store.put_if("a", "one", "two") for _ in range(2)] == ["two", "two"]
+
+
+async def test_of_many_at_once_one_puts(store: Store) -> None:
+    held = await asyncio.gather(*(store.put_if("a", None, str(n)) for n in range(50)))
+    assert len(set(held)) == 1
+    assert await store.get("a") == held[0]
+
+
 async def test_keys_are_listed_by_literal_prefix(store: Store) -> None:
     for key in ("override:1", "override:2", "over", "o*", "o[ab]", "oa"):
         await store.put(key, "x")
