@@ -42,6 +42,8 @@ class Item:
     """The response that said it."""
     words_told: bool = False
     """A transcription event for it has gone to the client."""
+    private: bool = False
+    """The client never hears of it: a tool that the server runs."""
 
     @property
     def kind(self) -> str:
@@ -50,6 +52,11 @@ class Item:
     @property
     def role(self) -> str:
         return str(self.wire.get("role", ""))
+
+    @property
+    def words(self) -> str:
+        """What is known of what was said in it."""
+        return (self.transcript if self.transcript is not None else text_of(self.wire)).strip()
 
     @property
     def needs_transcript(self) -> bool:

@@ -185,14 +185,31 @@ class ToolOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Agent:
+    """A named agent. `tools`: the names of those it has, beside the client's; None for all there are.
+
+    `handoffs`: agents it may give the call to; each becomes a tool ``transfer_to_<name>``.
+    """
+
+    name: str
+    description: str = ""
+    instructions: str = ""
+    tools: tuple[str, ...] | None = None
+    handoffs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Toolset:
     """What one call may use. `client_tools`: names of the client's own tools that are let in, None for all."""
 
     tools: Mapping[str, Tool] = field(default_factory=dict)
     client_tools: frozenset[str] | None = None
+    agents: Mapping[str, Agent] = field(default_factory=dict)
+    first_agent: str = ""
+    """The agent that a call begins with; nothing where there are none."""
 
     def __bool__(self) -> bool:
-        return bool(self.tools) or self.client_tools is not None
+        return bool(self.tools) or self.client_tools is not None or bool(self.agents)
 
     def get(self, name: str) -> Tool | None:
         return self.tools.get(name)
@@ -201,20 +218,70 @@ class Toolset:
         """Whether a tool that the client brings along may be used."""
         return name not in self.tools and (self.client_tools is None or name in self.client_tools)
 
-    def offered(self, client: Iterable[Event], names: Iterable[str] | None = None) -> list[Event]:
-        """The session's tools as a model gets them: the client's that are allowed, then ours (of `names` only).
+    def names_of(self, agent: str) -> frozenset[str] | None:
+        """Which tools an agent has; None for all."""
+        known = self.agents.get(agent)
+        if known is None or known.tools is None:
+            return None
+        return frozenset((*known.tools, *(HANDOFF + name for name in known.handoffs), *BUILT_IN))
 
-        The client's own entry for a tool that the server knows to run at the client gives way to the server's.
+    def instructions(self, agent: str, client: str) -> str:
+        """What a model is told: the agent's own instructions, then what the client set."""
+        known = self.agents.get(agent)
+        parts = (known.instructions if known is not None else "", client)
+        return "\n\n".join(part for part in parts if part)
+
+    def offered(self, client: Iterable[Event], agent: str = "") -> list[Event]:
+        """The session's tools as a model gets them: the client's that are allowed, then those of ours `agent` has.
+
+        The client's own entry for a tool that the server knows gives way to the server's.
         """
-        theirs = list(client)
-        kept = [
-            tool for tool in theirs if tool.get("type") != "function" or self.allows(tool.get("name", ""))
-        ]
+        theirs, names = list(client), self.names_of(agent)
+        kept = [tool for tool in theirs if tool.get("type") != "function" or self.allows(tool.get("name", ""))]
         brought = {tool.get("name") for tool in theirs}
-        chosen = (
-            self.tools if names is None else {name: self.tools[name] for name in names if name in self.tools}
-        )
         ours = [
-            tool.wire() for tool in chosen.values() if tool.runs is not Runs.CLIENT or tool.name in brought
+            tool.wire()
+            for tool in self.tools.values()
+            if (names is None or tool.name in names) and (tool.runs is not Runs.CLIENT or tool.name in brought)
         ]
         return [*kept, *ours]
+
+
+WAIT_FOR_USER = "wait_for_user"
+TRANSFER = "transfer_to_human"
+HANDOFF = "transfer_to_"
+BUILT_IN = frozenset({WAIT_FOR_USER, TRANSFER})
+"""Names of tools that the server has of its own."""
+
+
+def wait_for_user() -> Tool:
+    """Say nothing: the caller is not talking to the assistant."""
+    return Tool(
+        WAIT_FOR_USER,
+        "Say nothing and go on listening. Call this when the caller is silent, on hold, plays music, or talks to "
+        "somebody else.",
+        runs=Runs.BUILT_IN,
+    )
+
+
+def transfer_to_human() -> Tool:
+    """The outcome of last resort: a person takes the call."""
+    return Tool(
+        TRANSFER,
+        "Put the caller through to a person. Call this when the caller asks for one, or when you cannot help.",
+        {
+            "type": "object",
+            "properties": {"reason": {"type": "string", "description": "Why, in one sentence."}},
+            "required": ["reason"],
+        },
+        runs=Runs.BUILT_IN,
+    )
+
+
+def handoff(agent: Agent) -> Tool:
+    """Give the call to another agent."""
+    return Tool(
+        HANDOFF + agent.name,
+        f"Give the call to {agent.name}. {agent.description}".strip(),
+        runs=Runs.BUILT_IN,
+    )
