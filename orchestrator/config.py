@@ -42,6 +42,7 @@ from orchestrator.config_sections import (
     Cache,
     Cartesia,
     Deadlines,
+    Guardrails,
     Hedging,
     Models,
     OpenAI,
@@ -56,6 +57,7 @@ from orchestrator.config_sections import (
 )
 from orchestrator.core.overrides import Tier
 from orchestrator.core.prices import ModelPrice, PriceTable, price_remedy
+from orchestrator.guardrail_checks import guardrail_problems
 from orchestrator.pricing import EMBEDDED, is_priced, price_table
 from tiers.prompts.catalogue import Catalogue, CatalogueInvalid
 
@@ -112,6 +114,7 @@ class Settings(BaseSettings):
     promotion: Promotion = Promotion()
     budget: Budget = Budget()
     prices: dict[str, Price] = Field(default_factory=dict)
+    guardrails: Guardrails = Guardrails()
 
     @classmethod
     def settings_customise_sources(
@@ -235,6 +238,7 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
         )
     yield from _speech_problems(settings)
     yield from _bridge_problems(settings.tier_c)
+    yield from guardrail_problems(settings.guardrails, settings.tier_c.catalogue, is_loopback)
 
 
 RESERVED_RUNGS = frozenset({*Tier, "prompts", *get_args(TierB.model_fields["speech"].annotation)})
@@ -441,7 +445,7 @@ def _origin(
 
 
 def _is_secret(setting: str) -> bool:
-    return setting.endswith("api_key") or setting == "redis.url"
+    return setting.endswith(("api_key", ".secret")) or setting == "redis.url"
 
 
 def _did_you_mean(path: Sequence[str]) -> str:

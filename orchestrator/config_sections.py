@@ -424,3 +424,31 @@ class Price(Section):
     per_minute: Rate | None = None
     per_character: Rate | None = None
     cache_write: Rate | None = None
+
+
+class Guardrail(Section):
+    """One hook: a webhook at `url`, signed with `secret`, or a function of one's own."""
+
+    url: HttpUrl | None = None
+    secret: SecretStr | None = None
+    """What requests to `url` are signed with, as Standard Webhooks has it: whsec_ and base64."""
+    entry_point: str | None = None
+    """package.module:function"""
+    timeout_s: float = Field(default=0.3, gt=0, le=5)
+    on_failure: Literal["allow", "veto"] = "allow"
+    """What holds where the hook is late, fails, or gives an answer that is none."""
+    line: str = "cannot_say"
+    """Prompt that is said instead of what was vetoed."""
+
+
+class Guardrails(Section):
+    """Hooks that may veto or rewrite what is heard, said or called."""
+
+    heard: Guardrail | None = None
+    """On each turn's words, before an agent gets them."""
+    said: Guardrail | None = None
+    """On an answer's words, clause by clause, before they are spoken where that can be."""
+    called: Guardrail | None = None
+    """On each call of a tool that the server runs, before it runs."""
+    record_words: bool = False
+    """Whether the timeline holds the words that were vetoed or rewritten."""

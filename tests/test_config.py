@@ -117,6 +117,10 @@ _SPECIAL_VALUES = {
     "budget.retention_ratio": "0.5",
     "budget.history_tokens": "4000",
     "budget.store_away": "allowance",
+    "guardrails.heard": '{"url": "http://127.0.0.1:9", "secret": "whsec_bWluZQ=="}',
+    "guardrails.said": '{"entry_point": "json:loads"}',
+    "guardrails.called": '{"entry_point": "json:loads", "on_failure": "veto"}',
+    "guardrails.record_words": "true",
 }
 _NOT_ALONE = {
     "tier_a.ping_interval_s": {"tier_a.ping_timeout_s": "2"},
@@ -684,3 +688,47 @@ def test_a_pong_cannot_be_waited_for_longer_than_until_the_next_ping() -> None:
     said = problem_with(tier_a__ping_interval_s=0.5, tier_a__ping_timeout_s=1.5)
     assert "tier_a.ping_timeout_s" in said
     assert "at most tier_a.ping_interval_s (0.5), not 1.5" in said
+
+
+# Guardrails
+
+HOOK = {"url": "https://guard.example", "secret": "whsec_bWluZQ=="}
+
+
+def test_a_guardrail_is_a_webhook_or_a_function() -> None:
+    found = load_settings(guardrails__heard=HOOK, guardrails__said={"entry_point": "json:loads"}).guardrails
+    assert found.heard is not None
+    assert (found.heard.url, found.heard.timeout_s, found.heard.on_failure) == (HOOK["url"], 0.3, "allow")
+    assert found.heard.line == "cannot_say"
+    assert found.called is None
+    here = {**HOOK, "url": "http://127.0.0.1:8000/guard"}
+    assert load_settings(guardrails__called=here).guardrails.called is not None
+
+
+@pytest.mark.parametrize(
+    ("hook", "says"),
+    [
+        ({}, "guardrails.said.url: a hook that asks nobody; set url or entry_point"),
+        ({**HOOK, "entry_point": "json:loads"}, "guardrails.said.url: a hook is a webhook or a function"),
+        ({"url": HOOK["url"]}, "guardrails.said.url: requests have to be signed; set secret"),
+        ({"entry_point": "json:loads", "secret": "x"}, "guardrails.said.secret: a secret without a url"),
+        ({**HOOK, "url": "http://guard.example"}, "it has to be https:// except on this machine"),
+        ({**HOOK, "secret": "whsec_!"}, "guardrails.said.secret: expected base64 behind whsec_"),
+        (
+            {"entry_point": "json"},
+            "guardrails.said.entry_point: expected package.module:function, not 'json'",
+        ),
+        ({"entry_point": "no_such_module:f"}, "the module 'no_such_module' cannot be imported"),
+        ({"entry_point": "json:no_such"}, "'no_such' does not exist in 'json'; name one that can be called"),
+        ({"entry_point": "json:__name__"}, "'__name__' is not a function in 'json'"),
+        ({**HOOK, "line": "no_such"}, "guardrails.said.line: the prompt 'no_such' does not exist"),
+        ({**HOOK, "line": "order_status"}, "the prompt 'order_status' needs variables"),
+        ({**HOOK, "timeout_s": 6}, "expected less than or equal to 5"),
+    ],
+)
+def test_a_guardrail_that_cannot_work_is_refused(hook: dict[str, Any], says: str) -> None:
+    problem = problem_with(guardrails__said=hook)
+    where, _, what = says.rpartition(": ")
+    assert where in problem
+    assert what in problem
+    assert HOOK["secret"] not in problem

@@ -1,0 +1,76 @@
+"""What can be wrong with the settings of guardrails, found at the start and not in a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from orchestrator.config_sections import Guardrail, Guardrails
+from orchestrator.entry_points import EntryPointInvalid, load
+from orchestrator.signing import SecretInvalid, key_of
+from tiers.prompts.catalogue import Catalogue, CatalogueInvalid
+
+HOOKS = ("heard", "said", "called")
+
+
+def guardrail_problems(
+    guardrails: Guardrails, catalogue: Path | None, is_here: Callable[[str], bool]
+) -> Iterator[tuple[str, str]]:
+    """Settings that do not work, each with what to do. Imports the functions that are named.
+
+    `catalogue`: the operator's own prompts. `is_here`: whether a host can only mean this machine.
+    """
+    for name in HOOKS:
+        hook: Guardrail | None = getattr(guardrails, name)
+        if hook is None:
+            continue
+        for field, problem in (*_webhook_problems(hook, is_here), *_function_problems(hook)):
+            yield f"guardrails.{name}.{field}", problem
+        if problem := _line_problem(hook.line, catalogue):
+            yield f"guardrails.{name}.line", problem
+
+
+def _webhook_problems(hook: Guardrail, is_here: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+    if hook.url is None:
+        if hook.secret is not None:
+            yield "secret", "a secret without a url, where nothing is signed; set url, or remove it"
+        return
+    if hook.entry_point is not None:
+        yield "url", "a hook is a webhook or a function; remove url or entry_point"
+    if hook.secret is None:
+        yield (
+            "url",
+            "requests have to be signed; set secret to whsec_ and base64, and verify it at that address",
+        )
+        return
+    url = urlsplit(hook.url)
+    if url.scheme == "http" and not is_here(url.hostname or ""):
+        yield "url", "what callers say goes there, so that it has to be https:// except on this machine"
+    try:
+        key_of(hook.secret.get_secret_value())
+    except SecretInvalid as error:
+        yield "secret", str(error)
+
+
+def _function_problems(hook: Guardrail) -> Iterator[tuple[str, str]]:
+    if hook.entry_point is None:
+        if hook.url is None:
+            yield "url", "a hook that asks nobody; set url or entry_point, or remove the hook"
+        return
+    try:
+        load(hook.entry_point)
+    except EntryPointInvalid as error:
+        yield "entry_point", str(error)
+
+
+def _line_problem(line: str, path: Path | None) -> str:
+    try:
+        catalogue = Catalogue.load(*filter(None, (path,)))
+    except CatalogueInvalid:
+        return ""  # said of tier_c.catalogue
+    if line not in catalogue:
+        return f"the prompt {line!r} does not exist; write it in the file that tier_c.catalogue names"
+    if catalogue[line].variables:
+        return f"the prompt {line!r} needs variables, and nobody could fill them in; name one without"
+    return ""
