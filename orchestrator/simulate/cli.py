@@ -160,6 +160,28 @@ def speech(**options: Any) -> None:
 
 
 @simulate.command()
+@HOST
+@PORT
+@click.option(
+    "--secret",
+    help="Requests must carry a Standard Webhooks signature made with this; unsigned ones are taken when not set.",
+)
+@click.option(
+    "--honour-keys/--ignore-keys",
+    default=True,
+    show_default=True,
+    help="Whether a repetition with the same idempotency key gets the first answer, or runs again.",
+)
+@click.option("--work-ms", default=50, show_default=True, help="How long a tool takes.")
+@FAULT
+def tools(**options: Any) -> None:
+    """A calling service's backend: a webhook for each tool at /tools/NAME, and the log of what ran."""
+    from orchestrator.simulate.commands import run_tools
+
+    run_tools(**options)
+
+
+@simulate.command()
 def faults() -> None:
     """List every fault of every simulator, with the moments it may strike at (the first is its default)."""
     from orchestrator.simulate.commands import catalogues

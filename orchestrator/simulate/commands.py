@@ -61,12 +61,31 @@ def run_speech(
     serve(simulator.app, "speech", host, port)
 
 
+def run_tools(*, host: str, port: int, faults: tuple[str, ...], **options: Any) -> None:
+    from orchestrator.simulate.business import BusinessSimulator, Options
+    from orchestrator.simulate.business_faults import CATALOGUE
+    from orchestrator.simulate.webhook_signature import secret_bytes
+
+    try:
+        secret_bytes(options["secret"] or "")
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--secret") from error
+    simulator = BusinessSimulator(Options(**options), _board(faults, CATALOGUE))
+    serve(simulator.app, "tools", host, port)
+
+
 def catalogues() -> dict[str, Catalogue]:
     """The faults of each simulator."""
-    from orchestrator.simulate import cartesia_faults, faults, http_faults
+    from orchestrator.simulate import business_faults, cartesia_faults, faults, http_faults
 
     http = http_faults.CATALOGUE
-    return {"realtime": faults.ALL, "cartesia": cartesia_faults.CATALOGUE, "llm": http, "speech": http}
+    return {
+        "realtime": faults.ALL,
+        "cartesia": cartesia_faults.CATALOGUE,
+        "llm": http,
+        "speech": http,
+        "tools": business_faults.CATALOGUE,
+    }
 
 
 def _board(faults: tuple[str, ...], catalogue: Catalogue) -> FaultBoard:

@@ -47,7 +47,7 @@ async def ended(running: asyncio.subprocess.Process) -> int:
         return await running.wait()
 
 
-@pytest.mark.parametrize("name", ["cartesia", "llm", "speech"])
+@pytest.mark.parametrize("name", ["cartesia", "llm", "speech", "tools"])
 async def test_ready_and_ended(name: str) -> None:
     async with process(name) as (running, origin):
         async with plain_http(base_url=origin) as http:
@@ -89,6 +89,7 @@ async def test_a_port_in_use_is_explained() -> None:
         (["realtime", "--fault", "hang@idle"], "hang strikes at connecting"),
         (["cartesia", "--fault", "x y"], "FAULT[@MOMENT][+AFTER_MS][*COUNT]"),
         (["speech", "--slots", "0"], "0 is not in the range"),
+        (["tools", "--secret", "whsec_?"], "expected a secret of the form whsec_<base64>"),
     ],
 )
 def test_bad_options_are_explained(arguments: list[str], told: str) -> None:
@@ -115,6 +116,8 @@ def test_missing_models_name_the_command_that_fetches_them(
 
 def test_help_lists_every_simulator_and_every_fault() -> None:
     text = CliRunner().invoke(simulate, ["--help"]).output
-    assert all(name in text for name in ("realtime", "cartesia", "llm", "speech", "faults"))
+    assert all(name in text for name in ("realtime", "cartesia", "llm", "speech", "tools", "faults"))
     listed = CliRunner().invoke(simulate, ["faults"]).output
-    assert all(fault in listed for fault in ("silent_turn", "error_without_context", "half_open", "garbage"))
+    assert all(
+        fault in listed for fault in ("silent_turn", "error_without_context", "half_open", "garbage", "fails")
+    )
