@@ -1,0 +1,167 @@
+"""What must not stand in a log is taken out of it: values by their name, card numbers and keys wherever they stand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+REDACTED = "[redacted]"
+"""What stands in the place of what was taken out."""
+
+SECRET_NAMES = (
+    "password",
+    "passcode",
+    "pin",
+    "cvv",
+    "cvc",
+    "card_number",
+    "secret",
+    "token",
+    "api_key",
+    "ssn",
+    "otp",
+)
+"""Names whose values are taken out unless others are configured."""
+
+_DEPTH = 20
+_SHORTEST_IN_TEXT = 3
+"""Characters of a secret that is looked for in a text: a shorter one would be found in any."""
+_CARD_DIGITS = range(13, 20)
+_LONG_NUMBER = 100
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_NUMBERS = re.compile(r"[0-9]+(?:[\s.,/\u2013-]{1,2}[0-9]+)*")
+_DIGITS = re.compile(r"[0-9]+")
+_KEY = re.compile(
+    r"""
+      \b(?:sk|pk|rk|whsec|xox[a-z]|gh[a-z])[-_][A-Za-z0-9_+/=-]{8,}   # OpenAI, Stripe, Slack, GitHub and their like
+    | \bgithub_pat_\w{8,}
+    | \bA(?:KIA|SIA)[0-9A-Z]{16}\b
+    | \bAIza[\w-]{30,}
+    | \beyJ[\w-]{8,}\.[\w-]+\.[\w-]*                                  # a JSON Web Token
+    | (?<=[Bb]earer\s)[\w.~+/=-]{8,}
+    | -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----.*?(?:-----END[ ][A-Z ]*PRIVATE[ ]KEY-----|\Z)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+class Redactor:
+    """`names`: what secrets are called. ``card_number`` is ``cardNumber`` and ``new-card-number`` too."""
+
+    def __init__(self, names: Iterable[str] = SECRET_NAMES) -> None:
+        self._names = [words for name in names if (words := _words(name))]
+
+    def redact(self, value: Any) -> Any:
+        """JSON data without its secrets. What is no JSON data becomes text."""
+        return self._redact(value, 0)
+
+    def text(self, text: str, arguments: Mapping[str, Any] | None = None) -> str:
+        """A text without card numbers and keys, and without the secrets among `arguments` that it repeats."""
+        for secret in sorted(self._secrets(arguments or {}, 0), key=len, reverse=True):
+            text = text.replace(secret, REDACTED)
+        return _NUMBERS.sub(_without_cards, _KEY.sub(REDACTED, text))
+
+    def is_secret(self, name: str) -> bool:
+        """Whether an argument of that name is not to be shown."""
+        words = _words(name)
+        joined = "".join(words)
+        return any(
+            joined == "".join(secret)
+            or any(words[at : at + len(secret)] == secret for at in range(len(words)))
+            for secret in self._names
+        )
+
+    def _redact(self, value: Any, depth: int) -> Any:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int | float):
+            whole = isinstance(value, int) or value.is_integer()
+            return REDACTED if whole and _is_card(str(abs(int(value)))) else value
+        if depth > _DEPTH:
+            return REDACTED
+        if isinstance(value, Mapping):
+            return {
+                self.text(str(name)): REDACTED
+                if entry is not None and self.is_secret(str(name))
+                else self._redact(entry, depth + 1)
+                for name, entry in value.items()
+            }
+        if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes):
+            return [self._redact(entry, depth + 1) for entry in value]
+        return self.text(str(value))
+
+    def _secrets(self, value: Any, depth: int) -> Iterable[str]:
+        """The values under secret names, as a text would repeat them."""
+        if depth > _DEPTH or isinstance(value, str):
+            return
+        if isinstance(value, Mapping):
+            for name, entry in value.items():
+                if self.is_secret(str(name)):
+                    yield from _leaves(entry, depth)
+                else:
+                    yield from self._secrets(entry, depth + 1)
+        elif isinstance(value, Sequence):
+            for entry in value:
+                yield from self._secrets(entry, depth + 1)
+
+
+def _leaves(value: Any, depth: int) -> Iterable[str]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        for entry in value if depth <= _DEPTH else ():
+            yield from _leaves(entry, depth + 1)
+    elif value is not None and len(str(value)) >= _SHORTEST_IN_TEXT:
+        yield str(value)
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(name)]
+
+
+def _is_card(digits: str) -> bool:
+    """13 to 19 digits whose last one is right by Luhn's formula."""
+    if len(digits) not in _CARD_DIGITS or digits.startswith("0"):
+        return False
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        doubled = int(digit) * (1 + place % 2)
+        total += doubled - 9 if doubled > 9 else doubled
+    return total % 10 == 0
+
+
+def _without_cards(found: re.Match[str]) -> str:
+    """Digits and what stands between them, without the card numbers. These may have other numbers beside them."""
+    text = found[0]
+    groups = [(group.start(), group.end()) for group in _DIGITS.finditer(text)]
+    kept, position, first = [], 0, 0
+    while first < len(groups):
+        last = _card_from(text, groups, first)
+        if last is None:
+            first += 1
+            continue
+        kept += [text[position : groups[first][0]], REDACTED]
+        position, first = groups[last][1], last + 1
+    return "".join([*kept, text[position:]])
+
+
+def _card_from(text: str, groups: Sequence[tuple[int, int]], first: int) -> int | None:
+    """The last of the groups of digits that make up a card number together, the longest one; None if none do."""
+    digits, found = "", None
+    for place in range(first, len(groups)):
+        digits += text[groups[place][0] : groups[place][1]]
+        if len(digits) > _CARD_DIGITS[-1]:
+            return found if found is not None or place > first or not _hides_card(digits) else place
+        if _is_card(digits):
+            found = place
+    return found
+
+
+def _hides_card(digits: str) -> bool:
+    """Whether a number too long for a card has one in it, as nearly every very long one has."""
+    return len(digits) > _LONG_NUMBER or any(
+        _is_card(digits[start : start + length])
+        for length in _CARD_DIGITS
+        for start in range(len(digits) - length + 1)
+    )
