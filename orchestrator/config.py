@@ -37,8 +37,10 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as _UndecodableVariable
 
 from orchestrator.config_sections import (
+    Approvals,
     Breaker,
     Budget,
+    BusinessEvents,
     Cache,
     Cartesia,
     Deadlines,
@@ -54,11 +56,13 @@ from orchestrator.config_sections import (
     TierA,
     TierB,
     TierC,
+    Transfer,
 )
 from orchestrator.core.overrides import Tier
 from orchestrator.core.prices import ModelPrice, PriceTable, price_remedy
 from orchestrator.guardrail_checks import guardrail_problems
 from orchestrator.pricing import EMBEDDED, is_priced, price_table
+from orchestrator.webhook_checks import business_problems
 from tiers.prompts.catalogue import Catalogue, CatalogueInvalid
 
 PREFIX = "ORCHESTRATOR_"
@@ -115,6 +119,9 @@ class Settings(BaseSettings):
     budget: Budget = Budget()
     prices: dict[str, Price] = Field(default_factory=dict)
     guardrails: Guardrails = Guardrails()
+    approvals: Approvals = Approvals()
+    transfer: Transfer = Transfer()
+    business_events: BusinessEvents = BusinessEvents()
 
     @classmethod
     def settings_customise_sources(
@@ -239,6 +246,7 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _speech_problems(settings)
     yield from _bridge_problems(settings.tier_c)
     yield from guardrail_problems(settings.guardrails, settings.tier_c.catalogue, is_loopback)
+    yield from business_problems(settings, is_loopback)
 
 
 RESERVED_RUNGS = frozenset({*Tier, "prompts", *get_args(TierB.model_fields["speech"].annotation)})

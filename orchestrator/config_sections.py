@@ -25,6 +25,7 @@ from pydantic_settings import NoDecode
 
 from orchestrator.core.health import BreakerPolicy
 from orchestrator.core.prices import nanodollars
+from orchestrator.core.redaction import SECRET_NAMES
 from orchestrator.core.routing import ONE_WAY_PURPOSES
 from orchestrator.core.steps import Step, StepAction, StepPolicy
 
@@ -452,3 +453,55 @@ class Guardrails(Section):
     """On each call of a tool that the server runs, before it runs."""
     record_words: bool = False
     """Whether the timeline holds the words that were vetoed or rewritten."""
+
+
+def _none_for_empty(value: Any) -> Any:
+    """``none`` is a list without anything, which an empty variable cannot say."""
+    return () if value == "none" else _comma_separated(value)
+
+
+class BusinessEvents(Section):
+    """What is told of calls to the business: see docs/business-events.md."""
+
+    sinks: Annotated[
+        tuple[Literal["file", "redis", "webhook"], ...], NoDecode, BeforeValidator(_none_for_empty)
+    ] = ("file",)
+    """Where events go, each of them everywhere; "none" tells nobody."""
+    path: Path = Path("business_events.jsonl")
+    """The file, which one JSON line is added to for every event."""
+    stream: str = Field(default="business_events", min_length=1)
+    """The Redis stream, under the prefix of everything that is kept there."""
+    stream_limit: PositiveInt = 1_000_000
+    """About how many events the stream keeps; older ones go."""
+    url: HttpUrl | None = None
+    """The webhook: each event is posted there, signed with `secret`."""
+    secret: SecretStr | None = None
+    """What requests to `url` are signed with, as Standard Webhooks has it: whsec_ and base64."""
+    timeout_s: PositiveFloat = 5.0
+    """How long the webhook may take for one event."""
+    retry_s: PositiveFloat = 900.0
+    """How long an event is tried again that its sink did not take, before it is dropped."""
+    queue_limit: PositiveInt = 10_000
+    """Events that may wait for each sink; what comes on top is dropped."""
+    redact: Names = SECRET_NAMES
+    """Names of arguments and fields whose values are not told."""
+
+
+class Transfer(Section):
+    """Who is told that a call is given to a person, beside the business events."""
+
+    url: HttpUrl | None = None
+    secret: SecretStr | None = None
+    """What requests to `url` are signed with, as Standard Webhooks has it: whsec_ and base64."""
+    transcript: bool = False
+    """Whether `url` gets what was said so far as well."""
+    timeout_s: PositiveFloat = 5.0
+    retry_s: PositiveFloat = 60.0
+    """How long it is tried; after that nobody waits for it any more."""
+
+
+class Approvals(Section):
+    """Calls of tools that a person has to approve."""
+
+    timeout_s: float = Field(default=120.0, gt=0, le=3600)
+    """How long somebody may take to decide; then it counts as rejected."""

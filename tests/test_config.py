@@ -121,8 +121,17 @@ _SPECIAL_VALUES = {
     "guardrails.said": '{"entry_point": "json:loads"}',
     "guardrails.called": '{"entry_point": "json:loads", "on_failure": "veto"}',
     "guardrails.record_words": "true",
+    "transfer.transcript": "true",
+    "business_events.sinks": "none",
 }
 _NOT_ALONE = {
+    "transfer.url": {"transfer.secret": "whsec_bWluZQ=="},
+    "transfer.secret": {"transfer.url": "http://127.0.0.1:9"},
+    "business_events.url": {"business_events.secret": "s", "business_events.sinks": "webhook"},
+    "business_events.secret": {
+        "business_events.url": "http://127.0.0.1:9",
+        "business_events.sinks": "file,webhook",
+    },
     "tier_a.ping_interval_s": {"tier_a.ping_timeout_s": "2"},
     "tier_b.agent_base_url": {"tier_b.agent_model": "openai/gpt-4.1-mini"},
     "tier_b.stt_base_url": {"tier_b.stt_model": "m", "tier_b.stt_usd_per_minute": "0"},
@@ -142,7 +151,7 @@ def test_every_setting_can_be_set_by_its_variable(
 ) -> None:
     value = _SPECIAL_VALUES.get(setting)
     if value is None:
-        value = "http://127.0.0.1:9" if setting.endswith("_url") else "127.0.0.9"
+        value = "http://127.0.0.1:9" if setting.endswith(("_url", ".url")) else "127.0.0.9"
         if isinstance(default, int | float) or "usd_per" in setting:
             value = "3"
     monkeypatch.setenv(variable_for(setting), value)
@@ -731,4 +740,61 @@ def test_a_guardrail_that_cannot_work_is_refused(hook: dict[str, Any], says: str
     where, _, what = says.rpartition(": ")
     assert where in problem
     assert what in problem
+    assert HOOK["secret"] not in problem
+
+
+# Business events and transfers
+
+
+def test_business_events_go_to_a_file_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = load_settings().business_events
+    assert (events.sinks, str(events.path)) == (("file",), "business_events.jsonl")
+    monkeypatch.setenv("ORCHESTRATOR_BUSINESS_EVENTS__SINKS", "none")
+    assert load_settings().business_events.sinks == ()
+    monkeypatch.setenv("ORCHESTRATOR_BUSINESS_EVENTS__SINKS", "redis, file")
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9/0")
+    assert load_settings().business_events.sinks == ("redis", "file")
+
+
+@pytest.mark.parametrize(
+    ("sections", "says"),
+    [
+        ('[business_events]\nsinks = ["post"]', "expected 'file', 'redis' or 'webhook', not 'post'"),
+        (
+            '[business_events]\nsinks = ["file", "file"]',
+            "business_events.sinks FROM: 'file' is named 2 times",
+        ),
+        (
+            '[business_events]\nsinks = ["redis"]',
+            "a Redis stream needs redis.url (REDIS_URL); set it, or use",
+        ),
+        (
+            '[business_events]\nsinks = ["webhook"]',
+            "a webhook needs business_events.url; set it, or use file",
+        ),
+        (
+            f'[business_events]\nurl = "{HOOK["url"]}"\nsecret = "{HOOK["secret"]}"',
+            'business_events.url FROM: not used while business_events.sinks is without webhook; set "file, webhook"',
+        ),
+        (
+            f'[business_events]\nsinks = ["webhook"]\nurl = "{HOOK["url"]}"',
+            "business_events.url FROM: requests have to be signed; set secret to whsec_ and base64",
+        ),
+        (f'[transfer]\nurl = "{HOOK["url"]}"', "transfer.url FROM: requests have to be signed"),
+        (f'[transfer]\nsecret = "{HOOK["secret"]}"', "transfer.secret FROM: a secret without a url"),
+        (
+            f'[transfer]\nurl = "http://desk.example"\nsecret = "{HOOK["secret"]}"',
+            "transfer.url FROM: what callers say goes there, so that it has to be https://",
+        ),
+        (
+            f'[transfer]\nurl = "{HOOK["url"]}"\nsecret = "whsec_!{HOOK["secret"]}"',
+            "transfer.secret FROM: expected base64 behind whsec_",
+        ),
+        ("[approvals]\ntimeout_s = 0", "approvals.timeout_s FROM: expected greater than 0, not 0"),
+    ],
+)
+def test_business_events_that_cannot_work_are_refused(sections: str, says: str, file: Path) -> None:
+    file.write_text(sections + "\n")
+    problem = problem_with(file)
+    assert says.replace("FROM", f"({file})") in problem
     assert HOOK["secret"] not in problem
