@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.protocol.answers import AnswerRequest, HistoryItem, Message, ToolCall, ToolResult
+from orchestrator.protocol.number_words import DIGIT_OF, REPEATS, SCALE_OF, TEEN_OF, TENS_OF, joined
 
 ORDER_TOOL = "get_order_status"
 
@@ -179,15 +180,7 @@ def _number_given_before(before: Iterable[HistoryItem]) -> str | None:
 # Numbers as people say them and as recognisers write them
 
 
-_ONES = "zero one two three four five six seven eight nine"
-_TEEN = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
-_TY = "twenty thirty forty fifty sixty seventy eighty ninety"
-_DIGITS = {word: str(digit) for digit, word in enumerate(_ONES.split())} | {"oh": "0", "o": "0"}
-_TEENS = {word: str(value) for value, word in enumerate(_TEEN.split(), start=10)}
-_TENS = {word: str(tens) for tens, word in enumerate(_TY.split(), start=2)}
-_REPEATS = {"double": 2, "triple": 3}
-_SCALES = {"hundred": 100, "thousand": 1000}
-_NUMBER_WORD = "|".join((*_DIGITS, *_TEENS, *_TENS, *_REPEATS, *_SCALES))
+_NUMBER_WORD = "|".join((*DIGIT_OF, *TEEN_OF, *TENS_OF, *REPEATS, *SCALE_OF))
 _NUMERAL = rf"(?:[A-Za-z]{{1,4}}-?\d{{2,}}|\d+(?:,\d{{3}})*|(?:{_NUMBER_WORD})\b)"
 _RUN = re.compile(
     rf"(?<![\w$€£])#?{_NUMERAL}(?:[\s,.\-\u2013]*(?:and\s+)?{_NUMERAL})*(?![\w%])", re.IGNORECASE
@@ -206,7 +199,7 @@ def order_number(text: str, least: int = MIN_DIGITS) -> str | None:
     """
     best: str | None = None
     for match in _RUN.finditer(text):
-        number = _joined(match[0])
+        number = joined(match[0])
         if number is None:
             continue
         if _NAMED.search(text[: match.start()]):
@@ -219,51 +212,6 @@ def order_number(text: str, least: int = MIN_DIGITS) -> str | None:
 
 def _without_numbers(text: str) -> str:
     return _RUN.sub("", text).strip(" .,;:!?#-")
-
-
-def _joined(run: str) -> str | None:
-    """A run of numerals and number words as one string of digits; None for a lone word such as "one"."""
-    tokens = re.findall(r"[a-z]{1,4}-?\d{2,}|\d+(?:,\d{3})*|[a-z]+", run, re.IGNORECASE)
-    words = [token.lower() for token in tokens]
-    if any(word in _SCALES for word in words):
-        return _cardinal([word for word in words if word != "and"])
-    if len(words) == 1 and words[0].isalpha():
-        return None
-    digits, repeat = "", 1
-    for position, word in enumerate(words):
-        if word in _REPEATS:
-            repeat = _REPEATS[word]
-            continue
-        if word in _TENS:
-            following = words[position + 1] if position + 1 < len(words) else ""
-            part = (
-                _TENS[word]
-                if following in _DIGITS and following not in ("oh", "o", "zero")
-                else _TENS[word] + "0"
-            )
-        else:
-            part = _DIGITS.get(word) or _TEENS.get(word) or tokens[position].replace(",", "")
-        digits += "" if word == "and" else part * repeat
-        repeat = 1
-    return digits or None
-
-
-def _cardinal(words: list[str]) -> str | None:
-    """ "four thousand one hundred seventy two" as 4172."""
-    total = group = 0
-    for word in words:
-        value = _DIGITS.get(word) or _TEENS.get(word) or (word if word.isdigit() else None)
-        if word in _TENS:
-            group += int(_TENS[word]) * 10
-        elif word == "hundred":
-            group = (group or 1) * 100
-        elif word == "thousand":
-            total, group = total + (group or 1) * 1000, 0
-        elif value is not None:
-            group += int(value)
-        else:
-            return None
-    return str(total + group)
 
 
 # The session's tool for orders, and what it answered

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
+from orchestrator.protocol.number_words import MONTHS, ONES, cardinal, digit_groups, ordinal, year
+
 
 class Spoken(NamedTuple):
     """The same value for the eye and for the ear."""
@@ -56,23 +58,6 @@ SPELLED_GROUP = 4
 """Longer runs of digits are said in groups of at most this many, with a pause between groups."""
 PHONE_GROUP = 3
 
-_ONES = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
-    "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
-    "nineteen",
-)  # fmt: skip
-_TENS = (
-    "zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
-)  # fmt: skip
-_SCALES = ((10**9, "billion"), (10**6, "million"), (1000, "thousand"), (100, "hundred"))
-_ORDINALS = {
-    "one": "first", "two": "second", "three": "third", "five": "fifth",
-    "eight": "eighth", "nine": "ninth", "twelve": "twelfth",
-}  # fmt: skip
-_MONTHS = (
-    "January", "February", "March", "April", "May", "June",
-    "July", "August", "September", "October", "November", "December",
-)  # fmt: skip
 _SIGN_WORDS = {"-": "dash", "/": "slash", ".": "dot", "_": "underscore"}
 _CURRENCIES = {
     "USD": Currency("$", "dollar", "dollars", "cent", "cents"),
@@ -94,7 +79,7 @@ class English:
         return _CURRENCIES
 
     def integer(self, value: int) -> Spoken:
-        return Spoken(f"{value:,}", _cardinal(value))
+        return Spoken(f"{value:,}", cardinal(value))
 
     def money(self, amount: Decimal, currency: str) -> Spoken:
         names = self.currencies[currency]
@@ -102,16 +87,16 @@ class English:
         major, minor = int(amount), int(amount % 1 * 100)
         words = []
         if major or not minor:
-            words.append(f"{_cardinal(major)} {names.one if major == 1 else names.many}")
+            words.append(f"{cardinal(major)} {names.one if major == 1 else names.many}")
         if minor:
-            words.append(f"{_cardinal(minor)} {names.minor_one if minor == 1 else names.minor_many}")
+            words.append(f"{cardinal(minor)} {names.minor_one if minor == 1 else names.minor_many}")
         text = f"{amount:,.2f}" if names.minor_one else f"{major:,}"
         return Spoken(f"{sign}{names.symbol}{text}", ("minus " if sign else "") + " and ".join(words))
 
     def date(self, value: dt.date) -> Spoken:
-        month = _MONTHS[value.month - 1]
+        month = MONTHS[value.month - 1]
         return Spoken(
-            f"{month} {value.day}, {value.year}", f"{month} {_ordinal(value.day)}, {_year(value.year)}"
+            f"{month} {value.day}, {value.year}", f"{month} {ordinal(value.day)}, {year(value.year)}"
         )
 
     def time(self, value: dt.time) -> Spoken:
@@ -119,10 +104,10 @@ class English:
         text = f"{hour}:{value.minute:02d} {half}"
         if value.minute == 0 and hour == 12:
             return Spoken(text, "midnight" if half == "AM" else "noon")
-        minute = f" oh {_ONES[value.minute]}" if 0 < value.minute < 10 else ""
+        minute = f" oh {ONES[value.minute]}" if 0 < value.minute < 10 else ""
         if value.minute >= 10:
-            minute = f" {_cardinal(value.minute)}"
-        return Spoken(text, f"{_cardinal(hour)}{minute} {half}")
+            minute = f" {cardinal(value.minute)}"
+        return Spoken(text, f"{cardinal(hour)}{minute} {half}")
 
     def spelled(self, value: str) -> Spoken:
         words = [_spell(run) for run in re.findall(r"\d+|[^\d\s]", value)]
@@ -131,59 +116,20 @@ class English:
     def phone(self, value: str) -> Spoken:
         groups = re.findall(r"\d+", value)
         if len(groups) == 1:
-            groups = _groups(groups[0], PHONE_GROUP)
+            groups = digit_groups(groups[0], PHONE_GROUP)
         plus = "plus " if value.startswith("+") else ""
         return Spoken(value, plus + ", ".join(_digits(group) for group in groups))
-
-
-def _cardinal(value: int) -> str:
-    """Words for any integer below 10**12 in size."""
-    if value < 0:
-        return f"minus {_cardinal(-value)}"
-    if value < 20:
-        return _ONES[value]
-    if value < 100:
-        tens, ones = divmod(value, 10)
-        return _TENS[tens] + (f"-{_ONES[ones]}" if ones else "")
-    size, name = next(scale for scale in _SCALES if value >= scale[0])
-    count, rest = divmod(value, size)
-    return f"{_cardinal(count)} {name}" + (f" {_cardinal(rest)}" if rest else "")
-
-
-def _ordinal(day: int) -> str:
-    """Words for a day of the month."""
-    head, dash, last = _cardinal(day).rpartition("-")
-    if last.endswith("y"):
-        return f"{last[:-1]}ieth"
-    return head + dash + _ORDINALS.get(last, f"{last}th")
-
-
-def _year(year: int) -> str:
-    century, rest = divmod(year, 100)
-    if century % 10 == 0 or not 10 <= century < 100:
-        return _cardinal(year)
-    if rest == 0:
-        return f"{_cardinal(century)} hundred"
-    return f"{_cardinal(century)} {'oh ' if rest < 10 else ''}{_cardinal(rest)}"
 
 
 def _spell(run: str) -> str:
     """A run of digits in groups, a letter as its name, a sign as its word."""
     if run.isdigit():
-        return ", ".join(_digits(group) for group in _groups(run, SPELLED_GROUP))
+        return ", ".join(_digits(group) for group in digit_groups(run, SPELLED_GROUP))
     return _SIGN_WORDS.get(run, run.upper())
 
 
 def _digits(digits: str) -> str:
-    return " ".join(_ONES[int(digit)] for digit in digits)
-
-
-def _groups(digits: str, size: int) -> list[str]:
-    """Groups of at most `size`, as even as they can be, longer ones first: 417 283 for 417283."""
-    count = -(-len(digits) // size)
-    short, longer = divmod(len(digits), count)
-    ends = [short * (i + 1) + min(i + 1, longer) for i in range(count)]
-    return [digits[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return " ".join(ONES[int(digit)] for digit in digits)
 
 
 SPEAKABLE: dict[str, Speakable] = {"en": English()}
