@@ -125,8 +125,19 @@ class Store(Protocol):
         """
         ...
 
-    async def append(self, stream: str, fields: Mapping[str, str], ttl: float | None = None) -> str:
-        """Adds an entry and returns its id; `ttl` counts from the latest one."""
+    async def append(
+        self,
+        stream: str,
+        fields: Mapping[str, str],
+        ttl: float | None = None,
+        *,
+        limit: int = STREAM_LIMIT,
+        once: str = "",
+    ) -> str:
+        """Adds an entry and returns its id; `ttl` counts from the latest one.
+
+        The stream keeps `limit` entries, or some more. A repetition with the same `once` within an hour adds nothing.
+        """
         ...
 
     async def read(self, stream: str, after: str = "", limit: int = 1000) -> list[Entry]:
@@ -255,12 +266,29 @@ class EmbeddedStore:
         finally:
             self._subscribers[channel].discard(queue)
 
-    async def append(self, stream: str, fields: Mapping[str, str], ttl: float | None = None) -> str:
+    async def append(
+        self,
+        stream: str,
+        fields: Mapping[str, str],
+        ttl: float | None = None,
+        *,
+        limit: int = STREAM_LIMIT,
+        once: str = "",
+    ) -> str:
         self._forget_expired()
+        # NUL keeps these out of every prefix that anybody lists.
+        marker = f"\0once:{stream}:{once}"
+        if once and marker in self._values:
+            return self._values[marker]
         entry = Entry(f"{next(self._ids):020d}", dict(fields))
-        self._streams.setdefault(stream, deque(maxlen=STREAM_LIMIT)).append(entry)
+        entries = self._streams.setdefault(stream, deque())
+        entries.append(entry)
+        while len(entries) > limit:
+            entries.popleft()
         if ttl is not None:
             self._expire(stream, ttl)
+        if once:
+            await self.put(marker, entry.id, _ONCE_TTL_S)
         return entry.id
 
     async def read(self, stream: str, after: str = "", limit: int = 1000) -> list[Entry]:
@@ -455,11 +483,19 @@ class RedisStore:
         finally:
             await pubsub.aclose()  # type: ignore[no-untyped-call]
 
-    async def append(self, stream: str, fields: Mapping[str, str], ttl: float | None = None) -> str:
+    async def append(
+        self,
+        stream: str,
+        fields: Mapping[str, str],
+        ttl: float | None = None,
+        *,
+        limit: int = STREAM_LIMIT,
+        once: str = "",
+    ) -> str:
         name = self._name(stream)
-        keys = [name, _beside(name, uuid.uuid4().hex)]
+        keys = [name, _beside(name, once or uuid.uuid4().hex)]
         flat = [part for field in fields.items() for part in field]
-        args: list[str | int] = [STREAM_LIMIT, _milliseconds(ttl) or "", _ONCE_TTL_MS, *flat]
+        args: list[str | int] = [limit, _milliseconds(ttl) or "", _ONCE_TTL_MS, *flat]
         return str(await self._try(lambda: self._append(keys=keys, args=args)))
 
     async def read(self, stream: str, after: str = "", limit: int = 1000) -> list[Entry]:

@@ -200,6 +200,23 @@ async def test_a_stream_is_read_in_order_and_from_behind_an_entry(store: Store) 
     assert await store.read("s", after=ids[-1]) == []
 
 
+async def test_an_entry_added_again_under_one_name_is_there_once(store: Store) -> None:
+    first = await store.append("s", {"n": "1"}, once="event-1")
+    assert await store.append("s", {"n": "1"}, once="event-1") == first
+    await store.append("s", {"n": "2"}, once="event-2")
+    assert [entry.fields["n"] for entry in await store.read("s")] == ["1", "2"]
+    assert await store.keys("s") == ["s"]
+
+
+async def test_a_stream_keeps_the_latest(store: Store) -> None:
+    for n in range(250):
+        await store.append("s", {"n": str(n)}, limit=10)
+    kept = [int(entry.fields["n"]) for entry in await store.read("s")]
+    assert kept == list(range(250 - len(kept), 250))
+    # Redis drops whole blocks of a hundred.
+    assert 10 <= len(kept) < 130
+
+
 async def test_a_stream_expires_after_its_last_entry(store: Store) -> None:
     await store.append("s", {"n": "1"}, ttl=0.02)
     await gone(store, "s")
