@@ -243,6 +243,7 @@ class Call(Handovers):
             item = self.ctx.conversation.get(item_id)
             if item is not None and item.transcript is None:
                 item.transcript = transcript.text if transcript else ""
+                item.veto = transcript.veto if transcript else ""
 
     def answer_event(self, answer_id: str, event: AnswerEvent, now: float) -> None:
         hedge = self.hedge

@@ -23,6 +23,8 @@ class Item:
     """The words, once known. For an assistant's message all that were sent, heard or not."""
     unheard: bool = False
     """Its words could not be had: `transcript` is empty, though something may have been said."""
+    veto: str = ""
+    """The prompt that answers it, where a guardrail vetoed its words: `transcript` does not hold them then."""
     sent_ms: float = 0.0
     heard_ms: float | None = None
     """Set when the caller heard less than was sent."""

@@ -17,6 +17,7 @@ from orchestrator.core.actions import StartAnswer
 from orchestrator.core.asking import ask, history_for, nothing_said
 from orchestrator.core.context import CallContext, Owed
 from orchestrator.core.conversation import Item
+from orchestrator.core.veto import line_for
 from orchestrator.protocol.answers import (
     AnswerEvent,
     AnswerRequest,
@@ -120,6 +121,7 @@ class Hedge(SilentAnswer):
         if item is not None and item.needs_transcript:
             self.transcripts[item_id] = transcript
             item.transcript, item.audio, item.audio_span = transcript.text if transcript else "", None, None
+            item.veto = transcript.veto if transcript else ""
         self.words_known()
 
     def words_known(self) -> None:
@@ -128,7 +130,7 @@ class Hedge(SilentAnswer):
         if self.stage is not Stage.WORDS or any(item.needs_transcript for item in ctx.conversation):
             return
         history = history_for(ctx, self.owed)
-        if nothing_said(history):
+        if nothing_said(history) or line_for(ctx, self.owed):
             self.stage = Stage.STUCK
             return
         self._ask(TIER, ask(ctx, self.id, self.owed, history))

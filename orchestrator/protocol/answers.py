@@ -159,6 +159,8 @@ class Transcript:
     language: str = "en"
     charges: tuple[Charge, ...] = ()
     """One of each service that was asked and bills for it, whether its words are these or not."""
+    veto: str = ""
+    """The prompt that is said in answer, where a guardrail vetoed the words: `text` does not hold them then."""
 
 
 class Transcriber(Protocol):
