@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 REDACTED = "[redacted]"
@@ -53,13 +54,11 @@ class Redactor:
         self._names = [words for name in names if (words := _words(name))]
 
     def redact(self, value: Any) -> Any:
-        """JSON data without its secrets. What is no JSON data becomes text."""
-        return self._redact(value, 0)
+        """JSON data without its secrets, nor anything that repeats one of them. What is no JSON becomes text."""
+        return self._redact(value, self._secrets(value), 0)
 
-    def text(self, text: str, arguments: Mapping[str, Any] | None = None) -> str:
-        """A text without card numbers and keys, and without the secrets among `arguments` that it repeats."""
-        for secret in sorted(self._secrets(arguments or {}, 0), key=len, reverse=True):
-            text = text.replace(secret, REDACTED)
+    def text(self, text: str) -> str:
+        """A text without card numbers and keys."""
         return _NUMBERS.sub(_without_cards, _KEY.sub(REDACTED, text))
 
     def is_secret(self, name: str) -> bool:
@@ -72,27 +71,35 @@ class Redactor:
             for secret in self._names
         )
 
-    def _redact(self, value: Any, depth: int) -> Any:
+    def _redact(self, value: Any, secrets: re.Pattern[str] | None, depth: int) -> Any:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, int | float):
-            whole = isinstance(value, int) or value.is_integer()
-            return REDACTED if whole and _is_card(str(abs(int(value)))) else value
+            return _number(value)
         if depth > _DEPTH:
             return REDACTED
         if isinstance(value, Mapping):
             return {
-                self.text(str(name)): REDACTED
+                self._text(str(name), secrets): REDACTED
                 if entry is not None and self.is_secret(str(name))
-                else self._redact(entry, depth + 1)
+                else self._redact(entry, secrets, depth + 1)
                 for name, entry in value.items()
             }
         if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes):
-            return [self._redact(entry, depth + 1) for entry in value]
-        return self.text(str(value))
+            return [self._redact(entry, secrets, depth + 1) for entry in value]
+        return self._text(str(value), secrets)
 
-    def _secrets(self, value: Any, depth: int) -> Iterable[str]:
-        """The values under secret names, as a text would repeat them."""
+    def _text(self, text: str, secrets: re.Pattern[str] | None) -> str:
+        return self.text(secrets.sub(REDACTED, text) if secrets is not None else text)
+
+    def _secrets(self, value: Any) -> re.Pattern[str] | None:
+        """Finds where texts repeat the values that stand under secret names, as words of their own."""
+        found = sorted(set(self._secrets_in(value, 0)), key=len, reverse=True)
+        if not found:
+            return None
+        return re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, found))})(?![A-Za-z0-9])")
+
+    def _secrets_in(self, value: Any, depth: int) -> Iterator[str]:
         if depth > _DEPTH or isinstance(value, str):
             return
         if isinstance(value, Mapping):
@@ -100,20 +107,27 @@ class Redactor:
                 if self.is_secret(str(name)):
                     yield from _leaves(entry, depth)
                 else:
-                    yield from self._secrets(entry, depth + 1)
+                    yield from self._secrets_in(entry, depth + 1)
         elif isinstance(value, Sequence):
             for entry in value:
-                yield from self._secrets(entry, depth + 1)
+                yield from self._secrets_in(entry, depth + 1)
 
 
-def _leaves(value: Any, depth: int) -> Iterable[str]:
+def _leaves(value: Any, depth: int) -> Iterator[str]:
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, Sequence) and not isinstance(value, str):
         for entry in value if depth <= _DEPTH else ():
             yield from _leaves(entry, depth + 1)
-    elif value is not None and len(str(value)) >= _SHORTEST_IN_TEXT:
+    elif value is not None and not isinstance(value, bool) and len(str(value)) >= _SHORTEST_IN_TEXT:
         yield str(value)
+
+
+def _number(value: float) -> float | str:
+    """As JSON has it, and no card's."""
+    if not math.isfinite(value):
+        return str(value)
+    return REDACTED if value == int(value) and _is_card(str(abs(int(value)))) else value
 
 
 def _words(name: str) -> list[str]:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.core.actions import Record
+from orchestrator.core.redaction import Redactor
 from orchestrator.protocol.answers import HistoryItem, Message, ToolCall, ToolResult
 
 LIMIT = 1_000
 """Characters of a summary, unless told otherwise."""
+_REDACTOR = Redactor()
 _WORDS_LIMIT = 200
 _VALUE_LIMIT = 60
 _MOST_TOOLS = 8
@@ -123,11 +125,11 @@ def _arguments(uses: Sequence[_Use]) -> dict[str, str]:
 
 
 def _values(given: Mapping[str, Any]) -> dict[str, str]:
-    """What can be told in a word or two."""
+    """What can be told in a word or two, and is no secret."""
     return {
         str(name): _cut(str(value), _VALUE_LIMIT)
         for name, value in given.items()
-        if isinstance(value, str | int | float) and str(value).strip()
+        if isinstance(value, str | int | float) and str(value).strip() and not _REDACTOR.is_secret(str(name))
     }
 
 

@@ -141,10 +141,21 @@ def test_keys_are_found_wherever_they_stand(key: str) -> None:
     assert Redactor().text("risk-averse, a task_force, sky-high") == "risk-averse, a task_force, sky-high"
 
 
-def test_a_text_does_not_repeat_the_secrets_of_its_arguments() -> None:
-    arguments = {"pin": 8731, "to": {"secret": ["tulip", "ab"], "city": "Oslo"}, "list": [{"otp": "55012"}]}
-    told = Redactor().text("change to 8731 with tulip and 55012 in Oslo, ab", arguments)
-    assert told == f"change to {REDACTED} with {REDACTED} and {REDACTED} in Oslo, ab"
+def test_nothing_beside_a_secret_repeats_it() -> None:
+    arguments = {"pin": 8731, "to": {"secret": ["tulip", "ab"], "city": "Oslo"}, "list": [{"otp": "550*12"}]}
+    told = Redactor().redact(
+        {
+            "arguments": arguments,
+            "summary": "change to 8731 with tulip and 550*12 in Oslo, ab",
+            "id": "call_87312 and tulips",
+        }
+    )
+    assert told["summary"] == f"change to {REDACTED} with {REDACTED} and {REDACTED} in Oslo, ab"
+    assert told["id"] == "call_87312 and tulips"
+
+
+def test_numbers_that_json_does_not_have_become_text() -> None:
+    assert Redactor().redact([float("inf"), float("nan"), 10**30, -1.5]) == ["inf", "nan", 10**30, -1.5]
 
 
 JSON = st.recursive(

@@ -86,6 +86,11 @@ def test_a_tool_without_a_result_was_asked_for() -> None:
     assert summarise(call("1", "look", None, city="Oslo")).startswith("Tools: look (city Oslo): asked for")
 
 
+def test_secrets_are_not_told() -> None:
+    told = summarise(call("1", "log_in", "done", user="ann", pin="8731"))
+    assert told == "Tools: log_in (user ann): done\nTaken down: user: ann"
+
+
 def test_what_was_taken_down_can_be_given() -> None:
     told = summarise(HISTORY, entities={"order": "A-1042", "email": "x@example.com"})
     assert "Taken down: order: A-1042; email: x@example.com" in told
