@@ -14,7 +14,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -43,6 +43,7 @@ from tiers.pipeline.metering import CHARACTERS_PER_TOKEN, Paid, SpeechMeter, mil
 from tiers.pipeline.outbox import Outbox
 from tiers.pipeline.rungs import Resting, RungHealth, in_order
 from tiers.pipeline.tts import unsaid
+from tiers.pipeline.vetting import Vet, Veto
 from tiers.pipeline.worker import closing
 from tiers.speech import Speech, SpeechFailed
 
@@ -76,7 +77,8 @@ class Pipeline:
 
     `speech` are rungs: the first usable one speaks, the next takes over where it fails. `prompts` speaks what the
     flow decides; without it the flow only calls tools. `decide` is the flow, None for none. `prompt_speech` is the
-    engine behind `prompts`, which is paid for what was not in its cache.
+    engine behind `prompts`, which is paid for what was not in its cache. `vet` is asked about all that the agent says,
+    clause by clause, while the clause is synthesised; nothing of it is heard before its answer.
 
     What an answer costs is told as `Charged`, and what was not told any more when it was closed by `untold`.
     """
@@ -92,11 +94,13 @@ class Pipeline:
         prompt_speech: Speech | None = None,
         health: RungHealth | None = None,
         next_audio_timeout: float = 10.0,
+        vet: Vet | None = None,
     ) -> None:
         if not speech:
             raise ValueError("expected at least one speech engine")
         self.agent, self.speech, self.prompts, self.decide = agent, tuple(speech), prompts, decide
         self.health: RungHealth = health or Resting()
+        self.vet = vet
         self.next_audio_timeout = next_audio_timeout
         self.meters = {engine.rung: SpeechMeter(engine) for engine in self.speech}
         self.prompt_meter = SpeechMeter(prompt_speech) if prompt_speech is not None else None
@@ -177,6 +181,9 @@ class _Answer:
         """Characters that each engine was sent."""
         self._full: set[str] = set()
         """Engines that were sent all that they may be."""
+        self._vetting: set[asyncio.Future[str | Veto]] = set()
+        self._written = False
+        """Words were told that nobody speaks."""
 
     async def make(self) -> None:
         try:
@@ -212,7 +219,7 @@ class _Answer:
             raise PartFailed(Cause.BAD_REQUEST, "expected words to say, got none that can be spoken")
         if self._request.speak:
             for clause in clauses:
-                await self._say(clause)
+                await self._say(_Clause(clause, rest=clause))
             await self._flush()
         else:
             await self._events.put(TextDelta(" ".join(clauses)))
@@ -246,7 +253,7 @@ class _Answer:
     async def _play(self, prompt: SpokenPrompt, end_call: bool) -> None:
         self._mark("prompt")
         await self._events.put(AnsweredBy("C", "prompts"))
-        await self._events.put(TextDelta(prompt.text))
+        await self._events.put(TextDelta(f" {prompt.text}" if self._rung or self._written else prompt.text))
         if self._request.speak:
             await self._audio(prompt.pcm)
             await self._flush()
@@ -256,8 +263,9 @@ class _Answer:
 
     async def _ask_agent(self) -> None:
         """Reads the agent in a task of its own, so that it writes on while a clause is synthesised."""
-        heard: asyncio.Queue[str | ToolCallReady | Done | BaseException] = asyncio.Queue()
+        heard: asyncio.Queue[_Clause | ToolCallReady | Done | BaseException] = asyncio.Queue()
         reading = asyncio.create_task(self._read_agent(heard))
+        ended: Done | BaseException
         try:
             while not isinstance(item := await heard.get(), Done | BaseException):
                 if isinstance(item, ToolCallReady):
@@ -266,36 +274,52 @@ class _Answer:
                 elif self._request.speak:
                     await self._say(item)
                 else:
-                    await self._events.put(TextDelta(item))
+                    await self._write(item)
+            ended = item
+        except _Vetoed as stop:
+            ended = stop
         finally:
-            reading.cancel()
-            await asyncio.wait([reading])
+            useless: list[asyncio.Future[Any]] = [reading, *self._vetting]
+            for task in useless:
+                task.cancel()
+            await asyncio.wait(useless)
         await self._flush()
-        if isinstance(item, BaseException):
-            raise item
+        if isinstance(ended, _Vetoed):
+            await self._say_instead(ended.veto)
+            return
+        if isinstance(ended, BaseException):
+            raise ended
         await self._events.put(
             Finished(
-                input_tokens=item.input_tokens,
-                output_tokens=item.output_tokens,
-                rung=self._rung or item.model,
+                input_tokens=ended.input_tokens,
+                output_tokens=ended.output_tokens,
+                rung=self._rung or ended.model,
                 parts=self._parts,
             )
         )
 
-    async def _read_agent(self, heard: asyncio.Queue[str | ToolCallReady | Done | BaseException]) -> None:
+    async def _say_instead(self, veto: Veto) -> None:
+        """The answer ends with a line of the catalogue."""
+        prompt = await self._prompt(flow.Say(veto.line))
+        if prompt is None:
+            raise PartFailed(Cause.UNAVAILABLE, f"the prompt {veto.line!r} could not be had")
+        await self._play(prompt, end_call=False)
+
+    async def _read_agent(self, heard: asyncio.Queue[_Clause | ToolCallReady | Done | BaseException]) -> None:
         """Clauses (or, without speech, words), tool calls, and at the end `Done` or what went wrong."""
+        in_clauses = self._request.speak or self._pipeline.vet is not None
         try:
             async with closing(self._pipeline.agent.reply(self._request, self._events.charge)) as events:
                 async for event in events:
                     self._mark("agent_first_token")
                     if isinstance(event, Words):
-                        for text in self._clauses.feed(event.text) if self._request.speak else [event.text]:
-                            heard.put_nowait(text)
+                        for text in self._clauses.feed(event.text) if in_clauses else [event.text]:
+                            heard.put_nowait(self._clause(text))
                         continue
                     # A token limit cuts mid-sentence: half a sentence is left unsaid unless it is all there is.
                     if not (isinstance(event, Done) and event.cut_short and self._clauses.count):
                         for text in self._clauses.close():
-                            heard.put_nowait(text)
+                            heard.put_nowait(self._clause(text))
                     heard.put_nowait(event)
                     if isinstance(event, Done):
                         return
@@ -303,11 +327,47 @@ class _Answer:
         except Exception as error:
             heard.put_nowait(error)
 
+    # What may be said
+
+    def _clause(self, text: str) -> _Clause:
+        """Somebody may have to look at it: that begins at once, while others are synthesised and played."""
+        if self._pipeline.vet is None:
+            return _Clause(text, rest=text)
+        vetting = asyncio.ensure_future(self._pipeline.vet(self._request, text))
+        self._vetting.add(vetting)
+        vetting.add_done_callback(self._vetting.discard)
+        return _Clause(text, rest=text, vetting=vetting)
+
+    async def _vetted(self, clause: _Clause) -> bool:
+        """Whether the clause may be said as it is; where not, it is what may be said now. Raises `_Vetoed`."""
+        if clause.vetting is None:
+            return True
+        answer, clause.vetting = await clause.vetting, None
+        if isinstance(answer, Veto):
+            raise _Vetoed(answer)
+        same = answer == clause.text
+        clause.text = clause.rest = answer
+        return same
+
+    async def _write(self, clause: _Clause) -> None:
+        """Without speech."""
+        await self._vetted(clause)
+        between = " " if self._written and self._pipeline.vet is not None else ""
+        self._written = True
+        await self._events.put(TextDelta(f"{between}{clause.text}"))
+
     # Speaking
 
-    async def _say(self, text: str) -> None:
-        """One clause, by the first rung that can; each next one says only what was not said yet."""
-        clause = _Clause(text, rest=text)
+    async def _say(self, clause: _Clause) -> None:
+        """One clause; what was synthesised of one that is reworded meanwhile is thrown away."""
+        try:
+            await self._speak(clause)
+        except _Reworded:
+            if clause.rest.strip():
+                await self._speak(clause)
+
+    async def _speak(self, clause: _Clause) -> None:
+        """By the first rung that can; each next one says only what was not said yet."""
         for speech in in_order(self._pipeline.speech, lambda engine: engine.rung, self._pipeline.health):
             if speech.rung in self._given_up or not self._may_be_sent(speech.rung, clause.rest):
                 continue
@@ -329,6 +389,8 @@ class _Answer:
         try:
             async with closing(self._synthesise(speech, clause.rest)) as audio:
                 async for pcm in audio:
+                    if not await self._vetted(clause):
+                        raise _Reworded
                     await self._tell(speech.rung, clause)
                     said += len(pcm)
                     await self._audio(pcm)
@@ -403,6 +465,16 @@ class _Answer:
         self._parts.setdefault(part, time.perf_counter() - self._began)
 
 
+class _Vetoed(Exception):
+    def __init__(self, veto: Veto) -> None:
+        super().__init__("a clause was vetoed")
+        self.veto = veto
+
+
+class _Reworded(Exception):
+    """The clause is another one now."""
+
+
 @dataclass
 class _Clause:
     """A clause on its way from rung to rung."""
@@ -410,6 +482,8 @@ class _Clause:
     text: str
     rest: str
     told: bool = False
+    vetting: asyncio.Future[str | Veto] | None = None
+    """What may be said of it; None where that is known."""
     failure: Exception = field(
         default_factory=lambda: EngineFailed(Cause.UNAVAILABLE, "no speech engine is left for this answer")
     )
