@@ -71,6 +71,6 @@ def _line_problem(line: str, path: Path | None) -> str:
         return ""  # said of tier_c.catalogue
     if line not in catalogue:
         return f"the prompt {line!r} does not exist; write it in the file that tier_c.catalogue names"
-    if catalogue[line].variables:
+    if not catalogue.is_constant(line):
         return f"the prompt {line!r} needs variables, and nobody could fill them in; name one without"
     return ""

@@ -34,6 +34,7 @@ from tiers.pipeline.stt import EndpointTranscriber, WhisperTranscriber
 from tiers.pipeline.stt_litellm import CloudTranscriber
 from tiers.pipeline.stt_rungs import HearingRung, TranscriptionRungs
 from tiers.pipeline.tts import EndpointSpeech
+from tiers.pipeline.vetting import Vet
 from tiers.prompts.catalogue import Catalogue
 from tiers.prompts.prompts import Prompts
 from tiers.speech import Speech
@@ -53,9 +54,17 @@ _FORMS: Mapping[PromptFormat, AudioFormat | Container] = {
 
 
 class Engines:
-    """All engines of one process. `health` gives the breakers of a part's rungs: stt, agent or tts, and their names."""
+    """All engines of one process. `health` gives the breakers of a part's rungs: stt, agent or tts, and their names.
 
-    def __init__(self, settings: Settings, health: HealthOf = lambda part, rungs: Resting()) -> None:
+    `vet` is asked about all that Tier B's agent says.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        health: HealthOf = lambda part, rungs: Resting(),
+        vet: Vet | None = None,
+    ) -> None:
         self._settings = settings
         self.directory = settings.models.dir or models.model_dir()
         prices = settings.price_table()
@@ -88,6 +97,7 @@ class Engines:
             self.prompts,
             prompt_speech=prompt_speech,
             health=health("tts", [engine.rung for engine in self.speech]),
+            vet=vet,
         )
         self.problems: dict[str, str] = {}
         """Parts that could not be warmed, and why."""

@@ -122,6 +122,10 @@ class Catalogue:
             raise UnknownPrompt(name, list(self._prompts))
         return self._prompts[name]
 
+    def is_constant(self, name: str) -> bool:
+        """Whether there is a prompt by that name which needs no variables."""
+        return name in self._prompts and not self._prompts[name].variables
+
     def constant(self) -> Iterator[Line]:
         """Every prompt that needs no variables and is no bridge, in each of its languages."""
         for name, prompt in self._prompts.items():
