@@ -12,9 +12,10 @@ import ipaddress
 import os
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -60,8 +61,11 @@ from orchestrator.config_sections import (
 )
 from orchestrator.core.overrides import Tier
 from orchestrator.core.prices import ModelPrice, PriceTable, price_remedy
+from orchestrator.core.tools import Tool, Toolset
 from orchestrator.guardrail_checks import guardrail_problems
 from orchestrator.pricing import EMBEDDED, is_priced, price_table
+from orchestrator.tool_checks import tool_problems
+from orchestrator.tool_sections import AgentSection, McpSection, ToolPolicy, ToolSection, toolset
 from orchestrator.webhook_checks import business_problems
 from tiers.prompts.catalogue import Catalogue, CatalogueInvalid
 
@@ -122,6 +126,10 @@ class Settings(BaseSettings):
     approvals: Approvals = Approvals()
     transfer: Transfer = Transfer()
     business_events: BusinessEvents = BusinessEvents()
+    tools: dict[str, ToolSection] = Field(default_factory=dict)
+    mcp: dict[str, McpSection] = Field(default_factory=dict)
+    agents: dict[str, AgentSection] = Field(default_factory=dict)
+    tool_policy: ToolPolicy = ToolPolicy()
 
     @classmethod
     def settings_customise_sources(
@@ -172,6 +180,27 @@ class Settings(BaseSettings):
     def agent_price(self) -> ModelPrice:
         """What the text agent of Tier B costs: usually nothing where it is the embedded one."""
         return self.price_table()[self.tier_b.agent_model or EMBEDDED]
+
+    @cached_property
+    def _tools(self) -> Mapping[str, Tool]:
+        return {name: section.tool(name) for name, section in self.tools.items()}
+
+    def tool_list(self) -> Mapping[str, Tool]:
+        """Every tool that the settings name, by its name. MCP servers may add what the settings leave out."""
+        return self._tools
+
+    def toolset(
+        self,
+        purpose: str,
+        bucket: str,
+        asked: Iterable[str] | None = None,
+        tools: Mapping[str, Tool] | None = None,
+    ) -> Toolset:
+        """What a call may use. `asked`: the names its client wants, which only narrows; `tools`: those there are."""
+        there = self._tools if tools is None else tools
+        return toolset(
+            self.tool_policy, self.tools, there, self.agents, purpose=purpose, bucket=bucket, asked=asked
+        )
 
     def price_table(self) -> PriceTable:
         """The price of everything that this configuration can bill, by model or engine, its own prices on top."""
@@ -247,6 +276,7 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _bridge_problems(settings.tier_c)
     yield from guardrail_problems(settings.guardrails, settings.tier_c.catalogue, is_loopback)
     yield from business_problems(settings, is_loopback)
+    yield from tool_problems(settings, is_loopback)
 
 
 RESERVED_RUNGS = frozenset({*Tier, "prompts", *get_args(TierB.model_fields["speech"].annotation)})
@@ -453,7 +483,8 @@ def _origin(
 
 
 def _is_secret(setting: str) -> bool:
-    return setting.endswith(("api_key", ".secret")) or setting == "redis.url"
+    in_mcp = setting.startswith("mcp.") and ".env" in setting
+    return setting.endswith(("api_key", "secret")) or setting == "redis.url" or in_mcp
 
 
 def _did_you_mean(path: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from orchestrator.config_sections import SIMPLER_SERVICE, STEPS
 from orchestrator.core.health import BreakerPolicy
 from orchestrator.core.prices import UnknownPrice, nanodollars
 from orchestrator.core.steps import Step, StepAction, StepPolicy
+from orchestrator.tool_sections import AgentSection, McpSection, ToolSection
 from tiers.prompts.catalogue import BUILT_IN
 
 
@@ -123,8 +124,12 @@ _SPECIAL_VALUES = {
     "guardrails.record_words": "true",
     "transfer.transcript": "true",
     "business_events.sinks": "none",
+    "tool_policy.ledger_ttl_s": "7200",
+    "tool_policy.built_in": "transfer_to_human",
+    "tool_policy.first_agent": "front",
 }
 _NOT_ALONE = {
+    "tool_policy.first_agent": {"agents.front.instructions": "Be kind."},
     "transfer.url": {"transfer.secret": "whsec_bWluZQ=="},
     "transfer.secret": {"transfer.url": "http://127.0.0.1:9"},
     "business_events.url": {"business_events.secret": "s", "business_events.sinks": "webhook"},
@@ -798,3 +803,24 @@ def test_business_events_that_cannot_work_are_refused(sections: str, says: str, 
     problem = problem_with(file)
     assert says.replace("FROM", f"({file})") in problem
     assert HOOK["secret"] not in problem
+
+
+def documented_keys() -> dict[str, str]:
+    text = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
+    found, section = {}, ""
+    for line in text.splitlines():
+        if heading := re.match(r"### (\w+)$", line):
+            section = heading[1]
+        elif (row := re.match(r"\| (\w+) \| (.+?) \|", line)) and row[2] != "default":
+            found[f"{section}.{row[1]}"] = row[2]
+    return found
+
+
+def test_every_key_of_a_tool_is_documented_with_its_default() -> None:
+    expected = {}
+    for section, model in (("tools", ToolSection), ("mcp", McpSection), ("agents", AgentSection)):
+        for key, field in model.model_fields.items():
+            default = field.get_default(call_default_factory=True)
+            expected[f"{section}.{key}"] = "needed" if field.is_required() else shown(default)
+    keys = documented_keys()
+    assert {name: keys[name] for name in keys if name.split(".")[0] in ("tools", "mcp", "agents")} == expected
