@@ -31,6 +31,7 @@ from orchestrator.protocol.answers import Answerer
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.wire import Event
 from orchestrator.server.auth import Auth, subprotocol
+from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.calls import CallDriver, CallInfo, cause_of, new_call_id
 from orchestrator.server.costs import Costs
 from orchestrator.server.engines import Engines, TierB
@@ -60,6 +61,7 @@ class Orchestrator:
         self.fleet = Fleet.from_settings(self.store, settings)
         self.engines = Engines(settings, partial(PartHealth, self.fleet, settings))
         self.events = EventLog(settings.server.events_path)
+        self.business = BusinessEvents.from_settings(settings, self.store, self.fleet.status().replica)
         self.tally = Tally()
         self.policy = _policy(settings)
         self.paces = Paces()
@@ -77,6 +79,7 @@ class Orchestrator:
     async def start(self) -> None:
         await self.fleet.start()
         self.fleet.on_change(self._reconsider)
+        self.business.start()
         self._tasks = [
             asyncio.create_task(self._warm(), name="warm"),
             asyncio.create_task(self._probe(), name="probe"),
@@ -93,6 +96,7 @@ class Orchestrator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.business.close()
         await self.fleet.close()
         await self.store.close()
         await asyncio.to_thread(self.events.close)

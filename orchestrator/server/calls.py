@@ -48,6 +48,7 @@ from orchestrator.protocol.audio import AudioFormat, Decoder, Float32, hear
 from orchestrator.protocol.session import Session
 from orchestrator.protocol.wire import Event, Ids, dump
 from orchestrator.server import tally
+from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.events import EventLog
 from orchestrator.server.ledger import Account
 from orchestrator.server.sockets import ClientSocket
@@ -77,6 +78,7 @@ class Services(Protocol):
     paces: Paces
     hedge_cap: HedgeCap
     events: EventLog
+    business: BusinessEvents
     tally: Tally
     transcriber: Transcriber
     answerers: Mapping[str, Answerer]
@@ -355,6 +357,7 @@ class CallDriver:
             fields |= {"bucket": self.info.bucket, "user": self.info.user}
             self._services.tally.note(type, fields)
         self._services.events.add(type, call_id=self.info.call_id, **fields)
+        self._services.business.note(type, fields, self.info, self.call.ctx.conversation.history)
 
     def _claim(self, action: ClaimMoney) -> None:
         """Tell the bucket how things are with this call; its answer may come at once, and more than once."""
