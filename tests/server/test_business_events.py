@@ -206,7 +206,7 @@ async def test_other_rows_are_none_and_a_fault_of_ours_stops_no_call(
         def __str__(self) -> str:
             raise RuntimeError("no text")
 
-    rows = [
+    rows: list[tuple[str, dict[str, Any]]] = [
         ("caller_said", {"text": "hello"}),
         ("transfer", {"reason": Bad()}),
         ("handover", ROWS["handover"]),
