@@ -21,7 +21,16 @@ from orchestrator.protocol.wire import Event
 
 WINDOW_MS = 32.0
 ONSET_MS = 96.0
-"""Speech this long starts a turn; shorter bursts are clicks and coughs."""
+"""Speech this long within ONSET_WITHIN starts a turn; shorter bursts are clicks and coughs."""
+ONSET_WITHIN = 5
+"""Windows. On a telephone the probability of what is speech falls below the threshold every now and then."""
+FAINT_SHARE = 0.2
+"""Share of the threshold from which on sound that leads up to a turn belongs to it: on a telephone whole words stay
+that low."""
+FAINT_DIP_MS = 160.0
+"""Longest dip inside such sound."""
+LOOK_BACK_MS = 1500.0
+"""The longest of it."""
 EXIT_MARGIN = 0.15
 """Speech goes on while the probability stays above threshold minus this."""
 PAUSE_MS = 150.0
@@ -35,7 +44,9 @@ BACKCHANNEL_MS = 640.0
 """Under semantic_vad: what is over sooner may be an "mm-hm", which its words decide."""
 RISE_SHARE = 0.4
 """Share of the threshold from which on a run of sound over the assistant's speech counts; what is speech rises on."""
-FADING = 0.15
+FADING = 0.19
+"""A probability so much below the run's peak is an end that lingers. What stops in a quiet room gives none at all
+(`tiers/pipeline/vad.py`); in noise this is all there is."""
 DIP_MS = 96.0
 """Longest dip inside such a run, and inside one that may be an "mm-hm"."""
 BACKCHANNEL_DIP_MS = 160.0
@@ -129,7 +140,10 @@ class TurnDetector:
     def __init__(self, detection: Event | None, at_ms: float, *, speaking_since: float | None = None) -> None:
         self.guard = Guard.NONE
         self._at_ms = at_ms
-        self._loud_ms = 0.0
+        self._loud = 0
+        """The latest windows, a bit each, newest last: was it speech?"""
+        self._faint_from: float | None = None
+        self._faint_dip_ms = 0.0
         self._run_from: float | None = None
         self._peak = self._dip_ms = 0.0
         self._started_ms = speaking_since
@@ -180,17 +194,36 @@ class TurnDetector:
             return None
         if self._started_ms is not None:
             return self._wait_for_silence(probability)
+        self._follow(probability)
         if self.guard is Guard.NONE:
             return self._unguarded(probability) or self._wait_for_onset(probability)
         return self._wait_for_barge_in(probability)
 
     # --- before a turn ---
 
+    def _follow(self, probability: float) -> None:
+        """Sound too faint to be speech by itself: the beginning of what comes after it, if that is speech."""
+        if probability >= self._threshold * FAINT_SHARE:
+            self._faint_dip_ms = 0.0
+            if self._faint_from is None:
+                self._faint_from = self._at_ms - WINDOW_MS
+        elif self._faint_from is not None:
+            self._faint_dip_ms += WINDOW_MS
+            if self._faint_dip_ms > FAINT_DIP_MS:
+                self._faint_from = None
+
+    def _audio_from(self, speech_ms: float) -> float:
+        """Where the audio of a turn begins whose speech was found at `speech_ms`."""
+        if self._faint_from is not None:
+            speech_ms = min(speech_ms, max(self._faint_from, self._at_ms - LOOK_BACK_MS))
+        return speech_ms - self._prefix_ms
+
     def _wait_for_onset(self, probability: float) -> SpeechStarted | None:
-        self._loud_ms = self._loud_ms + WINDOW_MS if probability >= self._threshold else 0.0
-        if self._loud_ms < ONSET_MS:
+        loud = probability >= self._threshold
+        self._loud = (self._loud << 1 | loud) & ((1 << ONSET_WITHIN) - 1)
+        if not loud or self._loud.bit_count() * WINDOW_MS < ONSET_MS:
             return None
-        return self.start(self._at_ms - self._loud_ms - self._prefix_ms)
+        return self.start(self._audio_from(self._at_ms - ONSET_MS))
 
     def _wait_for_barge_in(self, probability: float) -> SpeechStarted | Uttered | None:
         if probability < self._threshold * RISE_SHARE:
@@ -203,7 +236,7 @@ class TurnDetector:
         needed = BARGE_IN_MS if self.guard is Guard.BARGE_IN else BACKCHANNEL_MS
         if not loud or self._at_ms - self._run_from < needed:
             return None
-        return self.start(self._run_from - self._prefix_ms)
+        return self.start(self._audio_from(self._run_from))
 
     def _dip(self) -> Uttered | None:
         """A window without sound: the end of a run that was not long enough, or a dip in it."""
@@ -217,7 +250,7 @@ class TurnDetector:
         spoken = self._at_ms - self._dip_ms - run_from >= BARGE_IN_MS and self._peak >= self._threshold
         if not backchannel or not spoken:
             return None
-        return Uttered(max(0.0, run_from - self._prefix_ms), self._at_ms - self._dip_ms, self._at_ms)
+        return Uttered(max(0.0, self._audio_from(run_from)), self._at_ms - self._dip_ms, self._at_ms)
 
     def _unguarded(self, probability: float) -> SpeechStarted | None:
         """The assistant has fallen silent in a run of sound: that is speech like any other now."""
@@ -227,14 +260,14 @@ class TurnDetector:
         self._dip_ms = self._dip_ms + WINDOW_MS if probability < self._threshold - EXIT_MARGIN else 0.0
         if self._at_ms - self._dip_ms - run_from < ONSET_MS or self._peak < self._threshold:
             return None
-        started = self.start(run_from - self._prefix_ms)
+        started = self.start(self._audio_from(run_from))
         self._quiet_ms = self._dip_ms
         return started
 
     def start(self, from_ms: float, *, quiet_since: float | None = None) -> SpeechStarted:
         """A turn begins, its audio `from_ms` on; `quiet_since`: the caller has paused since then."""
         self._started_ms = max(0.0, from_ms)
-        self._run_from, self._loud_ms = None, 0.0
+        self._run_from, self._faint_from, self._loud = None, None, 0
         self._begin_listening()
         if quiet_since is not None:
             self._quiet_ms, self._paused = self._at_ms - quiet_since, True
@@ -282,6 +315,5 @@ class TurnDetector:
         assert self._started_ms is not None
         stopped = SpeechStopped(self._started_ms, self._at_ms)
         self._started_ms = None
-        self._loud_ms = 0.0
         self._begin_listening()
         return stopped

@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.core.endings import Ending
 from orchestrator.core.turns import (
+    LOOK_BACK_MS,
     Found,
     Guard,
     Paused,
@@ -122,6 +123,53 @@ def test_a_burst_does_not_interrupt(windows: int) -> None:
 
 def test_what_only_fades_after_a_burst_does_not_interrupt() -> None:
     assert feed(guarded(SERVER_VAD, Guard.BARGE_IN), (0.9, 8), (0.7, 1), (0.5, 1), (0.2, 1), (0.0, 9)) == []
+
+
+@pytest.mark.parametrize(
+    ("windows", "starts"),
+    [
+        ((0.9, 0.9, 0.9), 3),
+        ((0.9, 0.4, 0.9, 0.3, 0.6), 5),
+        ((0.9, 0.9, 0.1, 0.1, 0.9), 5),
+        ((0.9, 0.1, 0.1, 0.9, 0.1, 0.1, 0.9), None),
+        ((0.9, 0.9, 0.1, 0.1, 0.1, 0.9), None),
+        ((0.49, 0.49, 0.49, 0.49, 0.49, 0.49), None),
+    ],
+)
+def test_a_turn_begins_with_three_windows_of_speech_in_five(
+    windows: tuple[float, ...], starts: int | None
+) -> None:
+    detector = TurnDetector(SERVER_VAD, 0.0)
+    found = [index for index, p in enumerate(windows, start=1) if detector.feed(p) is not None]
+    assert found == ([starts] if starts else [])
+
+
+def test_a_turn_begins_where_its_faint_beginning_does() -> None:
+    """As on a telephone: a second of words that stay below the threshold."""
+    detector = TurnDetector(SERVER_VAD, 0.0)
+    assert feed(detector, (0.0, 50), (0.2, 10), (0.05, 5), (0.3, 10), (0.9, 2)) == []
+    assert detector.feed(0.9) == SpeechStarted(50 * 32 - 300)
+
+
+def test_sound_long_before_the_words_is_not_their_beginning() -> None:
+    detector = TurnDetector(SERVER_VAD, 0.0)
+    assert feed(detector, (0.0, 50), (0.2, 5), (0.05, 6), (0.9, 2)) == []
+    assert detector.feed(0.9) == SpeechStarted(61 * 32 - 300)
+    noisy = TurnDetector(SERVER_VAD, 0.0)
+    assert feed(noisy, (0.2, 100), (0.9, 2)) == []
+    assert noisy.feed(0.9) == SpeechStarted(103 * 32 - LOOK_BACK_MS - 300)
+
+
+def test_an_interruption_begins_where_its_faint_beginning_does() -> None:
+    detector = guarded(SERVER_VAD, Guard.BARGE_IN)
+    assert feed(detector, (0.0, 20), (0.15, 10), (0.9, 8)) == []
+    assert detector.feed(0.9) == SpeechStarted(20 * 32 - 300)
+
+
+def test_what_was_in_the_last_turn_is_not_in_the_next() -> None:
+    detector = TurnDetector(SERVER_VAD, 0.0)
+    found = feed(detector, (0.9, 10), (0.15, 16), (0.9, 3))
+    assert found[-1] == SpeechStarted(26 * 32 - 300)
 
 
 def test_sustained_speech_interrupts_from_where_it_began() -> None:

@@ -7,15 +7,22 @@ from statistics import median
 
 import numpy as np
 import pytest
+import soxr
 
-from orchestrator.core.turns import Found, Guard, SpeechStarted, TurnDetector, Uttered
-from orchestrator.protocol.audio import HEAR_RATE, Float32
+from orchestrator.core.turns import Found, Guard, SpeechStarted, SpeechStopped, TurnDetector, Uttered
+from orchestrator.protocol.audio import HEAR_RATE, AudioFormat, Float32, float_to_pcm16, from_pcm16, hear
 from tiers.pipeline.vad import Vad
 
 Human = Callable[[str], Float32]
 RECORDINGS = ("jfk.flac", "austen-0870.wav", "austen-0880.wav", "cards-001.wav", "cards-004.wav")
 LEAD_MS = 500
 FRAME = HEAR_RATE // 100
+
+
+def telephone(audio: Float32) -> Float32:
+    """Through 8 kHz mu-law and back."""
+    narrow = np.asarray(soxr.resample(audio, HEAR_RATE, AudioFormat.PCMU.rate), dtype=np.float32)
+    return hear(from_pcm16(float_to_pcm16(narrow), AudioFormat.PCMU), AudioFormat.PCMU)
 
 
 def ms(length: float) -> int:
@@ -51,21 +58,38 @@ def onsets(audio: Float32) -> Iterator[int]:
         quiet = 0 if loud else quiet + 1
 
 
-def bursts(audio: Float32, length_ms: int) -> Iterator[Float32]:
-    """Loud pieces of a recording, of that length, in a quiet room."""
+def bursts(audio: Float32, length_ms: int, late_ms: int = 0) -> Iterator[Float32]:
+    """Loud pieces of a recording, of that length, in a quiet room; `late_ms` shifts them against the windows."""
     level = levels(audio)
     for start in range(0, len(level) - 50, 20):
         if level[start : start + 10].mean() > 0.03:
             piece = audio[start * FRAME : start * FRAME + ms(length_ms)]
-            yield np.concatenate([room(LEAD_MS), piece, room(LEAD_MS)])
+            yield np.concatenate([room(LEAD_MS + late_ms), piece, room(LEAD_MS)])
 
 
-@pytest.mark.parametrize("length_ms", [100, 200, 240])
+@pytest.mark.parametrize(
+    ("length_ms", "late_ms"), [(100, 0), (200, 0), (240, 0), (240, 8), (240, 16), (240, 24)]
+)
 @pytest.mark.parametrize("guard", [Guard.BARGE_IN, Guard.BACKCHANNEL])
-def test_voiced_bursts_never_interrupt(human: Human, length_ms: int, guard: Guard) -> None:
-    pieces = [piece for name in RECORDINGS for piece in bursts(human(name), length_ms)]
+def test_voiced_bursts_never_interrupt(human: Human, length_ms: int, late_ms: int, guard: Guard) -> None:
+    pieces = [piece for name in RECORDINGS for piece in bursts(human(name), length_ms, late_ms)]
     assert len(pieces) > 50
     assert not [e for piece in pieces for _, e in heard(piece, guard) if isinstance(e, SpeechStarted)]
+
+
+@pytest.mark.parametrize("late_ms", [0, 8, 16, 24])
+def test_no_beginning_is_lost_on_a_telephone(human: Human, late_ms: int) -> None:
+    """What is audible in a recording is in a turn, its audio included."""
+    for name in RECORDINGS:
+        audio = np.concatenate(
+            [np.zeros(ms(500 + late_ms), np.float32), human(name), np.zeros(ms(1500), np.float32)]
+        )
+        turns = [event for _, event in heard(telephone(audio), Guard.NONE)]
+        spans = [(event.from_ms, event.at_ms) for event in turns if isinstance(event, SpeechStopped)]
+        level = levels(audio)
+        loud = np.flatnonzero(level > max(0.01, float(level.max()) * 0.08)) * 10
+        lost = [at for at in loud if not any(start <= at < end for start, end in spans)]
+        assert len(lost) <= 2, (name, lost)
 
 
 def test_sustained_speech_usually_interrupts_within_400_ms_of_its_onset(human: Human) -> None:

@@ -26,7 +26,29 @@ def test_it_gives_what_the_whole_recording_gives_however_it_is_cut(human: Human)
     for size in (160, WINDOW, 1000, len(audio)):
         vad = Vad()
         parts = [vad.feed(audio[start : start + size]) for start in range(0, len(audio), size)]
-        assert np.array_equal(np.concatenate(parts).astype(np.float32), whole)
+        heard = np.concatenate(parts).astype(np.float32)
+        silent = heard == 0.0
+        assert np.array_equal(heard[~silent], whole[~silent])
+        assert silent.sum() <= 3
+
+
+@pytest.mark.parametrize("offset", range(0, WINDOW, 64))
+def test_a_sound_that_stops_is_over_at_once(human: Human, offset: int) -> None:
+    """The model itself goes on for some windows."""
+    room = np.random.default_rng(3).standard_normal(HEAR_RATE).astype(np.float32) * 0.0005
+    word = human("austen-0870.wav")[HEAR_RATE : HEAR_RATE + 4000]
+    probabilities = Vad().feed(np.concatenate((room[: HEAR_RATE // 2 + offset], word, room)))
+    end = -(-(HEAR_RATE // 2 + offset + len(word)) // WINDOW)
+    assert max(probabilities[: end - 1]) > 0.8
+    assert max(probabilities[end:]) == 0.0 or max(probabilities[end + 3 :]) < 0.35
+    assert probabilities[end] == 0.0
+
+
+def test_speech_in_noise_is_left_to_the_model(human: Human) -> None:
+    noise = np.random.default_rng(4).standard_normal(3 * HEAR_RATE).astype(np.float32) * 0.01
+    word = human("cards-001.wav")
+    noise[HEAR_RATE : HEAR_RATE + len(word)] += word
+    assert min(Vad().feed(noise)) > 0.0
 
 
 def test_speech_and_silence_are_far_apart(human: Human) -> None:
