@@ -134,6 +134,7 @@ async def _own(
     env = {**settings(contender, shared), "ORCHESTRATOR_SERVER__EVENTS_PATH": str(events)}
     # One for all, so that the first to start renders the prompts.
     env["ORCHESTRATOR_CACHE__DIR"] = str(folder / "clips")
+    env["ORCHESTRATOR_BUSINESS_EVENTS__PATH"] = str(folder / f"{contender.name}-business.jsonl")
     async with process(folder / f"{contender.name}.log", "serve", "--port", "0", env=env) as origin:
         await _until_ready(origin, http)
         url = f"{origin.replace('http', 'ws', 1)}/v1/realtime?model=pipeline"

@@ -124,6 +124,7 @@ async def serving(
             "OPENAI_API_KEY": "benchmark",
             "ORCHESTRATOR_CACHE__DIR": str(folder / f"{prefix}-clips"),
             "ORCHESTRATOR_SERVER__EVENTS_PATH": str(folder / f"{prefix}-events.jsonl"),
+            "ORCHESTRATOR_BUSINESS_EVENTS__PATH": str(folder / f"{prefix}-business.jsonl"),
             "ORCHESTRATOR_TIER_A__RUNGS": ",".join(rungs),
             **SETTINGS,
             **(simulated_engines(*engines) if engines else {}),

@@ -209,6 +209,7 @@ async def serving(folder: Path, http: httpx.AsyncClient) -> AsyncIterator[tuple[
             "OPENAI_API_KEY": "soak",
             "ORCHESTRATOR_CACHE__DIR": str(folder / "clips"),
             "ORCHESTRATOR_SERVER__EVENTS_PATH": str(folder / "events.jsonl"),
+            "ORCHESTRATOR_BUSINESS_EVENTS__PATH": str(folder / "business.jsonl"),
             **SETTINGS,
             **simulated_engines(speech, llm),
         }

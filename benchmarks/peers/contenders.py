@@ -224,6 +224,7 @@ async def _two_rungs(primary: str, shared: Hall, folder: Path) -> AsyncIterator[
         "OPENAI_API_KEY": "benchmark",
         "ORCHESTRATOR_CACHE__DIR": str(folder / "clips"),
         "ORCHESTRATOR_SERVER__EVENTS_PATH": str(folder / "events.jsonl"),
+        "ORCHESTRATOR_BUSINESS_EVENTS__PATH": str(folder / "business.jsonl"),
         "ORCHESTRATOR_TIER_A__RUNGS": f"{MODEL},spare",
         **{f"ORCHESTRATOR_TIER_A__RUNG__SPARE__{key.upper()}": value for key, value in spare.items()},
         **SETTINGS,

@@ -35,6 +35,9 @@ host = "127.0.0.1"
 port = 0
 events_path = {events}
 
+[business_events]
+sinks = []
+
 # The simulated provider and every local model share this machine's processor: that it is slow is no fault here.
 [deadlines]
 session_s = 3.0

@@ -24,6 +24,7 @@ from orchestrator.protocol.audio import AudioFormat, Encoder
 ORCHESTRATOR = Path(sys.executable).with_name("orchestrator")
 AUDIO = Path(__file__).parents[1] / "fixtures" / "audio"
 SERVER_KEY = "sk-the-servers-own-provider-key"
+BUSINESS = "business.jsonl"
 
 
 @dataclass
@@ -144,6 +145,13 @@ class Stack:
         rows = [json.loads(line) for line in self.events_path.read_text().splitlines()]
         return [r for r in rows if r["call_id"] == call_id and type in (None, r["type"])]
 
+    def business(self, call_id: str, type: str | None = None) -> list[dict[str, Any]]:
+        """The business events of a call; `type` without its ``orchestrator.``."""
+        path = self.events_path.with_name(BUSINESS)
+        events = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        wanted = None if type is None else f"orchestrator.{type}"
+        return [e for e in events if e["subject"] == call_id and wanted in (None, e["type"])]
+
 
 @contextmanager
 def stack(folder: Path, *provider: str, **settings: str) -> Iterator[Stack]:
@@ -156,6 +164,7 @@ def stack(folder: Path, *provider: str, **settings: str) -> Iterator[Stack]:
             "OPENAI_BASE_URL": f"{simulator.url}/v1",
             "OPENAI_API_KEY": SERVER_KEY,
             "ORCHESTRATOR_SERVER__EVENTS_PATH": str(events),
+            "ORCHESTRATOR_BUSINESS_EVENTS__PATH": str(folder / BUSINESS),
             "ORCHESTRATOR_BREAKER__PROBE_AFTER_S": "0.2",
             "ORCHESTRATOR_BREAKER__CANARY_AFTER_S": "0.2",
             **{f"ORCHESTRATOR_{name.upper()}": value for name, value in settings.items()},

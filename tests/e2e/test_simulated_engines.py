@@ -192,6 +192,7 @@ async def test_a_server_admits_its_key_only_and_tells_its_calls_when_it_stops(
 ) -> None:
     folder = tmp_path_factory.mktemp("stop")
     env = {"ORCHESTRATOR_SERVER__EVENTS_PATH": str(folder / "events.jsonl")}
+    env |= {"ORCHESTRATOR_BUSINESS_EVENTS__PATH": str(folder / "business.jsonl")}
     env |= {"ORCHESTRATOR_TIER_A__ENABLED": "false", "ORCHESTRATOR_MODELS__DIR": str(folder)}
     env |= {"ORCHESTRATOR_API_KEY": "right"}
     with start("serve", "--port", "0", log=folder / "serve.log", env=env) as service:
