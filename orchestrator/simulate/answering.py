@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.simulate import usage
-from orchestrator.simulate.brain import Call, Question, Say
 from orchestrator.simulate.conversation import Item
+from orchestrator.simulate.dialogue import (
+    Call,
+    Called,
+    Entry,
+    Heard,
+    Noted,
+    Question,
+    Returned,
+    Say,
+    Told,
+    object_of,
+)
 from orchestrator.simulate.faults import BillFault, BillMoment, Fault, FaultId, Moment
 from orchestrator.simulate.outbox import new_id
 from orchestrator.simulate.voices import Piece, spread
@@ -147,21 +158,34 @@ class Response:
 
     async def _think(self, owed_since: float) -> Say | Call:
         """What to answer; takes until the first audio is due."""
-        heard, output = await self._question()
+        past = [entry for item in self._context if (entry := await self._entry(item)) is not None]
+        asked = next((entry for entry in reversed(past) if isinstance(entry, Heard | Returned)), None)
         settings = self.settings
-        question = Question(heard, output, settings["tools"] or [], settings["tool_choice"] or "auto")
+        question = Question(
+            asked.words if isinstance(asked, Heard) else None,
+            asked.output if isinstance(asked, Returned) else None,
+            settings["tools"] or [],
+            settings["tool_choice"] or "auto",
+            past,
+            settings["instructions"] or "",
+        )
         reply = self._session.options.brain.reply(question)
         due = owed_since + self._session.options.first_audio_ms / 1000
         await asyncio.sleep(max(0.0, due - asyncio.get_running_loop().time()))
         return reply
 
-    async def _question(self) -> tuple[str | None, str | None]:
-        for item in reversed(self._context):
-            if item.wire["type"] == "function_call_output":
-                return None, item.wire["output"]
-            if item.role == "user":
-                return await self._session.recogniser.words(item), None
-        return None, None
+    async def _entry(self, item: Item) -> Entry | None:
+        """An item as the model is given it."""
+        wire = item.wire
+        if wire["type"] == "function_call_output":
+            return Returned(wire["call_id"], wire["output"])
+        if wire["type"] == "function_call":
+            return Called(wire["call_id"], Call(wire["name"], object_of(wire["arguments"])))
+        if item.role == "user":
+            return Heard(await self._session.recogniser.words(item))
+        if not item.text:
+            return None
+        return Told(item.text) if item.role == "assistant" else Noted(item.text)
 
     def _call_tool(self, call: Call) -> None:
         call_id, arguments = new_id("call"), json.dumps(call.arguments)

@@ -1,6 +1,7 @@
 """What a simulated model says: a script, the same every time.
 
-Rules come first, from a TOML file; then the defaults answer orders, goodbyes, thanks and everything else.
+An answer to a read-back comes first (`manners`), then the rules of a TOML file, then errands for which the session has
+a tool (`errands`); then the defaults answer orders, goodbyes, thanks and everything else.
 
     [[rule]]
     when = "opening hours"                      # a regular expression, case does not matter
@@ -17,16 +18,28 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_DIGITS = {
-    "zero": "0", "oh": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5",
-    "six": "6", "seven": "7", "eight": "8", "nine": "9",
-}  # fmt: skip
-_DIGIT_WORDS = re.compile(r"\b(" + "|".join(_DIGITS) + r")\b", re.IGNORECASE)
-_SPACED_DIGITS = re.compile(r"(?<=\d)[\s,.\-]+(?=\d\b)|(?<=\b\d)[\s,.\-]+(?=\d)")
+from orchestrator.simulate.details import normalise, spell
+from orchestrator.simulate.dialogue import Call, Entry, Noted, Question, Say, Told
+from orchestrator.simulate.errands import errand
+from orchestrator.simulate.manners import (
+    ANYTHING_ELSE,
+    Manners,
+    after_output,
+    answer_to_readback,
+    changes,
+    claimed,
+    exactly,
+    facts,
+    news,
+)
+
+__all__ = ["Brain", "Call", "Manners", "Question", "Rule", "Say", "load_rules", "normalise", "spell"]
+
 _ORDER = re.compile(r"\b(orders?|packages?|parcels?|deliver(?:y|ies))\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\b\d{2,}\b")
 _GOODBYE = re.compile(r"\b(good ?bye|bye|that'?s all|hang up)\b", re.IGNORECASE)
@@ -48,29 +61,7 @@ LONG_ANSWER = [
 ]
 HEARD_WELL = "Thank you, I can hear you well."
 FOUND = "I have found it."
-ANYTHING_ELSE = "Can I do anything else for you?"
 ECHO = ["You said: {heard}", "That is good to know.", "Please go on, or ask me about an order."]
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    sentences: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    name: str
-    arguments: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is to be answered: the caller's words, or a tool's output; both None when nothing was said yet."""
-
-    heard: str | None
-    tool_output: str | None = None
-    tools: list[dict[str, Any]] = field(default_factory=list)
-    tool_choice: str | dict[str, Any] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +98,22 @@ def _rule(table: dict[str, Any], where: str) -> Rule:
     )
 
 
-def normalise(text: str) -> str:
-    """Digit words as digits, and digits that were spoken one by one joined: "four one seven two" is "4172"."""
-    digits = _DIGIT_WORDS.sub(lambda match: _DIGITS[match[0].lower()], text)
-    return _SPACED_DIGITS.sub("", digits)
-
-
-def spell(number: str) -> str:
-    return " ".join(number)
-
-
 class Brain:
-    """`spoken_orders`: orders are answered at length in speech even where the session has a tool for them."""
+    """`spoken_orders`: orders are answered at length in speech even where the session has a tool for them.
 
-    def __init__(self, rules: list[Rule] | None = None, *, spoken_orders: bool = False) -> None:
+    `manners`: how it deals with tools that change something.
+    """
+
+    def __init__(
+        self,
+        rules: list[Rule] | None = None,
+        *,
+        spoken_orders: bool = False,
+        manners: Manners = Manners.WELL,
+    ) -> None:
         self._rules = rules or []
         self._spoken_orders = spoken_orders
+        self._manners = manners
 
     def known_lines(self) -> list[str]:
         """Every sentence that does not depend on what is said: those worth rendering ahead."""
@@ -132,23 +123,36 @@ class Brain:
         return [line for line in dict.fromkeys(lines) if "{" not in line]
 
     def reply(self, question: Question) -> Say | Call:
+        words = exactly(question.instructions)
+        if words is not None:
+            return Say([words])
         if question.tool_output is not None:
-            return Say(_tell_result(question.tool_output))
-        tools = _usable_tools(question)
+            return after_output(question, self._manners) or Say(_tell_result(question.tool_output))
+        tidings = news(question.past)
+        if tidings and _answered(question.past):
+            return Say(tidings)
+        tools = question.functions
         chosen = question.tool_choice
         answer = self._answer(question, tools)
         if isinstance(answer, Say) and tools and (chosen == "required" or isinstance(chosen, dict)):
             return Call(tools[0]["name"], {})
-        return answer
+        return Say([*tidings, *answer.sentences]) if isinstance(answer, Say) else answer
 
     def _answer(self, question: Question, tools: list[dict[str, Any]]) -> Say | Call:
         if question.heard is None:
             return Say(GREETING)
+        answer = answer_to_readback(question, self._manners)
+        if answer is not None:
+            return answer
         heard = normalise(question.heard)
         for rule in self._rules:
             match = rule.when.search(heard)
             if match and (rule.tool is None or any(tool["name"] == rule.tool for tool in tools)):
                 return _apply(rule, match, question.heard)
+        wanted = errand(question)
+        if wanted is not None:
+            pretends = self._manners is Manners.FORGETFUL and isinstance(wanted, Call) and changes(wanted)
+            return claimed(wanted) if pretends and isinstance(wanted, Call) else wanted
         return self._default(question.heard, heard, tools)
 
     def _default(self, words: str, heard: str, tools: list[dict[str, Any]]) -> Say | Call:
@@ -171,13 +175,10 @@ class Brain:
         return Call(tool["name"], {"order_id" if "order_id" in names else names[0]: number})
 
 
-def _usable_tools(question: Question) -> list[dict[str, Any]]:
-    functions = [tool for tool in question.tools if tool.get("type") == "function"]
-    if question.tool_choice == "none":
-        return []
-    if isinstance(question.tool_choice, dict):
-        return [tool for tool in functions if tool["name"] == question.tool_choice.get("name")]
-    return functions
+def _answered(past: Sequence[Entry]) -> bool:
+    """Whether the model had the last word, system messages aside."""
+    said = [entry for entry in past if not isinstance(entry, Noted)]
+    return bool(said) and isinstance(said[-1], Told)
 
 
 def _apply(rule: Rule, match: re.Match[str], words: str) -> Say | Call:
@@ -202,5 +203,4 @@ def _tell_result(output: str) -> list[str]:
     order, status = result.get("order_id"), result.get("status")
     if order is not None and status is not None:
         return [f"Order {spell(str(order))} is {status}.", ANYTHING_ELSE]
-    facts = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in result.items())
-    return [FOUND, _quoted(facts), ANYTHING_ELSE]
+    return [FOUND, _quoted(facts(result)), ANYTHING_ELSE]

@@ -31,6 +31,15 @@ RULES = click.option(
     "--rules", type=click.Path(exists=True, dir_okay=False), help="A TOML file of what to say when."
 )
 
+MANNERS = click.option(
+    "--manners",
+    type=click.Choice(["well", "eager", "paraphrase", "misread", "injected", "forgetful"]),
+    default="well",
+    show_default=True,
+    help="How the model deals with tools that change something. eager: calls again without a yes. paraphrase, "
+    "misread: reads back in its own words, or a wrong value. injected: obeys what a tool's result says. "
+    "forgetful: says that it is done, and calls nothing.",
+)
 
 Command = Callable[..., Any]
 
@@ -87,6 +96,7 @@ def simulate() -> None:
 )
 @click.option("--heard", multiple=True, help="tone: what the caller's turns say, in order, over and over.")
 @RULES
+@MANNERS
 @click.option("--session-limit", default=3600.0, show_default=True, help="Seconds until a session expires.")
 @API_KEY
 @MODELS
@@ -129,6 +139,7 @@ def cartesia(**options: Any) -> None:
 @click.option("--first-token-ms", default=150, show_default=True, help="From a request to its first token.")
 @click.option("--tokens-per-second", default=100.0, show_default=True, type=click.FloatRange(0.1))
 @RULES
+@MANNERS
 @API_KEY
 @MODELS
 @FAULT

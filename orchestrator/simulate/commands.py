@@ -18,7 +18,8 @@ def run_realtime(*, host: str, port: int, faults: tuple[str, ...], **options: An
     from orchestrator.simulate.session import Options
 
     speech, heard, answer_seconds = (options.pop(name) for name in ("speech", "heard", "answer_seconds"))
-    brain = _brain(options.pop("rules"), spoken_orders=options.pop("answer_orders") == "spoken")
+    spoken_orders = options.pop("answer_orders") == "spoken"
+    brain = _brain(options.pop("rules"), options.pop("manners"), spoken_orders=spoken_orders)
     voice = _voice(speech, options.pop("voice"), answer_seconds)
     ears: Any = ToneEars(heard) if speech == "tone" else _model_ears()
     simulator = RealtimeSimulator(Options(ears, voice, brain, **options), _board(faults, ALL))
@@ -34,11 +35,12 @@ def run_cartesia(*, host: str, port: int, faults: tuple[str, ...], **options: An
     serve(simulator.app, "cartesia", host, port, decide=simulator.decide)
 
 
-def run_llm(*, host: str, port: int, faults: tuple[str, ...], rules: str | None, **options: Any) -> None:
+def run_llm(*, host: str, port: int, faults: tuple[str, ...], **options: Any) -> None:
     from orchestrator.simulate.http_faults import CATALOGUE
     from orchestrator.simulate.llm import LlmSimulator, Options
 
-    simulator = LlmSimulator(Options(_brain(rules), **options), _board(faults, CATALOGUE))
+    brain = _brain(options.pop("rules"), options.pop("manners"))
+    simulator = LlmSimulator(Options(brain, **options), _board(faults, CATALOGUE))
     serve(simulator.app, "llm", host, port)
 
 
@@ -98,11 +100,12 @@ def _board(faults: tuple[str, ...], catalogue: Catalogue) -> FaultBoard:
     return board
 
 
-def _brain(rules: str | None, *, spoken_orders: bool = False) -> Any:
-    from orchestrator.simulate.brain import Brain, load_rules
+def _brain(rules: str | None, manners: str, *, spoken_orders: bool = False) -> Any:
+    from orchestrator.simulate.brain import Brain, Manners, load_rules
 
     try:
-        return Brain(load_rules(Path(rules)) if rules else None, spoken_orders=spoken_orders)
+        known = load_rules(Path(rules)) if rules else None
+        return Brain(known, spoken_orders=spoken_orders, manners=Manners(manners))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--rules") from error
 

@@ -21,8 +21,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from orchestrator.simulate.brain import Brain, Call, Question, Say
+from orchestrator.simulate.brain import Brain
 from orchestrator.simulate.control import control_routes
+from orchestrator.simulate.dialogue import Call, Heard, Noted, Question, Returned, Say, of_chat
 from orchestrator.simulate.fault_board import FaultBoard
 from orchestrator.simulate.http_faults import CATALOGUE, StreamFault, error, struck
 from orchestrator.simulate.serving import running
@@ -182,19 +183,12 @@ def _question(body: dict[str, Any]) -> Question:
     choice = body.get("tool_choice") or "auto"
     if isinstance(choice, dict):
         choice = {"type": "function", **choice.get("function", {})}
-    for message in reversed(body["messages"]):
-        if message["role"] == "tool":
-            return Question(None, _text(message), tools, choice)
-        if message["role"] == "user":
-            return Question(_text(message), None, tools, choice)
-    return Question(None, None, tools, choice)
-
-
-def _text(message: dict[str, Any]) -> str:
-    content = message.get("content") or ""
-    if isinstance(content, str):
-        return content
-    return " ".join(part.get("text", "") for part in content)
+    past = of_chat(body["messages"])
+    asked = next((entry for entry in reversed(past) if isinstance(entry, Heard | Returned)), None)
+    told = [entry.words for entry in past if isinstance(entry, Noted)]
+    heard = asked.words if isinstance(asked, Heard) else None
+    output = asked.output if isinstance(asked, Returned) else None
+    return Question(heard, output, tools, choice, past, told[-1] if told else "")
 
 
 def _tool_call(completion: Completion, arguments: str) -> dict[str, Any]:

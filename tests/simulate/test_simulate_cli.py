@@ -89,6 +89,7 @@ async def test_a_port_in_use_is_explained() -> None:
         (["realtime", "--fault", "hang@idle"], "hang strikes at connecting"),
         (["cartesia", "--fault", "x y"], "FAULT[@MOMENT][+AFTER_MS][*COUNT]"),
         (["speech", "--slots", "0"], "0 is not in the range"),
+        (["llm", "--manners", "rude"], "is not one of 'well', 'eager'"),
         (["tools", "--secret", "whsec_?"], "expected a secret of the form whsec_<base64>"),
     ],
 )
