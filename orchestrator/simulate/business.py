@@ -6,7 +6,8 @@
     {"tool": "cancel_order", "arguments": {"order_id": "4172"}, "idempotency_key": "…", "attempt": 1,
      "call": {"call_id": "…", "user": "…", "bucket": "…", "purpose": "…"}}
 
-`GET /control/runs` is the business's own log: what has really been done, and how often.
+`GET /control/runs` is the business's own log: what has really been done, and how often. `GET /control/settings` are the
+orchestrator's settings for these tools.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from orchestrator.simulate.business_faults import CATALOGUE, Moment, error, struck
+from orchestrator.simulate.business_settings import settings
 from orchestrator.simulate.control import control_routes, loopback_only
 from orchestrator.simulate.fault_board import FaultBoard
 from orchestrator.simulate.records import BusinessTool, Record, Records, Refusal
@@ -90,6 +92,7 @@ class BusinessSimulator:
             routes=[
                 Route("/tools/{name}", self._call, methods=["POST"]),
                 Route("/control/runs", loopback_only(self._show_runs)),
+                Route("/control/settings", loopback_only(self._show_settings)),
                 *control_routes(self.faults, CATALOGUE, self.state),
             ]
         )
@@ -108,6 +111,11 @@ class BusinessSimulator:
 
     async def _show_runs(self, request: Request) -> Response:
         return JSONResponse({"runs": self.runs})
+
+    async def _show_settings(self, request: Request) -> Response:
+        origin = f"{request.url.scheme}://{request.url.netloc}"
+        told = settings(self._tools.values(), origin, honour_keys=self.options.honour_keys)
+        return PlainTextResponse(told)
 
     async def _call(self, request: Request) -> Response:
         body = await request.body()

@@ -10,11 +10,13 @@ import hmac
 import json
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from orchestrator.config import load_settings
 from orchestrator.simulate.business import BusinessSimulator, Options
 from orchestrator.simulate.business_faults import CATALOGUE, FaultId
 from orchestrator.simulate.fault_board import parse
@@ -258,6 +260,12 @@ def test_a_bad_secret_is_not_shown() -> None:
     assert "base64!" not in str(told.value)
 
 
+async def test_the_secret_is_shown_nowhere(start: Any) -> None:
+    bench = await start(secret=SECRET)
+    for path in ("/control/settings", "/control/state", "/control/runs"):
+        assert KEY not in (await bench.http.get(path)).text
+
+
 async def test_unsigned_requests_run_nothing_where_there_is_a_secret(start: Any) -> None:
     bench = await start(secret=SECRET)
     assert (await bench.use("cancel_order", CANCEL)).status_code == 401
@@ -266,6 +274,27 @@ async def test_unsigned_requests_run_nothing_where_there_is_a_secret(start: Any)
     headers = {"Idempotency-Key": "k", **signed(content, int(time.time()))}
     assert (await bench.http.post("/tools/cancel_order", content=content, headers=headers)).status_code == 200
     assert len(await bench.done()) == 1
+
+
+# -- settings ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("honour_keys", [True, False])
+async def test_its_tools_are_settings_of_the_orchestrator(
+    start: Any, tmp_path: Path, honour_keys: bool
+) -> None:
+    bench = await start(honour_keys=honour_keys)
+    told = (await bench.http.get("/control/settings")).text
+    (tmp_path / "tools.toml").write_text(told)
+    found = load_settings(tmp_path / "tools.toml", tier_a__enabled=False)
+    tools = {name: section.tool(name) for name, section in found.tools.items()}
+    assert sorted(tools) == sorted(bench.simulator.state()["tools"])
+    assert {name for name, tool in tools.items() if tool.confirmed} == set(tools) - {"get_order_status"}
+    assert tools["cancel_order"].wrong({"order_id": "4172"}) == []
+    assert tools["cancel_order"].honours_key == honour_keys
+    record = (await bench.use("get_order_status", {"order_id": "4172"})).json()
+    assert tools["get_order_status"].speak(record).keys() == {"order_id", "status", "delivery_date"}
+    assert INJECTION not in json.dumps(tools["get_order_status"].speak(record))
 
 
 # -- faults ------------------------------------------------------------------------------------------
