@@ -22,6 +22,7 @@ from orchestrator.core.outcomes import Outcome
 from orchestrator.core.pace import Step
 from orchestrator.core.responses import OpenItem, OpenResponse, local_usage
 from orchestrator.core.speculation import Speculation
+from orchestrator.core.tool_desk import Pending
 from orchestrator.protocol.answers import (
     AnsweredBy,
     AnswerEvent,
@@ -50,6 +51,8 @@ class Stage(Enum):
     MONEY = "money"
     """It is to be paid for: the bucket has been asked."""
     ANSWERING = "answering"
+    TOOLS = "tools"
+    """Tools are at work for it."""
 
 
 @dataclass(slots=True)
@@ -75,6 +78,12 @@ class Answering:
     """What it has cost so far, in nano-dollars."""
     agent_worst: int = 0
     """What the agent may bill even if the answer is cut off; 0 once that is known."""
+    calls: list[Pending] = field(default_factory=list)
+    """Tools that it has asked for since the tier was last asked, of those that the server keeps."""
+    rounds: int = 0
+    """How often it went on after tools."""
+    preamble_at: float | None = None
+    """When the caller is told that a tool takes its time."""
 
 
 class Answers:
@@ -212,9 +221,27 @@ class Answers:
                 return
             ctx.record("false_interruption")
         self._interrupted = False
-        request = ask(ctx, answering.id, answering.owed, history)
+        if self._waits_for_tools(answering, now):
+            return
+        request = self._request(answering)
         if not self._take_ahead(answering, request, now):
             self._start(answering, request, now)
+
+    def _request(self, answering: Answering) -> AnswerRequest:
+        return ask(self.ctx, answering.id, answering.owed, history_for(self.ctx, answering.owed))
+
+    # --- tools that the server runs: `ToolAnswers` ---
+
+    def _waits_for_tools(self, answering: Answering, now: float) -> bool:
+        """Whether tools are to be waited for before the tier is asked."""
+        return False
+
+    def _goes_on(self, answering: Answering, now: float) -> bool:
+        """Whether the tier has only asked for tools, and the answer goes on after them."""
+        return False
+
+    def _overdue_tools(self, answering: Answering, now: float) -> None:
+        raise NotImplementedError
 
     # --- an answer begun before its turn was over ---
 
@@ -223,7 +250,7 @@ class Answers:
         ahead = self._ahead
         if ahead is None or answering is not self._active or not ahead.is_the_answer_to(request):
             return False
-        self._ahead = None
+        self._ahead = ahead.next
         saved_ms = ahead.saved_ms(now)
         answering.begun_at = now - saved_ms / 1000.0
         self.ctx.record("speculation", result="used", saved_ms=round(saved_ms, 1), answer_id=ahead.id)
@@ -239,10 +266,10 @@ class Answers:
 
     def answer_closed(self, answer_id: str) -> bool:
         """An answer's task has ended; True where what it had set aside is still to be charged to it."""
-        if self._ahead is None or self._ahead.id != answer_id:
-            return False
-        self._ahead.closed = True
-        return True
+        ahead = self._ahead.find(answer_id) if self._ahead is not None else None
+        if ahead is not None:
+            ahead.closed = True
+        return ahead is not None
 
     # --- money ---
 
@@ -361,8 +388,9 @@ class Answers:
 
     def answer_event(self, answer_id: str, event: AnswerEvent, now: float) -> None:
         """What a tier says; news of answers that were stopped is ignored."""
-        if self._ahead is not None and answer_id == self._ahead.id:
-            self._ahead.keep(event, now)
+        ahead = self._ahead.find(answer_id) if self._ahead is not None else None
+        if ahead is not None:
+            ahead.keep(event, now)
             return
         answering = self._find(answer_id)
         if answering is None or answering.stage is not Stage.ANSWERING:
@@ -384,17 +412,22 @@ class Answers:
     def _on_output(
         self, answering: Answering, event: TextDelta | AudioDelta | ToolCallReady, now: float
     ) -> None:
-        response, writer = self._open(answering), self.ctx.writer
         match event:
             case TextDelta(text):
-                writer.words(response, self._message(answering), text)
+                message = self._message(answering)
+                self.ctx.writer.words(self._open(answering), message, text)
             case AudioDelta(data):
                 self._note_first_audio(answering, now)
-                self._audio(response, self._message(answering), data, now)
-            case ToolCallReady(call_id, name, arguments):
-                self._put_bridge_off(answering)
+                message = self._message(answering)
+                self._audio(self._open(answering), message, data, now)
+            case ToolCallReady():
                 self._end_message(answering)
-                writer.function_call(response, call_id, name, arguments)
+                self._tool_called(answering, event, now)
+
+    def _tool_called(self, answering: Answering, call: ToolCallReady, now: float) -> None:
+        """The client runs it."""
+        self._put_bridge_off(answering)
+        self.ctx.writer.function_call(self._open(answering), call.call_id, call.name, call.arguments)
 
     def _note_first_audio(self, answering: Answering, now: float) -> None:
         if answering.audio_at is None:
@@ -427,9 +460,12 @@ class Answers:
     # --- how an answer ends ---
 
     def _on_finished(self, answering: Answering, done: Finished, now: float) -> None:
-        ctx, response = self.ctx, self._open(answering)
+        ctx = self.ctx
         self._end_message(answering)
         answering.agent_worst = 0
+        if answering.calls and self._goes_on(answering, now):
+            return
+        response = self._open(answering)
         self.ctx.stepper.note_answer(answering.cost)
         usage = local_usage(done.input_tokens, done.output_tokens)
         tags = answering.by or {"tier": answering.tier, "rung": done.rung or ctx.rung}
@@ -437,7 +473,9 @@ class Answers:
         if answering.tier == ctx.tier:
             ctx.do(Report(ctx.rung))
         self._record(answering, "completed", done.parts)
-        ctx.end_turn(answering.owed.turn, Outcome.ANSWERED)
+        quiet = bool(answering.calls) and answering.audio_at is None and not response.finished
+        outcome = (Outcome.CLOSED, "wait_for_user") if quiet else (Outcome.ANSWERED, "")
+        ctx.end_turn(answering.owed.turn, *outcome)
         self._drop(answering, now)
 
     def _on_failed(self, answering: Answering, cause: str, message: str, now: float) -> None:
@@ -553,7 +591,8 @@ class Answers:
         active = self._active
         if active is None or self._beside or self.turn is not None or active.audio_at is not None:
             return False
-        return active.item is None and not active.owed.client_asked and not self._queue
+        waits = active.stage is Stage.TOOLS or active.rounds
+        return active.item is None and not (active.owed.client_asked or self._queue or waits)
 
     def race_over(self) -> None:
         """Nobody else answers any more."""
@@ -577,7 +616,8 @@ class Answers:
         """When something is due of the answers under way."""
         dues = [a.due for a in self._beside.values() if a.due is not None]
         if self._active is not None:
-            dues += [due for due in (self._active.due, self._active.bridge_at) if due is not None]
+            active = self._active
+            dues += [due for due in (active.due, active.bridge_at, active.preamble_at) if due is not None]
         elif self._bridge_due is not None:
             dues.append(self._bridge_due[0])
         return dues
@@ -592,5 +632,7 @@ class Answers:
                 continue
             if answering.stage is Stage.WORDS:
                 self._go_without_words(answering, now)
+            elif answering.stage is Stage.TOOLS:
+                self._overdue_tools(answering, now)
             else:
                 self._on_failed(answering, "silent", f"no word for {self.ctx.policy.answer_s:g} s", now)

@@ -30,12 +30,18 @@ def nothing_said(history: tuple[HistoryItem, ...]) -> bool:
 def ask(ctx: CallContext, answer_id: str, owed: Owed, history: tuple[HistoryItem, ...]) -> AnswerRequest:
     session, wanted = ctx.session, owed.request
     limit = wanted.get("max_output_tokens") or session.fields["max_output_tokens"]
+    desk = ctx.desk
     instructions = str(wanted.get("instructions") or session.instructions)
+    if desk.toolset:
+        instructions = desk.toolset.instructions(desk.agent, instructions)
     if ctx.stepper.concise:
         limit = min(limit, ctx.output_limit) if isinstance(limit, int) else ctx.output_limit
         instructions = f"{instructions}\n\n{ctx.policy.concise}".lstrip()
     choice = wanted.get("tool_choice") or session.fields["tool_choice"]
-    tools = wanted.get("tools") if wanted.get("tools") is not None else session.tools
+    own = wanted.get("tools")
+    tools = session.tools if own is None else own
+    if desk.toolset and own != []:
+        tools = desk.toolset.offered(tools, desk.agent)
     return AnswerRequest(
         answer_id=answer_id,
         history=tuple(entry for entry in history if not _is_empty(entry)),

@@ -22,10 +22,12 @@ from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.hedge import Stage as HedgeStage
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.pace import Step
-from orchestrator.core.relay import TERMINAL_CODES, Relay, expiry
+from orchestrator.core.provider import TERMINAL_CODES, expiry
+from orchestrator.core.relay import Relay
 from orchestrator.core.states import Move, State
 from orchestrator.core.steps import Share
 from orchestrator.core.suspicion import SAMPLE_EVERY, patience_ms, rms
+from orchestrator.core.tools import ToolOutcome
 from orchestrator.protocol.answers import AnswerEvent, Charge, Transcript
 from orchestrator.protocol.client_events import ClientError, parse_client_event
 from orchestrator.protocol.wire import Event, append_audio, dump, parse_server_event
@@ -244,6 +246,8 @@ class Call(Handovers):
             if item is not None and item.transcript is None:
                 item.transcript = transcript.text if transcript else ""
                 item.veto = transcript.veto if transcript else ""
+            if self.relay is not None:
+                self.relay.tools.words_known(now)
 
     def answer_event(self, answer_id: str, event: AnswerEvent, now: float) -> None:
         hedge = self.hedge
@@ -263,6 +267,27 @@ class Call(Handovers):
         else:
             self.ctx.answer_closed(answer_id, charges)
         self._end_if_billed()
+
+    # --- tools that the server runs ---
+
+    def tool_done(self, tool_call_id: str, outcome: ToolOutcome, now: float) -> None:
+        """What came of a `RunTool`, in whichever tier the call is by now, or after its end."""
+        if self.ctx.desk.done(tool_call_id, outcome, now) is not None:
+            self._tools_resolved(now)
+
+    def approved(self, tool_call_id: str, yes: bool, who: str, reason: str, now: float) -> None:
+        """A person has decided about an `AskApproval`."""
+        if self.state is State.ENDED:
+            return
+        if self.ctx.desk.approved(tool_call_id, yes, who, reason, now) is not None:
+            self._tools_resolved(now)
+
+    def _tools_resolved(self, now: float) -> None:
+        if self.relay is not None:
+            self.relay.tools.resolved(now)
+        elif self.local is not None:
+            self.local.tools_resolved(now)
+            self._mind_local(now)
 
     # --- money ---
 
@@ -292,6 +317,7 @@ class Call(Handovers):
         dues = [self._connect_due, self._poll_at, self.lingering.next_due()]
         if self.relay is not None:
             dues += [self.relay.deadlines.next_due(), self.relay.deadlines.hedge_at]
+            dues.append(self.relay.tools.next_due())
         if self.local is not None:
             dues.append(self.local.next_due())
         if self.preparation is not None:
@@ -310,6 +336,8 @@ class Call(Handovers):
                 self._fault(cause, now)
             elif hedge_at is not None and now >= hedge_at:
                 self._maybe_hedge(self.relay, now)
+            if self.relay is not None:
+                self.relay.tools.tick(now)
         if self.preparation is not None and now >= self.preparation.due:
             self._abandon("it took too long", now, Cause.CONNECT_TIMEOUT)
         if self.local is not None:

@@ -18,6 +18,8 @@ from orchestrator.core.prices import Context
 from orchestrator.core.purse import Purse
 from orchestrator.core.responses import OpenResponse, ResponseWriter
 from orchestrator.core.steps import Share, Stepper, StepPolicy
+from orchestrator.core.tool_desk import Desk
+from orchestrator.core.tools import Toolset
 from orchestrator.protocol.answers import AnswerRequest, Charge
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.session import Session, upstream_update
@@ -113,6 +115,8 @@ class Owed:
     """Its number in the call's `Outcomes`."""
     key: str = ""
     """Under which its money was set aside."""
+    say: str | None = None
+    """Words that are the answer, exactly."""
 
     @property
     def out_of_band(self) -> bool:
@@ -211,6 +215,8 @@ class CallContext:
     budget: CallBudget
     costs: Costs = field(default_factory=lambda: FREE)
     stepper: Stepper = field(default_factory=lambda: Stepper(StepPolicy()))
+    tools: Toolset = field(default_factory=Toolset)
+    """What the server's policy lets this call use."""
     history: str = "provider"
     """What becomes of a long history: "provider", "retention" or "text"."""
     paces: Paces = field(default_factory=Paces)
@@ -239,9 +245,19 @@ class CallContext:
     out: list[Action] = field(default_factory=list)
     writer: ResponseWriter = field(init=False)
     purse: Purse = field(init=False)
+    desk: Desk = field(init=False)
 
     def __post_init__(self) -> None:
         self.purse = Purse(self.budget)
+        self.desk = Desk(
+            self.tools,
+            self.call_id,
+            self.ids,
+            self.conversation,
+            self.do,
+            self.record,
+            lambda: self.session.language,
+        )
         self.writer = ResponseWriter(self.ids, self.conversation, self.playback, self.send)
 
     def send(self, event: Event) -> None:
@@ -350,7 +366,18 @@ class CallContext:
             max_output_tokens=self.output_limit,
             gated=gated,
             truncation=retention,
+            model=self.for_model(),
         )
+
+    def for_model(self) -> Event:
+        """What a model is told in place of the client's own tools and instructions; empty where that is the same."""
+        desk, session = self.desk, self.session
+        if not desk.toolset:
+            return {}
+        told: Event = {"tools": desk.toolset.offered(session.tools, desk.agent)}
+        if desk.agent:
+            told["instructions"] = desk.toolset.instructions(desk.agent, session.instructions)
+        return told
 
     @property
     def pace(self) -> Pace:
@@ -364,7 +391,11 @@ class CallContext:
     def describe_session(self) -> Event:
         level = self.stepper.level
         told = {"call_id": self.call_id, "tier": self.tier, "rung": self.rung, "reason": self.reason}
-        return self.session.describe(told | ({"budget_step": level.value} if level else {}))
+        if level is not None:
+            told["budget_step"] = level.value
+        if self.desk.transferred:
+            told["transfer"] = self.desk.transferred
+        return self.session.describe(told)
 
     def concise_item(self) -> Event:
         """The word to a provider's model that answers have to be short from now on."""

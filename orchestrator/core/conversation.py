@@ -94,6 +94,11 @@ class Conversation:
     def last_id(self) -> str | None:
         return self._order[-1] if self._order else None
 
+    @property
+    def last_shown(self) -> str | None:
+        """The last item that the client was told of."""
+        return next((i for i in reversed(self._order) if self._items[i].announced), None)
+
     def insert(self, item: Item, after: str | None = None) -> str | None:
         """Put an item behind `after` (None: at the end, "root": in front); the id of the one before it."""
         if item.id in self._items:

@@ -334,7 +334,7 @@ def response_charge(ctx: CallContext, rung: str, key: str, usage: Mapping[str, A
 
 def first_needs(ctx: CallContext, rung: str, forms: Sequence[Event] = (), talk_ms: float = TALK_MS) -> int:
     """What has to be set aside before the first answer of a new session that is given these items."""
-    context = Bound(ctx.session.fields, forms).context(talk_ms)
+    context = Bound({**ctx.session.fields, **ctx.for_model()}, forms).context(talk_ms)
     words = ctx.costs.transcription(ctx.transcribes_with, talk_ms / 1000.0)
     return ctx.costs.response(rung, ctx.output_limit, context) + words
 

@@ -27,7 +27,8 @@ from orchestrator.core.lingering import Lingering
 from orchestrator.core.local import Local
 from orchestrator.core.pace import Step
 from orchestrator.core.preparation import Preparation, Purpose
-from orchestrator.core.relay import TERMINAL_CODES, Relay
+from orchestrator.core.provider import TERMINAL_CODES
+from orchestrator.core.relay import Relay
 from orchestrator.core.routing import DecidedBy, Decision, Reason
 from orchestrator.core.states import Move, State, after
 from orchestrator.core.steps import Share, StepAction
@@ -262,7 +263,8 @@ class Handovers:
         """The rung of Tier A that may answer what is owed: the same once more if that is quicker, or the next."""
         owed = [each for each in left.owed if not each.out_of_band]
         made = self.hedge is not None and self.hedge.stage is HedgeStage.READY
-        if len(owed) != 1 or owed[0].client_asked or left.speaking is not None or made:
+        settled = made or self.ctx.desk.busy or any(each.say is not None for each in owed)
+        if len(owed) != 1 or owed[0].client_asked or left.speaking is not None or settled:
             return None
         decision = self._route("A", frozenset(self._raced))
         return decision.rung if decision.tier == "A" else None

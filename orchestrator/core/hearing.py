@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 from orchestrator.core import items
 from orchestrator.core.actions import Listen
-from orchestrator.core.answering import Answers, Stage
+from orchestrator.core.answering import Stage
 from orchestrator.core.context import Bridge, CallContext, Owed, Turn
 from orchestrator.core.conversation import Item, text_of
 from orchestrator.core.endings import Ending, ending, is_backchannel
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.speculation import Speculation
+from orchestrator.core.tool_answers import ToolAnswers
 from orchestrator.core.turns import (
     Guard,
     Paused,
@@ -26,7 +27,7 @@ from orchestrator.core.turns import (
     TurnDetector,
     Uttered,
 )
-from orchestrator.protocol.answers import Transcript
+from orchestrator.protocol.answers import Message, Transcript
 
 BEHIND_MS = 500.0
 """A turn found this long after it ended was said to a provider that ignored it: the caller has waited."""
@@ -61,7 +62,7 @@ class Short:
     at: float
 
 
-class Hearing(Answers):
+class Hearing(ToolAnswers):
     """`Local` adds the client."""
 
     def __init__(self, ctx: CallContext) -> None:
@@ -237,10 +238,13 @@ class Hearing(Answers):
         if not words.strip() or pause.ending is Ending.UNFINISHED:
             return
         busy = self._active is not None or self._queue or self._ahead is not None
+        busy = (
+            busy or self.desk.busy or self.desk.proposal is not None
+        )  # then the turn may be no model's to answer
         unwritten = any(item.needs_transcript for item in ctx.conversation)
         if busy or unwritten or not (ctx.policy.speculate and ctx.session.creates_response):
             return
-        ahead = Speculation(ctx, words, pause.at)
+        ahead = Speculation(ctx, (*ctx.conversation.history(), Message("user", words)), pause.at)
         if not ahead.affordable:
             return
         if ahead.begin():

@@ -6,7 +6,8 @@
     READY       its first audio is there: it may speak
     STUCK       it wants a tool, or failed: kept for the deadline at most
 
-A hedge stops before any tool: a call it asks for is kept, and reaches the client only if the turn is handed over.
+A hedge stops before any tool that the client runs or that changes something: a call it asks for is kept, and reaches
+whoever runs it only if the turn is handed over. A tool of the server's that changes nothing is begun at once.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from orchestrator.core.actions import StartAnswer
 from orchestrator.core.asking import ask, history_for, nothing_said
 from orchestrator.core.context import CallContext, Owed
 from orchestrator.core.conversation import Item
+from orchestrator.core.tool_desk import Pending
 from orchestrator.core.veto import line_for
 from orchestrator.protocol.answers import (
     AnswerEvent,
@@ -57,6 +59,8 @@ class SilentAnswer:
         self._asked = False
         self.agent_worst = 0
         """What the agent may bill even if the answer is thrown away; 0 once that is known."""
+        self.calls: list[Pending] = []
+        """Tools that were begun for it: of the server's, and changing nothing."""
 
     def _ask(self, tier: str, request: AnswerRequest) -> bool:
         """Ask the tier, if that can be paid for."""
@@ -71,12 +75,19 @@ class SilentAnswer:
     def answer_event(self, event: AnswerEvent) -> None:
         """Keep what the tier says. After this `stage` tells whether it may speak."""
         self.kept.append(event)
+        if isinstance(event, ToolCallReady):
+            self._begin_tool(event)
         if self.stage is not Stage.ANSWERING:
             return
         if isinstance(event, AudioDelta):
             self.stage = Stage.READY
         elif isinstance(event, ToolCallReady | Failed):
             self.stage = Stage.STUCK
+
+    def _begin_tool(self, call: ToolCallReady) -> None:
+        begun = self.ctx.desk.begin_ahead(call.call_id, call.name, call.arguments, self.started_at)
+        if begun is not None:
+            self.calls.append(begun)
 
     @property
     def adoptable(self) -> bool:
@@ -87,6 +98,8 @@ class SilentAnswer:
         """It is not wanted: stop, and say what was paid for."""
         charges = [event.charge for event in self.kept if isinstance(event, Charged)]
         over = any(isinstance(event, Finished | Failed) for event in self.kept)
+        for call in self.calls:
+            self.ctx.desk.throw_away(call.call_id)
         told = over or any(charge.what == "agent" for charge in charges)
         self.ctx.stop_answer(self.id, self.rung, self.owed.turn, 0 if told else self.agent_worst)
         return charges

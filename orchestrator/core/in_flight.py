@@ -104,7 +104,7 @@ class InFlight:
                 self._undo(update)
                 return
         if param.startswith("item") or (error.get("code") or "").startswith("item_create"):
-            pending = [item for item in self._ctx.conversation if not item.announced]
+            pending = [item for item in self._ctx.conversation if not (item.announced or item.private)]
             if pending:
                 self._ctx.conversation.remove(pending[0].id)
 

@@ -17,6 +17,7 @@ def accept_item(ctx: CallContext, event: Event) -> Item:
     wire.setdefault("id", ctx.ids.new("item"))
     wire["object"] = "realtime.item"
     wire["status"] = "completed"
+    _refuse_forged(ctx, wire)
     if wire["id"] in ctx.conversation:
         raise ClientError(
             f"An item with the id {wire['id']!r} exists already; leave the id out to have one chosen.",
@@ -34,6 +35,26 @@ def accept_item(ctx: CallContext, event: Event) -> Item:
     _take_audio(item)
     ctx.conversation.insert(item, after)
     return item
+
+
+def _refuse_forged(ctx: CallContext, wire: Event) -> None:
+    """Calls of the server's tools are made by models, and their outputs come from the tools."""
+    if wire.get("type") == "function_call" and ctx.desk.keeps(str(wire.get("name") or "")):
+        raise ClientError(
+            f"{wire.get('name')!r} is a tool that the server runs; a client can neither call it nor say it was called.",
+            code="invalid_tool_call",
+            param="item.name",
+        )
+    if wire.get("type") != "function_call_output":
+        return
+    call_id = str(wire.get("call_id") or "")
+    if ctx.desk.is_ours(call_id):
+        raise ClientError(
+            f"call_id {call_id!r} names no call that was given to this client.",
+            code="invalid_tool_call_id",
+            param="item.call_id",
+        )
+    ctx.desk.handed_output(call_id)
 
 
 def _take_audio(item: Item) -> None:
@@ -124,7 +145,7 @@ def note_truncated(item: Item, end_ms: float) -> None:
 
 def _known(ctx: CallContext, event: Event, code: str) -> Item:
     item = ctx.conversation.get(event["item_id"])
-    if item is None:
+    if item is None or item.private:
         raise ClientError(
             f"item_id {event['item_id']!r} names no item of this conversation.", code=code, param="item_id"
         )
@@ -142,7 +163,7 @@ def commit_turn(ctx: CallContext, item_id: str, start_ms: float, stop_ms: float)
         "content": [{"type": "input_audio", "transcript": None}],
     }
     item = Item(item_id, wire, audio=ctx.input.slice(start_ms, stop_ms))
-    previous = ctx.conversation.last_id
+    previous = ctx.conversation.last_shown
     ctx.conversation.insert(item)
     ctx.buffer_from_ms = stop_ms
     ctx.send({"type": "input_audio_buffer.committed", "item_id": item_id, "previous_item_id": previous})

@@ -25,7 +25,9 @@ class Leaving:
         left.loud_from_ms = self._relay.suspicion.unnoticed_from_ms
         answering = {item.id for response in ctx.responses.values() for item in response.items.values()}
         for item in list(ctx.conversation):
-            if not item.announced and (self._relay.turn is None or item.id != self._relay.turn.item_id):
+            if item.private:
+                pass
+            elif not item.announced and (self._relay.turn is None or item.id != self._relay.turn.item_id):
                 items.announce(ctx, item)
             elif item.announced and not item.done and item.id not in answering:
                 items.announce_done(ctx, item)
@@ -36,11 +38,13 @@ class Leaving:
         for waiting in self._relay.creates:
             waiting.bridge = None if waiting.out_of_band else Bridge.DEFAULT
         left.owed.extend(self._relay.creates)
+        left.owed.extend(self._relay.tools.leave())
         return left
 
     def _leave_response(self, response: OpenResponse, left: Unfinished) -> None:
         ctx = self._ctx
         owed = _is_owed(response)
+        owed = self._relay.tools.forget(response) or owed
         bridge = Bridge.DEFAULT if response.first_audio_at is None else Bridge.INTERRUPTED
         for wire in response.finished:
             ended = ctx.conversation.get(wire.get("id", ""))
@@ -51,16 +55,26 @@ class Leaving:
             if kept is not None:
                 kept.cut_off = True
             ctx.writer.close_item(response, item, "incomplete")
+        goes_on = Owed(
+            response.request, response.client_asked, response.owed_since, None, bridge, response.turn
+        )
+        goes_on.say = response.say
+        if response.held is not None:  # the client has not heard of it
+            del ctx.responses[response.id]
+            if owed:
+                left.owed.append(goes_on)
+            else:
+                ctx.end_turn(response.turn, Outcome.ANSWERED)
+            return
         if owed and (response.client_asked or response.out_of_band):
-            since, turn = response.owed_since, response.turn
-            left.owed.append(Owed(response.request, response.client_asked, since, response, bridge, turn))
+            goes_on.response = response
+            left.owed.append(goes_on)
             return
         ctx.writer.finish(response, "incomplete")
         del ctx.responses[response.id]
         if owed:
-            left.owed.append(
-                Owed({}, client_asked=False, since=response.owed_since, bridge=bridge, turn=response.turn)
-            )
+            goes_on.request = {}
+            left.owed.append(goes_on)
         else:
             ctx.end_turn(response.turn, Outcome.ANSWERED)
 

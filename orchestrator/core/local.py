@@ -201,7 +201,7 @@ class Local(Hearing):
     @property
     def at_boundary(self) -> bool:
         """Nobody speaks and nothing is owed: a planned handover may happen."""
-        waiting = self._awaited or self._bridge_due or self._uttered
+        waiting = self._awaited or self._bridge_due or self._uttered or self.desk.busy
         return not (self._active or self._queue or self._beside or self.turn or waiting)
 
     def leave(self) -> None:

@@ -15,7 +15,7 @@ from orchestrator.core.context import CallContext
 from orchestrator.core.conversation import Item, text_of
 from orchestrator.core.gate import ENOUGH_MS, TALK_MS, first_needs, response_charge
 from orchestrator.core.pace import Step
-from orchestrator.core.relay import TERMINAL_CODES, expiry
+from orchestrator.core.provider import TERMINAL_CODES, expiry
 from orchestrator.protocol.wire import Event
 
 

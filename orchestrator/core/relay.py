@@ -23,24 +23,13 @@ from orchestrator.core.in_flight import InFlight
 from orchestrator.core.leaving import Leaving
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.pace import Step
+from orchestrator.core.provider import TERMINAL_CODES, failure
+from orchestrator.core.relay_tools import RelayTools
 from orchestrator.core.responses import OpenItem, OpenPart, OpenResponse, merge_metadata
 from orchestrator.core.suspicion import Suspicion
 from orchestrator.protocol.answers import Charge
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.wire import AudioShape, Event, base64_size
-
-TERMINAL_CODES = {
-    "invalid_api_key": Cause.BAD_KEY,
-    "account_deactivated": Cause.BAD_KEY,
-    "insufficient_quota": Cause.NO_CREDIT,
-    "credit_balance_exhausted": Cause.NO_CREDIT,
-    "billing_hard_limit_reached": Cause.NO_CREDIT,
-    "model_not_found": Cause.MODEL_NOT_FOUND,
-    "missing_model": Cause.MODEL_NOT_FOUND,
-    "invalid_model": Cause.MODEL_NOT_FOUND,
-    "session_expired": Cause.EXPIRED,
-}
-"""Error codes after which the provider session is of no use, with what they say of the rung."""
 
 _CONTROL_PASSED = (
     "rate_limits.updated",
@@ -92,7 +81,9 @@ class Relay:
         self.turn: Turn | None = None
         self.suspicion = Suspicion()
         self.in_flight = InFlight(ctx, attempt, gated=gated)
-        self.gate = Gate(ctx, self.rung, self.in_flight, Bound(ctx.session.fields, replayed), self._tell)
+        bound = Bound({**ctx.session.fields, **ctx.for_model()}, replayed)
+        self.gate = Gate(ctx, self.rung, self.in_flight, bound, self._tell)
+        self.tools = RelayTools(ctx, self._tell, self._request, self._refresh, lambda: self._occupied)
         self.deadlines = Deadlines(ctx.policy, ctx.pace, ctx.playback)
         self.creates: deque[Owed] = deque()
         """Responses that were asked for and have not begun."""
@@ -136,7 +127,7 @@ class Relay:
         kind = event["type"]
         if kind == "session.update":
             self.in_flight.update_session(event)
-            self.gate.bound.wrote_session(event["session"])
+            self.gate.bound.wrote_session({**event["session"], **self.ctx.for_model()})
             self.gate.fund()
         elif kind == "conversation.item.create":
             self._create_item(event)
@@ -144,9 +135,8 @@ class Relay:
             self._about_item(event)
         else:
             if kind == "response.create":
-                owed = Owed(event.get("response") or {}, client_asked=True, since=now)
-                self.owe(owed, now)
-                self.gate.ask(event, owed)
+                event = self._allowed(event)
+                self._request(event, Owed(event.get("response") or {}, client_asked=True, since=now), now)
                 return
             if kind == "response.cancel":
                 if self._cancels_waiting(event):
@@ -161,6 +151,22 @@ class Relay:
     def _tell(self, event: Event) -> None:
         self.ctx.do(ToUpstream(event, self.attempt))
 
+    def _request(self, event: Event, owed: Owed, now: float) -> None:
+        self.owe(owed, now)
+        self.gate.ask(event, owed)
+
+    def _refresh(self) -> None:
+        """The model has other tools and instructions from here on."""
+        self.in_flight.say_limit()
+        self.gate.bound.wrote_session(self.ctx.for_model())
+
+    def _allowed(self, event: Event) -> Event:
+        """A request of the client's that brings tools along gets those that are allowed."""
+        desk, request = self.ctx.desk, event.get("response") or {}
+        if not desk.toolset or not request.get("tools"):
+            return event
+        return {**event, "response": {**request, "tools": desk.toolset.offered(request["tools"], desk.agent)}}
+
     def _create_item(self, event: Event) -> None:
         item = items.accept_item(self.ctx, event)
         self.gate.bound.wrote(event["item"])
@@ -174,7 +180,7 @@ class Relay:
         item = self.ctx.conversation.get(event["item_id"])
         kind = event["type"].rpartition(".")[2]
         ours = item is not None and (not item.upstream or (item.replayed and kind != "delete"))
-        if item is not None and ours and item.announced:
+        if item is not None and (item.private or (ours and item.announced)):
             {"retrieve": items.retrieve, "truncate": items.truncate, "delete": items.delete}[kind](
                 self.ctx, event
             )
@@ -253,7 +259,7 @@ class Relay:
         if kind.startswith("response."):
             return self._on_response_event(kind, event, frame, now)
         if kind.startswith("conversation.item."):
-            self._on_item_event(kind, event)
+            self._on_item_event(kind, event, now)
         elif kind.startswith("input_audio_buffer.speech") or kind == "input_audio_buffer.committed":
             self._on_turn_event(kind, event, now)
         elif kind == "session.updated":
@@ -280,7 +286,7 @@ class Relay:
         if cause is not None:
             return cause
         self.ctx.record("provider_error", code=error.get("code"), message=error.get("message"))
-        if self.gate.is_own(error.get("event_id")):
+        if self.gate.is_own(error.get("event_id")) or self._own_refused(error.get("event_id")):
             return None
         if error.get("type") == "server_error":
             return None  # not the client's doing, and it ends some clients; the deadlines decide
@@ -289,6 +295,16 @@ class Relay:
             self._give_up_create()
         self._pass_on(event)
         return None
+
+    def _own_refused(self, event_id: str | None) -> bool:
+        """Whether an error is about a response that we asked for in the client's place."""
+        owed = self.tools.refused(event_id)
+        if owed is not None and owed in self.creates:
+            self.creates.remove(owed)
+            self.gate.refused(owed)
+            self.ctx.end_turn(owed.turn, Outcome.STOPPED)
+            self._disarm_response()
+        return owed is not None
 
     def _on_turn_event(self, kind: str, event: Event, now: float) -> None:
         ctx = self.ctx
@@ -310,6 +326,7 @@ class Relay:
             self.ctx.end_turn(before.number, Outcome.STOPPED, "the caller went on")
         self.suspicion.turn_began()
         self.deadlines.nothing_owed()
+        self.tools.caller_spoke(now)
         if self.ctx.session.interrupts_response:
             self.ctx.note_barge_in(now)
 
@@ -344,12 +361,15 @@ class Relay:
         if turn.awaits_response:
             self.gate.turn_committed()
 
-    def _on_item_event(self, kind: str, event: Event) -> None:
-        ctx = self.ctx
-        if (event.get("item") or {}).get("id") in ctx.hidden:
+    def _on_item_event(self, kind: str, event: Event, now: float) -> None:
+        ctx, wire = self.ctx, event.get("item") or {}
+        if wire.get("id") in ctx.hidden:
             return
         if "input_audio_transcription" in kind:
-            self._on_transcription(kind, event)
+            self._on_transcription(kind, event, now)
+            return
+        if self.tools.hides(wire):
+            self.tools.note_item(wire)
             return
         if kind.endswith((".added", ".done", ".created")):
             self._on_item(kind, event)
@@ -377,7 +397,7 @@ class Relay:
                     opened.item_done = kind.endswith(".done")
         self._pass_on({**event, "previous_item_id": ctx.conversation.previous(item.id)})
 
-    def _on_transcription(self, kind: str, event: Event) -> None:
+    def _on_transcription(self, kind: str, event: Event, now: float) -> None:
         ctx = self.ctx
         item = ctx.conversation.get(event["item_id"])
         if kind.endswith(".completed") and item is not None:
@@ -393,6 +413,10 @@ class Relay:
             if item is not None:
                 item.words_told = not kind.endswith(".delta")
             self._pass_on(event)
+        if kind.endswith(".failed") and item is not None and item.needs_transcript:
+            return  # our own transcription may still have the words
+        if not kind.endswith(".delta"):
+            self.tools.words_known(now)
 
     # --- responses ---
 
@@ -408,7 +432,8 @@ class Relay:
             ctx.record("provider_orphan", event=kind)
             return None
         if self._follow(kind, response, event, frame, now):
-            self._pass_on(event)
+            if not self.tools.event(kind, response, event, now):
+                self._pass_on(event)
         else:
             ctx.record("provider_orphan", event=kind)
         return None
@@ -436,6 +461,7 @@ class Relay:
             request=owed.request,
             owed_since=owed.since,
             turn=owed.turn or (0 if out_of_band else ctx.outcomes.ask()),
+            say=owed.say,
         )
         ctx.responses[response.id] = response
         self.gate.began(response.id, owed, out_of_band=out_of_band)
@@ -444,7 +470,7 @@ class Relay:
             if self.timed and owed.turn:  # else the provider began by itself
                 ctx.pace.note(Step.RESPONSE, now - owed.since)
             self.deadlines.response_opened(owed.since if self.timed else now, speaks=response.speaks)
-        self._pass_on({**event, "response": shown})
+        self.tools.created(response, {**event, "response": shown}, self._pass_on)
 
     def _owed_for(self, wire: Event, out_of_band: bool, now: float) -> Owed:
         """Which of the answers we wait for this response is: by metadata, else the turn's, else the oldest."""
@@ -476,7 +502,8 @@ class Relay:
         if kind == "response.output_item.done":
             response.items.pop(index)
             response.finished.append(event["item"])
-            response.handed_tool = response.handed_tool or item.kind == "function_call"
+            handed = item.kind == "function_call" and index not in response.hidden
+            response.handed_tool = response.handed_tool or handed
             return True
         if kind == "response.content_part.added":
             if event["content_index"] in item.parts:
@@ -554,7 +581,7 @@ class Relay:
             self.deadlines.response_closed()
             self._stream = None
         if wire.get("status") == "failed":
-            return _failure(wire)
+            return failure(wire)
         if wire.get("status") == "completed" and self._is_empty(response):
             return Cause.EMPTY_RESPONSE
         del ctx.responses[response.id]
@@ -563,17 +590,32 @@ class Relay:
                 item = ctx.conversation.get(output.get("id", ""))
                 if item is not None:
                     item.cut_off = True
+        self._show_done(response, event)
+        if wire.get("status") != "completed":
+            self.tools.dropped(response)
+        elif self.tools.over(response, now):
+            return None
+        stopped = wire.get("status") == "cancelled"
+        ctx.end_turn(response.turn, Outcome.STOPPED if stopped else Outcome.ANSWERED)
+        self.tools.response_over(now)
+        return None
+
+    def _show_done(self, response: OpenResponse, event: Event) -> None:
+        """The client is told of the end of a response, if it was of its beginning."""
+        wire = event["response"]
+        if not response.hidden:
+            self.tools.show(response)
+        if response.held is not None:
+            return
         shown = {
             **wire,
             "conversation_id": response.wire["conversation_id"],
             "max_output_tokens": response.wire["max_output_tokens"],
-            "metadata": merge_metadata(wire.get("metadata"), ctx.tags()),
+            "metadata": merge_metadata(wire.get("metadata"), self.ctx.tags()),
+            "output": self.tools.visible(response, wire.get("output") or []),
         }
         self._pass_on({**event, "response": shown})
         self._record_answer(response, wire)
-        stopped = wire.get("status") == "cancelled"
-        ctx.end_turn(response.turn, Outcome.STOPPED if stopped else Outcome.ANSWERED)
-        return None
 
     def _is_empty(self, response: OpenResponse) -> bool:
         """Completed, and the caller heard nothing although audio was owed."""
@@ -607,9 +649,14 @@ class Relay:
     @property
     def at_boundary(self) -> bool:
         """Nobody speaks and nothing is owed: a planned handover may happen."""
+        return not (self.ctx.responses or self._occupied or self.tools.pending)
+
+    @property
+    def _occupied(self) -> bool:
+        """The caller speaks, or an answer is under way or owed."""
         speaking = self.turn is not None and self.turn.stop_ms is None
         waiting = self.turn is not None and self.turn.awaits_response
-        return not (self.ctx.responses or self.creates or speaking or waiting)
+        return bool(self.ctx.default_response() is not None or self.creates or speaking or waiting)
 
     def leave(self) -> Unfinished:
         """Close towards the client what the provider left open, and say what is still owed to the caller."""
@@ -622,21 +669,3 @@ class Relay:
         turns = {response.id: response.turn for response in self.ctx.responses.values()}
         turns |= {create.key: create.turn for create in self.creates}
         return {key: turns.get(key, owed) for key in self.gate.leave(owed)}
-
-
-def expiry(ctx: CallContext, session: Event, now: float) -> float:
-    """When a provider will end its session, on the call's clock: by its own word, else after the usual limit.
-
-    A word that cannot be (two clocks that disagree) is not taken.
-    """
-    said, limit = session.get("expires_at"), ctx.policy.session_limit_s
-    left = said - ctx.wall_offset - now if isinstance(said, int | float) else limit
-    return now + (left if 0 < left <= limit + 60 else limit)
-
-
-def _failure(wire: Event) -> Cause:
-    error = (wire.get("status_details") or {}).get("error") or {}
-    code = str(error.get("code") or error.get("type") or "")
-    if code in TERMINAL_CODES:
-        return TERMINAL_CODES[code]
-    return Cause.RATE_LIMITED if "rate_limit" in code else Cause.RESPONSE_FAILED

@@ -68,6 +68,12 @@ class OpenResponse:
     """A complete function call was shown to the client."""
     turn: int = 0
     """Its number in the call's `Outcomes`."""
+    held: Event | None = None
+    """The ``response.created`` that the client has not been shown: the response may be none of its business."""
+    hidden: dict[int, list[Event]] = field(default_factory=dict)
+    """Calls of tools that the server runs, by output_index: what the provider said of them."""
+    say: str | None = None
+    """Its words, where they are not the model's to choose."""
 
     @property
     def speaks(self) -> bool:
@@ -160,7 +166,7 @@ class ResponseWriter:
         )
         if response.out_of_band:
             return
-        previous = self._conversation.last_id
+        previous = self._conversation.last_shown
         said = Item(item.id, wire, transcript="", bridge=bridge, response_id=response.id)
         self._conversation.insert(said)
         item.announced = True

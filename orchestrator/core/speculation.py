@@ -1,8 +1,9 @@
 """An answer begun before the turn is over: on what was said up to a pause, in silence.
 
 It becomes the answer if the turn ends with what the pause was written down as and nothing else has changed: then the
-request that would be made is the one that was made. All it asks for is kept, tools included, so that nothing is run
-for a turn that is not over. It is thrown away when the caller goes on; what it has cost by then is spent.
+request that would be made is the one that was made. A tool of the server's that changes nothing is run meanwhile, and
+the answer to its result begun (`next`); any other call is kept, so that nothing is changed for a turn that is not over.
+It is thrown away when the caller goes on; what it has cost by then is spent.
 """
 
 from __future__ import annotations
@@ -12,18 +13,28 @@ from dataclasses import replace
 from orchestrator.core.asking import ask
 from orchestrator.core.context import CallContext, Owed
 from orchestrator.core.hedge import SilentAnswer, Stage
-from orchestrator.protocol.answers import AnswerEvent, AnswerRequest, Message
+from orchestrator.core.tool_desk import Phase, dumped
+from orchestrator.protocol.answers import (
+    AnswerEvent,
+    AnswerRequest,
+    Finished,
+    HistoryItem,
+    ToolCall,
+    ToolCallReady,
+    ToolResult,
+)
 
 
 class Speculation(SilentAnswer):
-    """On `words`, which the caller paused after at `paused_at`."""
+    """On `history`, which ends with what the caller paused after at `paused_at`, or with a tool's result."""
 
-    def __init__(self, ctx: CallContext, words: str, paused_at: float) -> None:
+    def __init__(self, ctx: CallContext, history: tuple[HistoryItem, ...], paused_at: float) -> None:
         super().__init__(ctx, Owed({}, client_asked=False, since=paused_at), ctx.rung, paused_at)
         self.ready_at: float | None = None
         self.closed = False
         """The tier has ended it: there is nothing to stop any more."""
-        history = (*ctx.conversation.history(), Message("user", words))
+        self.next: Speculation | None = None
+        """The answer to the results of the tools that this one asked for."""
         self.request = ask(ctx, self.id, self.owed, history)
         self.worst, _ = ctx.costs.answer(ctx.tier, self.request)
 
@@ -38,10 +49,35 @@ class Speculation(SilentAnswer):
         """Ask the tier; False where not enough is set aside."""
         return self._ask(self.ctx.tier, self.request)
 
+    def find(self, answer_id: str) -> Speculation | None:
+        """This one, or the one after it that has that id."""
+        if answer_id == self.id:
+            return self
+        return self.next.find(answer_id) if self.next is not None else None
+
     def keep(self, event: AnswerEvent, now: float) -> None:
         self.answer_event(event)
+        self.go_on(now)
         if self.ready_at is None and self.stage is Stage.READY:
             self.ready_at = now
+
+    def go_on(self, now: float) -> None:
+        """Begin to answer with what its tools have said, once all of them have."""
+        if self.next is not None:
+            self.next.go_on(now)
+            return
+        asked = [event for event in self.kept if isinstance(event, ToolCallReady)]
+        over = any(isinstance(event, Finished) for event in self.kept)
+        known = all(call.phase is Phase.RESOLVED and call.say is None for call in self.calls)
+        if not (asked and over and known and len(asked) == len(self.calls)):
+            return
+        results: list[HistoryItem] = []
+        for ready, call in zip(asked, self.calls, strict=True):
+            results.append(ToolCall(ready.call_id, ready.name, ready.arguments))
+            results.append(ToolResult(ready.call_id, dumped(call.output)))
+        following = Speculation(self.ctx, (*self.request.history, *results), now)
+        if following.affordable and following.begin():
+            self.next = following
 
     def is_the_answer_to(self, request: AnswerRequest) -> bool:
         """Whether the same would be asked now."""
@@ -54,6 +90,8 @@ class Speculation(SilentAnswer):
     def throw_away(self, reason: str) -> None:
         """It is not wanted: it stops, and what it has cost is charged."""
         ctx = self.ctx
+        if self.next is not None:
+            self.next.throw_away(reason)
         charges = self.drop()
         if self.closed:
             ctx.closing.pop(self.id, None)

@@ -237,12 +237,15 @@ class Toolset:
         The client's own entry for a tool that the server knows gives way to the server's.
         """
         theirs, names = list(client), self.names_of(agent)
-        kept = [tool for tool in theirs if tool.get("type") != "function" or self.allows(tool.get("name", ""))]
+        kept = [
+            tool for tool in theirs if tool.get("type") != "function" or self.allows(tool.get("name", ""))
+        ]
         brought = {tool.get("name") for tool in theirs}
         ours = [
             tool.wire()
             for tool in self.tools.values()
-            if (names is None or tool.name in names) and (tool.runs is not Runs.CLIENT or tool.name in brought)
+            if (names is None or tool.name in names)
+            and (tool.runs is not Runs.CLIENT or tool.name in brought)
         ]
         return [*kept, *ours]
 

@@ -233,13 +233,14 @@ def upstream_update(
     max_output_tokens: int,
     gated: bool = False,
     truncation: Event | None = None,
+    model: Event | None = None,
 ) -> Event:
     """`changes` as the provider is to get them: the client's own fields, some masked by the service.
 
-    `gated`: whatever turn detection the client set, the provider starts no response on its own.
+    `model`: tools and instructions that stand in the place of the client's. `gated`: whatever turn detection the client set, the provider starts no response on its own.
     """
     update = {k: deepcopy(v) for k, v in changes.items() if k not in ("model", "id", "object", "expires_at")}
-    update["type"] = "realtime"
+    update |= {"type": "realtime", **deepcopy(model or {})}
     wanted = session.fields["max_output_tokens"]
     update["max_output_tokens"] = (
         min(wanted, max_output_tokens) if isinstance(wanted, int) else max_output_tokens

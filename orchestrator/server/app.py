@@ -24,12 +24,15 @@ from orchestrator.core.context import Policy
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.overrides import Tier
 from orchestrator.core.pace import DeadlinePolicy, HedgeCap, Paces, Step
-from orchestrator.core.relay import TERMINAL_CODES
+from orchestrator.core.provider import TERMINAL_CODES
+from orchestrator.core.redaction import Redactor
 from orchestrator.core.routing import Decision, RouteRequest
 from orchestrator.core.steps import StepPolicy
+from orchestrator.core.tools import Toolset
 from orchestrator.protocol.answers import Answerer
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.wire import Event
+from orchestrator.server.approvals import Approvals
 from orchestrator.server.auth import Auth, subprotocol
 from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.calls import CallDriver, CallInfo, cause_of, new_call_id
@@ -37,6 +40,7 @@ from orchestrator.server.costs import Costs
 from orchestrator.server.engines import Engines, TierB
 from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Change, ChangeKind, Fleet
+from orchestrator.server.guardrails import Guardrails, Hook
 from orchestrator.server.http import Part, PromptVoice, build_api
 from orchestrator.server.ledger import Account
 from orchestrator.server.part_health import PartHealth
@@ -59,9 +63,17 @@ class Orchestrator:
         self.settings = settings
         self.store = _store(settings)
         self.fleet = Fleet.from_settings(self.store, settings)
-        self.engines = Engines(settings, partial(PartHealth, self.fleet, settings))
+        self.guardrails = Guardrails(
+            settings.guardrails,
+            known_line=lambda name: self.engines.prompts.catalogue.is_constant(name),
+            record=self._record_guardrail,
+        )
+        vet = self.guardrails.vet if Hook.SAID in self.guardrails else None
+        self.engines = Engines(settings, partial(PartHealth, self.fleet, settings), vet)
         self.events = EventLog(settings.server.events_path)
         self.business = BusinessEvents.from_settings(settings, self.store, self.fleet.status().replica)
+        redactor = Redactor(settings.business_events.redact)
+        self.approvals = Approvals(self.store, settings.approvals.timeout_s, redactor)
         self.tally = Tally()
         self.policy = _policy(settings)
         self.paces = Paces()
@@ -80,6 +92,7 @@ class Orchestrator:
         await self.fleet.start()
         self.fleet.on_change(self._reconsider)
         self.business.start()
+        await self.approvals.start()
         self._tasks = [
             asyncio.create_task(self._warm(), name="warm"),
             asyncio.create_task(self._probe(), name="probe"),
@@ -96,15 +109,23 @@ class Orchestrator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.approvals.close()
         await self.business.close()
         await self.fleet.close()
         await self.store.close()
+        await self.guardrails.close()
         await asyncio.to_thread(self.events.close)
 
     # --- what calls need ---
 
     def clips(self, name: str, fmt: AudioFormat, voice: str, language: str) -> tuple[str, bytes]:
         return self.engines.prompts.bridge(name, fmt, voice=voice, language=language)
+
+    def _record_guardrail(self, info: CallInfo | None, fields: dict[str, Any]) -> None:
+        if info is not None:
+            driver = self._drivers.get(info.call_id)
+            tier = driver.tier if driver is not None else ""
+            self.events.add("guardrail", tier=tier, call_id=info.call_id, **fields)
 
     def expect(self, voice: str, language: str) -> None:
         self.engines.prompts.expect(language, voice)
@@ -139,6 +160,9 @@ class Orchestrator:
 
     def history(self, bucket: str) -> str:
         return self.settings.budget.history_of(bucket)
+
+    def toolset(self, info: CallInfo) -> Toolset:
+        return self.settings.toolset(info.purpose, info.bucket, info.tools)
 
     def new_ear(self) -> Vad:
         return Vad()
@@ -193,7 +217,7 @@ class Orchestrator:
         url = urlsplit(request.path.decode())
         if url.path.rstrip("/") != PATH:
             return refuse(404, _error(f"There is no WebSocket at {url.path}; connect to {PATH}?model=…."))
-        query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+        query = {name: values[-1] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
         socket = ClientSocket(self.settings.server.max_message_bytes)
         self._start_call(query, socket)
         return accept(socket, subprotocol(headers))
@@ -206,6 +230,7 @@ class Orchestrator:
             purpose=query.get("purpose", "conversation"),
             bucket=query.get("bucket") or self.settings.budget.default_bucket,
             started_at=time.time(),
+            tools=_names(query["tools"]) if "tools" in query else None,
         )
         driver = CallDriver(info, socket, self, CallBudget(self.settings.budget.cap_of_call(info.bucket)))
         self._drivers[info.call_id] = driver
@@ -300,6 +325,11 @@ def _retention(settings: Settings) -> Event:
     budget = settings.budget
     limits = {"post_instructions": budget.history_tokens}
     return {"type": "retention_ratio", "retention_ratio": budget.retention_ratio, "token_limits": limits}
+
+
+def _names(listed: str) -> tuple[str, ...]:
+    """``?tools=a,b``; empty: none at all."""
+    return tuple(name for name in (part.strip() for part in listed.split(",")) if name)
 
 
 def _error(message: str) -> bytes:

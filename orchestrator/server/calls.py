@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from orchestrator.core.actions import (
     Action,
+    AskApproval,
     CheckSpeech,
     ClaimMoney,
     CloseUpstream,
@@ -25,6 +26,7 @@ from orchestrator.core.actions import (
     OpenUpstream,
     Record,
     Report,
+    RunTool,
     StartAnswer,
     StopAnswer,
     StopListening,
@@ -43,6 +45,7 @@ from orchestrator.core.overrides import Tier
 from orchestrator.core.pace import HedgeCap, Paces
 from orchestrator.core.routing import Decision, RouteRequest
 from orchestrator.core.steps import Share, Stepper, StepPolicy
+from orchestrator.core.tools import Result, ToolOutcome, Toolset
 from orchestrator.protocol.answers import Answerer, AnswerRequest, Charge, Failed, Transcriber
 from orchestrator.protocol.audio import AudioFormat, Decoder, Float32, hear
 from orchestrator.protocol.session import Session
@@ -50,6 +53,7 @@ from orchestrator.protocol.wire import Event, Ids, dump
 from orchestrator.server import tally
 from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.events import EventLog
+from orchestrator.server.guardrails import SERVING, Guardrails
 from orchestrator.server.ledger import Account
 from orchestrator.server.sockets import ClientSocket
 from orchestrator.server.tally import Tally
@@ -71,6 +75,16 @@ class Ear(Protocol):
     def feed(self, samples: Float32) -> list[float]: ...
 
 
+class Toolbox(Protocol):
+    async def run(self, info: CallInfo, action: RunTool) -> ToolOutcome: ...
+
+
+class Approvals(Protocol):
+    def ask(self, info: CallInfo, action: AskApproval, decide: Callable[[bool, str, str], None]) -> None:
+        """A person is asked; `decide` is called once, with yes or no, who, and why."""
+        ...
+
+
 class Services(Protocol):
     """What a call needs of the process it lives in."""
 
@@ -80,6 +94,7 @@ class Services(Protocol):
     events: EventLog
     business: BusinessEvents
     tally: Tally
+    guardrails: Guardrails
     transcriber: Transcriber
     answerers: Mapping[str, Answerer]
     """By tier: B and C."""
@@ -117,6 +132,16 @@ class Services(Protocol):
 
     def price(self, model: str, usage: Event) -> int: ...
 
+    @property
+    def toolbox(self) -> Toolbox: ...
+
+    @property
+    def approvals(self) -> Approvals: ...
+
+    def toolset(self, info: CallInfo) -> Toolset:
+        """Which tools and agents a call may use."""
+        ...
+
     def new_ear(self) -> Ear: ...
 
     def open_link(
@@ -134,6 +159,8 @@ class CallInfo:
     purpose: str = "conversation"
     bucket: str = "default"
     started_at: float = field(default_factory=time.time)
+    tools: tuple[str, ...] | None = None
+    """Of the tools it may use, those it asked for; None for all."""
 
 
 def new_call_id() -> str:
@@ -175,6 +202,8 @@ class CallDriver:
         """Where the kept audio begins that the ear has still to hear, in ms of the call's input; None: it is live."""
         self._answers: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._tools: set[asyncio.Task[None]] = set()
+        """Tools at work: they outlive the client's connection, as what they change does."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._account: Account | None = services.open_account(info.call_id, info.bucket)
@@ -200,6 +229,7 @@ class CallDriver:
             costs=services.costs,
             stepper=Stepper(services.steps(info.bucket)),
             history=services.history(info.bucket),
+            tools=services.toolset(info),
             paces=services.paces,
             hedge_cap=services.hedge_cap,
             wall_offset=time.time() - time.monotonic(),
@@ -348,6 +378,8 @@ class CallDriver:
                 self._carry_out_link(action)
             case StartAnswer() | StopAnswer():
                 self._carry_out_answer(action)
+            case RunTool() | AskApproval():
+                self._carry_out_tool(action)
             case _:
                 self._carry_out_hearing(action)
 
@@ -405,6 +437,7 @@ class CallDriver:
         task.add_done_callback(lambda _: self._answer_closed(action.tier, request.answer_id))
 
     async def _answer(self, tier: str, request: AnswerRequest) -> None:
+        SERVING.set(self.info)
         try:
             async with aclosing(self._services.answerers[tier].answer(request)) as events:  # type: ignore[type-var]
                 async for event in events:
@@ -415,6 +448,29 @@ class CallDriver:
             failed = Failed("internal_error", type(error).__name__)
             self.call.answer_event(request.answer_id, failed, time.monotonic())
             self._pump()
+
+    def _carry_out_tool(self, action: RunTool | AskApproval) -> None:
+        if isinstance(action, RunTool):
+            task = asyncio.get_running_loop().create_task(self._run_tool(action))
+            self._tools.add(task)
+            task.add_done_callback(self._tools.discard)
+            return
+
+        def decide(yes: bool, who: str, reason: str) -> None:
+            self.call.approved(action.tool_call_id, yes, who, reason, time.monotonic())
+            if not self._pumping:
+                self._pump()
+
+        self._services.approvals.ask(self.info, action, decide)
+
+    async def _run_tool(self, action: RunTool) -> None:
+        try:
+            outcome = await self._services.toolbox.run(self.info, action)
+        except Exception as error:
+            log.exception("tool %s failed in call %s", action.tool, self.info.call_id)
+            outcome = ToolOutcome(Result.UNKNOWN, message=f"internal error ({type(error).__name__})")
+        self.call.tool_done(action.tool_call_id, outcome, time.monotonic())
+        self._pump()
 
     def _answer_closed(self, tier: str, answer_id: str) -> None:
         """An answer has ended, maybe because it was stopped: what it had cost by then is known now."""
@@ -466,6 +522,7 @@ class CallDriver:
         try:
             audio = await asyncio.to_thread(hear, action.audio, action.format)
             transcript = await self._services.transcriber.transcribe(audio, action.language)
+            transcript = await self._services.guardrails.listen(self.info, transcript)
         except Exception as error:
             charges = getattr(error, "charges", ())
             log.exception("transcribing a turn of call %s failed", self.info.call_id)

@@ -1,4 +1,4 @@
-"""The HTTP API: health, routing, spoken prompts, status and overrides. `build_api` makes the FastAPI application.
+"""The HTTP API: health, routing, spoken prompts, status, overrides, approvals. `build_api` makes the application.
 
 Every error has one shape, ``{"error": {"type", "message", "code", "param"}}``, and its message ends with what to
 do. Everything but /healthz and /readyz asks `auth.Auth` first.
@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
+from urllib.parse import urlencode
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -26,13 +27,13 @@ from orchestrator.config import Settings
 from orchestrator.core.overrides import Override, OverrideError
 from orchestrator.core.prices import NANO
 from orchestrator.core.routing import Decision, RouteRequest
+from orchestrator.server.api_errors import ERRORS, ApiError, answers
 from orchestrator.server.api_models import (
     BucketStatus,
     CallStatus,
     CandidateBody,
     Connect,
     DecisionBody,
-    ErrorBody,
     Health,
     MoneyStatus,
     OverrideBody,
@@ -45,12 +46,16 @@ from orchestrator.server.api_models import (
     RouteAnswer,
     RouteBody,
     RungStatus,
+    SinkStatus,
     Status,
     StoreStatus,
 )
+from orchestrator.server.approvals import Approvals
 from orchestrator.server.auth import Auth, Refusal
+from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.estimates import EstimateAnswer, EstimateBody, EstimateRefused, Estimator
 from orchestrator.server.fleet import Fleet
+from orchestrator.server.http_approvals import add_approvals
 from orchestrator.server.tally import Tally
 from tiers.prompts.catalogue import PromptError, UnknownPrompt, VariablesInvalid
 
@@ -120,36 +125,11 @@ class Service(Protocol):
     @property
     def tally(self) -> Tally: ...
 
+    @property
+    def approvals(self) -> Approvals: ...
 
-class ApiError(Exception):
-    """An answer other than success, in the API's one shape."""
-
-    def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.param = param
-
-    def response(self) -> JSONResponse:
-        kinds = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
-        kind = kinds.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
-        error = {"type": kind, "message": str(self), "code": self.code, "param": self.param}
-        return JSONResponse({"error": error}, self.status)
-
-
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody, "description": text}
-    for status, text in {
-        401: "No API key, or not the right one.",
-        403: "Not from this machine or page.",
-        422: "The request is not as it should be; the message says what was expected.",
-        500: "A fault of ours.",
-    }.items()
-}
-
-
-def _error(status: int, text: str) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": ErrorBody, "description": text}}
+    @property
+    def business(self) -> BusinessEvents: ...
 
 
 def build_api(service: Service) -> FastAPI:
@@ -186,6 +166,7 @@ def build_api(service: Service) -> FastAPI:
     _add_estimates(api, service, guarded)
     _add_prompts(api, service, guarded)
     _add_overrides(api, service, guarded)
+    add_approvals(api, service, guarded)
     return api
 
 
@@ -269,7 +250,7 @@ def _add_routing(api: FastAPI, service: Service, guarded: list[Any]) -> None:
         "/v1/route",
         tags=["routing"],
         dependencies=guarded,
-        responses={**_ERRORS, **_error(503, "No tier is ready to take a call.")},
+        responses={**ERRORS, **answers(503, "No tier is ready to take a call.")},
     )
     async def route(body: RouteBody, request: Request) -> RouteAnswer:
         """Which tier and rung a call would get at this moment, why, and where to connect for it.
@@ -289,7 +270,7 @@ def _add_routing(api: FastAPI, service: Service, guarded: list[Any]) -> None:
             **_decision(decision).model_dump(), connect=_connect(request, service.settings, wanted)
         )
 
-    @api.get("/v1/status", tags=["operations"], dependencies=guarded, responses=_ERRORS)
+    @api.get("/v1/status", tags=["operations"], dependencies=guarded, responses=ERRORS)
     async def status() -> Status:
         """Tiers, breakers, overrides, budgets and calls as this replica sees them."""
         return _status(service)
@@ -302,7 +283,7 @@ def _add_estimates(api: FastAPI, service: Service, guarded: list[Any]) -> None:
         "/v1/estimate",
         tags=["routing"],
         dependencies=guarded,
-        responses={**_ERRORS, **_error(503, "Too many estimates at once, or too much to simulate.")},
+        responses={**ERRORS, **answers(503, "Too many estimates at once, or too much to simulate.")},
     )
     async def estimate(body: EstimateBody) -> EstimateAnswer:
         """What calls of a given kind will cost, how they step down and how long they wait, by simulating them.
@@ -320,12 +301,15 @@ def _connect(request: Request, settings: Settings, wanted: RouteRequest) -> Conn
     base = str(request.base_url).rstrip("/")
     if wanted.purpose in settings.tier_c.one_way_purposes or wanted.transport == "http":
         return Connect(kind="prompt", method="POST", url=f"{base}/v1/prompts/{{name}}")
-    model = settings.realtime(settings.tier_a.rungs[0]).model
-    return Connect(
-        kind="realtime",
-        method="GET",
-        url=f"{base.replace('http', 'ws', 1)}/v1/realtime?model={model}",
-    )
+    told = {"model": settings.realtime(settings.tier_a.rungs[0]).model, "user": wanted.user}
+    usual = RouteRequest(bucket=settings.budget.default_bucket)
+    if wanted.purpose != usual.purpose:
+        told["purpose"] = wanted.purpose
+    if wanted.bucket != usual.bucket:
+        told["bucket"] = wanted.bucket
+    told["tools"] = ",".join(wanted.allowed_tools)
+    query = urlencode({name: value for name, value in told.items() if value}, safe=",")
+    return Connect(kind="realtime", method="GET", url=f"{base.replace('http', 'ws', 1)}/v1/realtime?{query}")
 
 
 def _decision(decision: Decision) -> DecisionBody:
@@ -371,6 +355,17 @@ def _status(service: Service) -> Status:
         ],
         calls=calls,
         money=_money(service.tally),
+        business_events=[
+            SinkStatus(
+                sink=outlet.name,
+                sent=outlet.sent,
+                waiting=outlet.waiting,
+                dropped=outlet.dropped,
+                failing=outlet.failing or None,
+            )
+            for outlet in service.business.outlets
+        ],
+        approvals=len(service.approvals.pending()),
         process=_process(len(calls)),
     )
 
@@ -438,9 +433,9 @@ def _add_prompts(api: FastAPI, service: Service, guarded: list[Any]) -> None:
         response_class=Response,
         responses={
             200: {"content": audio, "headers": headers, "description": "The prompt, spoken."},
-            **_ERRORS,
-            **_error(404, "There is no such prompt."),
-            **_error(503, "No engine could say it."),
+            **ERRORS,
+            **answers(404, "There is no such prompt."),
+            **answers(503, "No engine could say it."),
         },
     )
     async def prompt(
@@ -491,12 +486,12 @@ async def _or_api_error(name: str, speak: Callable[[], Awaitable[SpokenFile]]) -
 
 
 def _add_overrides(api: FastAPI, service: Service, guarded: list[Any]) -> None:
-    @api.get("/v1/overrides", tags=["operations"], dependencies=guarded, responses=_ERRORS)
+    @api.get("/v1/overrides", tags=["operations"], dependencies=guarded, responses=ERRORS)
     async def list_overrides() -> Overrides:
         """The overrides in force, the newest first."""
         return Overrides(overrides=[_override(override) for override in service.fleet.overrides])
 
-    @api.post("/v1/overrides", tags=["operations"], dependencies=guarded, status_code=201, responses=_ERRORS)
+    @api.post("/v1/overrides", tags=["operations"], dependencies=guarded, status_code=201, responses=ERRORS)
     async def force(body: OverrideBody) -> OverrideView:
         """Forces a tier on the calls of a scope, new ones and those in progress, for a time."""
         try:
@@ -515,7 +510,7 @@ def _add_overrides(api: FastAPI, service: Service, guarded: list[Any]) -> None:
         tags=["operations"],
         dependencies=guarded,
         status_code=204,
-        responses={**_ERRORS, **_error(404, "There is no such override.")},
+        responses={**ERRORS, **answers(404, "There is no such override.")},
     )
     async def clear(id: str) -> None:
         """Ends an override before its time."""

@@ -30,6 +30,7 @@ from orchestrator.core.input_audio import InputAudio
 from orchestrator.core.overrides import Tier
 from orchestrator.core.routing import Candidate, DecidedBy, Decision, Reason
 from orchestrator.core.steps import Share, Stepper, StepPolicy
+from orchestrator.core.tools import Toolset
 from orchestrator.protocol.answers import (
     AnswerRequest,
     AudioDelta,
@@ -58,6 +59,7 @@ CLIPS = {
     "cut_off": "Sorry, I was cut off.",
     "offer_choice": "I am sorry.",
     "budget_goodbye": "Goodbye.",
+    "looking_up": "Let me look that up.",
 }
 
 
@@ -95,6 +97,7 @@ class Bench:
     answers_claims: bool = True
     """Whether the bucket answers at once; else the test calls `claimed`."""
     steps: StepPolicy = field(default_factory=StepPolicy)
+    tools: Toolset = field(default_factory=Toolset)
     _ids: int = 0
 
     def __post_init__(self) -> None:
@@ -110,6 +113,7 @@ class Bench:
             budget=CallBudget(self.cap),
             costs=self.costs,
             stepper=Stepper(self.steps),
+            tools=self.tools,
         )
         self.call = Call(ctx, self._route, lambda rung, since: self.healthy)
 
@@ -275,7 +279,9 @@ class Bench:
                 usage={"type": "duration", "seconds": 1.5},
             )
 
-    def begin_answer(self, response: str = "resp_1", item: str = "item_a1", **created: Any) -> None:
+    def begin_answer(
+        self, response: str = "resp_1", item: str = "item_a1", words: str = "Let me look", **created: Any
+    ) -> None:
         """The provider's answer up to its first audio."""
         self.response_created(response, **created)
         wire = _assistant(item, "in_progress", [])
@@ -285,7 +291,7 @@ class Bench:
         place["item_id"] = item
         empty = {"type": "audio", "transcript": ""}
         self.provider("response.content_part.added", **place, content_index=0, part=empty)
-        self.provider("response.output_audio_transcript.delta", **place, content_index=0, delta="Let me look")
+        self.provider("response.output_audio_transcript.delta", **place, content_index=0, delta=words)
         self.delta(response, item)
 
     def response_created(self, response: str, **fields: Any) -> None:

@@ -18,6 +18,8 @@ from orchestrator.config import Settings
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.overrides import Tier
 from orchestrator.server import http
+from orchestrator.server.approvals import Approvals
+from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.http import Part, PromptFormat, SpokenFile, build_api
 from orchestrator.server.store import EmbeddedStore
@@ -52,6 +54,8 @@ class Server:
     parts: list[Part] = field(default_factory=lambda: [Part("store", True)])
     in_progress: list[dict[str, Any]] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
+    approvals: Approvals = field(default_factory=lambda: Approvals(EmbeddedStore(), 60.0))
+    business: BusinessEvents = field(default_factory=lambda: BusinessEvents("r1", []))
 
     def calls(self) -> Sequence[Mapping[str, Any]]:
         return self.in_progress
@@ -132,7 +136,7 @@ async def test_route_names_the_tier_the_reason_and_where_to_connect(client: http
     assert answer["connect"] == {
         "kind": "realtime",
         "method": "GET",
-        "url": "ws://127.0.0.1:8080/v1/realtime?model=gpt-realtime-2.1",
+        "url": "ws://127.0.0.1:8080/v1/realtime?model=gpt-realtime-2.1&user=42&tools=refund",
     }
     assert [c["passed_over"] for c in answer["candidates"]] == ["not_preferred", "not_preferred"]
 
@@ -428,6 +432,8 @@ async def test_openapi_is_true(client: httpx.AsyncClient) -> None:
         "/v1/prompts/{name}",
         "/v1/overrides",
         "/v1/overrides/{id}",
+        "/v1/approvals",
+        "/v1/approvals/{id}",
     }
     for path, methods in document["paths"].items():
         for operation in methods.values():

@@ -27,7 +27,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-BRIDGES = {"one_moment", "bridge_interrupted", "bridge_late", "bridge_simpler"}
+BRIDGES = {"looking_up", "one_moment", "bridge_interrupted", "bridge_late", "bridge_simpler"}
 
 
 def test_the_prompts_that_calls_use_are_there():
