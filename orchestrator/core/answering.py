@@ -23,6 +23,7 @@ from orchestrator.core.pace import Step
 from orchestrator.core.responses import OpenItem, OpenResponse, local_usage
 from orchestrator.core.speculation import Speculation
 from orchestrator.core.tool_desk import Pending
+from orchestrator.core.veto import line_for, say_line
 from orchestrator.protocol.answers import (
     AnsweredBy,
     AnswerEvent,
@@ -221,6 +222,9 @@ class Answers:
                 return
             ctx.record("false_interruption")
         self._interrupted = False
+        if line := line_for(ctx, answering.owed):
+            self._refuse(answering, line, now)
+            return
         if self._waits_for_tools(answering, now):
             return
         request = self._request(answering)
@@ -511,6 +515,17 @@ class Answers:
         self._apologise(answering, now)
         self.ctx.record("turn_closed", reason="not_transcribed")
         self.ctx.end_turn(answering.owed.turn, Outcome.CLOSED, "not_transcribed")
+        self._drop(answering, now)
+
+    def _refuse(self, answering: Answering, line: str, now: float) -> None:
+        """The turn's words were vetoed: no agent gets them, and a line that is in memory answers it."""
+        ctx, response = self.ctx, self._open(answering)
+        self._end_message(answering)
+        answering.by, answering.audio_at = {"tier": "C", "rung": "prompts"}, now
+        say_line(ctx, response, line, now)
+        ctx.writer.finish(response, "completed", usage=local_usage(0, 0), extra_metadata=dict(answering.by))
+        self._record(answering, "completed", {})
+        ctx.end_turn(answering.owed.turn, Outcome.ANSWERED)
         self._drop(answering, now)
 
     def _apologise(self, answering: Answering, now: float) -> None:

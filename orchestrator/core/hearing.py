@@ -219,7 +219,7 @@ class Hearing(ToolAnswers):
             if detector.paused:
                 self._on_paused(detector, now)
             return
-        words = transcript.text if transcript is not None else ""
+        words = transcript.text if transcript is not None and not transcript.veto else ""
         pause.ending = ending(words, self.ctx.session.language, self._asked())
         stopped = detector.judge(pause.ending)
         if stopped is not None:
@@ -235,7 +235,8 @@ class Hearing(ToolAnswers):
 
     def _begin_ahead(self, pause: Pause) -> None:
         ctx, words = self.ctx, pause.transcript.text if pause.transcript is not None else ""
-        if not words.strip() or pause.ending is Ending.UNFINISHED:
+        vetoed = pause.transcript is not None and pause.transcript.veto
+        if vetoed or not words.strip() or pause.ending is Ending.UNFINISHED:
             return
         busy = self._active is not None or self._queue or self._ahead is not None
         busy = (
@@ -310,6 +311,7 @@ class Hearing(ToolAnswers):
         if item is not None and not item.transcript:  # else the provider's own words came first
             if transcript is not None or item.transcript is None:
                 item.transcript, item.unheard = transcript.text if transcript else "", transcript is None
+                item.veto = transcript.veto if transcript else ""
             item.audio = None
             ctx.record("caller_said", item_id=item_id, text=item.transcript)
             if ctx.session.wants_transcripts:

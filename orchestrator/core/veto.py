@@ -17,7 +17,8 @@ def line_for(ctx: CallContext, owed: Owed) -> str:
     """The line that answers what is owed, where the caller's last words were vetoed; "" where they were not."""
     if owed.out_of_band or owed.request.get("input") is not None:
         return ""
-    last = next((item for item in reversed(list(ctx.conversation)) if not item.bridge), None)
+    shown = (item for item in reversed(list(ctx.conversation)) if not (item.bridge or item.private))
+    last = next(shown, None)
     return last.veto if last is not None else ""
 
 

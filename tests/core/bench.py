@@ -59,6 +59,7 @@ CLIPS = {
     "cut_off": "Sorry, I was cut off.",
     "offer_choice": "I am sorry.",
     "budget_goodbye": "Goodbye.",
+    "cannot_say": "I can't help with that.",
     "looking_up": "Let me look that up.",
 }
 
