@@ -24,6 +24,11 @@ _TIMEOUT_S = 10.0
 
 # Imported when called: a simulator or a demo brings models and servers that `status` does not need.
 _ELSEWHERE = {
+    "approvals": (
+        "orchestrator.approvals_cli",
+        "approvals",
+        "Approve tool calls that wait for a person, or reject them.",
+    ),
     "bill": ("orchestrator.money_cli", "bill_command", "Work out the bill of recorded calls again."),
     "demo": ("orchestrator.demo.cli", "demo", "Make a call here, and take its provider away."),
     "estimate": (
@@ -67,13 +72,13 @@ def _tier(ctx: click.Context, param: click.Parameter, value: str) -> str:
         raise click.BadParameter(str(error)) from None
 
 
-_config_option = click.option(
+config_option = click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar=CONFIG_VARIABLE,
     help=f"A TOML file of settings; also {CONFIG_VARIABLE}.",
 )
-_url_option = click.option(
+url_option = click.option(
     "--url",
     envvar=URL_VARIABLE,
     help=f"The server, like http://127.0.0.1:8080; also {URL_VARIABLE}. By default the one of the settings.",
@@ -89,6 +94,7 @@ Examples:
   OPENAI_API_KEY=... orchestrator serve           then connect to ws://127.0.0.1:8080/v1/realtime
   orchestrator status                             tiers, breakers, overrides, budgets, calls
   orchestrator force C --for 15m --reason drill   everybody to Tier C for a quarter of an hour
+  orchestrator approvals list                     tool calls that wait for a person's yes
 """,
 )
 @click.version_option(package_name="voice-orchestrator")
@@ -110,7 +116,7 @@ Examples:
 )
 @click.option("--host", help="Address to listen on; others than this machine's own need an API key.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on; 0 takes a free one.")
-@_config_option
+@config_option
 def serve(host: str | None, port: int | None, config: Path | None) -> None:
     """Take calls until interrupted.
 
@@ -129,11 +135,11 @@ Examples:
 """
 )
 @click.option("--json", "as_json", is_flag=True, help="The answer of GET /v1/status as it is.")
-@_url_option
-@_config_option
+@url_option
+@config_option
 def status(as_json: bool, url: str | None, config: Path | None) -> None:
     """Show tiers, breakers, overrides, budgets and calls."""
-    found = _ask(url, config, "GET", "/v1/status")
+    found = ask_server(url, config, "GET", "/v1/status")
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
@@ -157,8 +163,8 @@ Scopes: all, call:ID, user:ID, purpose:NAME, bucket:NAME. The most specific wins
 @click.option("--for", "duration", default="15m", show_default=True, help="How long: 90s, 15m, 2h.")
 @click.option("--reason", required=True, help="Why; other operators read it in the status.")
 @click.option("--who", help="Who you are; by default your login name.")
-@_url_option
-@_config_option
+@url_option
+@config_option
 def force(
     tier: str, scope: str, duration: str, reason: str, who: str | None, url: str | None, config: Path | None
 ) -> None:
@@ -166,8 +172,8 @@ def force(
 
     A hard cap on money and the policy for one-way calls stand above it.
     """
-    body = {"tier": tier, "scope": scope, "for": duration, "reason": reason, "who": who or _login()}
-    made = _ask(url, config, "POST", "/v1/overrides", body)
+    body = {"tier": tier, "scope": scope, "for": duration, "reason": reason, "who": who or login()}
+    made = ask_server(url, config, "POST", "/v1/overrides", body)
     click.echo(
         f"Tier {made['tier']} is forced on {made['scope']} for {duration}. "
         f"End it sooner with: orchestrator clear {made['id']}"
@@ -176,11 +182,11 @@ def force(
 
 @main.command(short_help="End an override before its time.")
 @click.argument("id")
-@_url_option
-@_config_option
+@url_option
+@config_option
 def clear(id: str, url: str | None, config: Path | None) -> None:
     """End the override ID before its time (`orchestrator status` lists them)."""
-    _ask(url, config, "DELETE", f"/v1/overrides/{id}")
+    ask_server(url, config, "DELETE", f"/v1/overrides/{id}")
     click.echo(f"Override {id} is cleared.")
 
 
@@ -191,14 +197,15 @@ def _settings(config: Path | None, **overrides: Any) -> Settings:
         raise click.ClickException(f"the settings cannot be used:\n{error}") from None
 
 
-def _login() -> str:
+def login() -> str:
+    """Who runs the command."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
 
 
-def _ask(
+def ask_server(
     url: str | None, config: Path | None, method: str, path: str, body: Mapping[str, Any] | None = None
 ) -> Any:
     """A request to the server's API; whatever goes wrong ends the command with a remedy."""
@@ -258,16 +265,26 @@ def _show(found: Mapping[str, Any]) -> None:
     store = found["store"]
     if not store["connected"]:
         console.print(
-            f"[red]Redis is away for {_ago(store['away_since'], found['now'])}[/]: "
+            f"[red]Redis is away for {ago(store['away_since'], found['now'])}[/]: "
             f"carrying on with the last view, {store['unsent']} writes wait"
         )
+    if found["approvals"]:
+        console.print(
+            f"[yellow]Tool calls wait for a person: {found['approvals']}[/], see: orchestrator approvals list"
+        )
+    for sink in found["business_events"]:
+        if sink["dropped"] or sink["failing"]:
+            why = f" ({escape(sink['failing'])})" if sink["failing"] else ""
+            console.print(
+                f"[red]Business events to {sink['sink']}{why}[/]: {sink['waiting']} wait, {sink['dropped']} dropped"
+            )
     for table in (_rungs(found), _overrides(found), _buckets(found), _calls(found)):
         if table.row_count:
             console.print(table)
 
 
 def _rungs(found: Mapping[str, Any]) -> Table:
-    table = _table("Rungs", "tier", "rung", "breaker", "cause", "last success", "last failure", "$/min")
+    table = make_table("Rungs", "tier", "rung", "breaker", "cause", "last success", "last failure", "$/min")
     for rung in found["rungs"]:
         state = rung["missing"] or rung["breaker"]
         colour = "green" if state == "closed" else "red"
@@ -276,17 +293,17 @@ def _rungs(found: Mapping[str, Any]) -> Table:
             rung["rung"],
             f"[{colour}]{state}[/]",
             rung["cause"] or "",
-            _ago(rung["last_success_at"], found["now"], " ago"),
-            _ago(rung["last_failure_at"], found["now"], " ago"),
+            ago(rung["last_success_at"], found["now"], " ago"),
+            ago(rung["last_failure_at"], found["now"], " ago"),
             f"{rung['usd_per_minute']:.4f}",
         )
     return table
 
 
 def _overrides(found: Mapping[str, Any]) -> Table:
-    table = _table("Overrides", "id", "tier", "scope", "left", "reason", "who")
+    table = make_table("Overrides", "id", "tier", "scope", "left", "reason", "who")
     for override in found["overrides"]:
-        left = _ago(found["now"], override["until"])
+        left = ago(found["now"], override["until"])
         cells = (
             override["id"],
             override["tier"],
@@ -300,7 +317,7 @@ def _overrides(found: Mapping[str, Any]) -> Table:
 
 
 def _buckets(found: Mapping[str, Any]) -> Table:
-    table = _table("Buckets today", "bucket", "spent $", "cap $")
+    table = make_table("Buckets today", "bucket", "spent $", "cap $")
     for bucket in found["buckets"]:
         cap = "none" if bucket["cap_usd"] is None else f"{bucket['cap_usd']:.2f}"
         table.add_row(escape(bucket["bucket"]), f"{bucket['spent_usd']:.4f}", cap)
@@ -308,15 +325,16 @@ def _buckets(found: Mapping[str, Any]) -> Table:
 
 
 def _calls(found: Mapping[str, Any]) -> Table:
-    table = _table("Calls", "call", "tier", "rung", "reason", "user", "purpose", "bucket", "for", "$")
+    table = make_table("Calls", "call", "tier", "rung", "reason", "user", "purpose", "bucket", "for", "$")
     for call in found["calls"]:
         names = (call[key] for key in ("call_id", "tier", "rung", "reason", "user", "purpose", "bucket"))
-        since = _ago(call["started_at"], found["now"])
+        since = ago(call["started_at"], found["now"])
         table.add_row(*map(escape, names), since, f"{call['spent_usd']:.4f}")
     return table
 
 
-def _table(title: str, *columns: str) -> Table:
+def make_table(title: str, *columns: str) -> Table:
+    """Columns under a title, without lines; what is too long goes on in the next line."""
     table = Table(title=title, title_justify="left", box=None, header_style="dim", padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -326,7 +344,8 @@ def _table(title: str, *columns: str) -> Table:
 _UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 
 
-def _ago(then: float | None, now: float, suffix: str = "") -> str:
+def ago(then: float | None, now: float, suffix: str = "") -> str:
+    """From one Unix second to another, in words like ``1h 5m``."""
     if then is None:
         return "never" if suffix else ""
     seconds = max(0, round(now - then))

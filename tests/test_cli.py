@@ -36,6 +36,7 @@ class RunningApi:
 
     async def _run(self) -> None:
         self.server: Server = make_server(**self._sections)
+        self.loop = asyncio.get_running_loop()
         await self.server.fleet.start()
         with socket.create_server(("127.0.0.1", 0)) as listening:
             self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"

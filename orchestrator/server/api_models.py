@@ -113,6 +113,38 @@ class Overrides(BaseModel):
     overrides: list[OverrideView]
 
 
+class VerdictBody(Body):
+    """What somebody decided about a tool call."""
+
+    decision: Literal["approve", "reject"]
+    who: str = Field(min_length=1, max_length=200, description="Who decided; it is written down.")
+    reason: str = Field("", max_length=1000, description="Why; of a rejection the caller's agent is told.")
+
+
+class ApprovalView(BaseModel):
+    """A tool call that a person has to approve. Times are Unix seconds."""
+
+    id: str
+    call_id: str
+    tool_call_id: str
+    tool: str
+    arguments: dict[str, Any] = Field(description="Without what is secret.")
+    summary: str = Field(description="What is about to happen, in words.")
+    user: str
+    bucket: str
+    purpose: str
+    asked_at: float
+    expires_at: float = Field(description="When it counts as rejected.")
+    decision: Literal["approved", "rejected"] | None = Field(description="None while nobody has decided.")
+    who: str | None
+    reason: str | None
+    decided_at: float | None
+
+
+class ApprovalViews(BaseModel):
+    approvals: list[ApprovalView]
+
+
 class RungStatus(BaseModel):
     """`_at` times are Unix seconds."""
 
@@ -184,6 +216,16 @@ class ProcessStatus(BaseModel):
     open_files: int | None = Field(description="Open files and sockets; null where the system does not tell.")
 
 
+class SinkStatus(BaseModel):
+    """Where this replica's business events go."""
+
+    sink: str
+    sent: int
+    waiting: int
+    dropped: int = Field(description="Not delivered, and not tried again.")
+    failing: str | None = Field(description="Why the last attempt failed; null while all is well.")
+
+
 class Status(BaseModel):
     replica: str
     now: float = Field(description="Unix seconds on this replica.")
@@ -194,4 +236,6 @@ class Status(BaseModel):
     buckets: list[BucketStatus]
     calls: list[CallStatus]
     money: MoneyStatus
+    business_events: list[SinkStatus]
+    approvals: int = Field(description="Tool calls that wait for a person, of all replicas.")
     process: ProcessStatus
