@@ -84,6 +84,10 @@ class Approvals(Protocol):
         """A person is asked; `decide` is called once, with yes or no, who, and why."""
         ...
 
+    def withdraw(self, call_id: str) -> None:
+        """The call is over: what it asked need not be decided any more."""
+        ...
+
 
 class Services(Protocol):
     """What a call needs of the process it lives in."""
@@ -324,6 +328,7 @@ class CallDriver:
         for task in [*self._answers.values(), *self._tasks]:
             task.cancel()
         self._socket.let_go()
+        self._services.approvals.withdraw(self.info.call_id)
         self.call.client_closed(time.monotonic())
         self._pump()
 
