@@ -47,6 +47,7 @@ from orchestrator.server.part_health import PartHealth
 from orchestrator.server.sockets import ClientSocket, accept, refuse, websocket_protocol
 from orchestrator.server.store import EmbeddedStore, RedisStore, Store
 from orchestrator.server.tally import Tally
+from orchestrator.server.toolbox import Toolbox
 from tiers.pipeline.vad import Vad
 from tiers.realtime.link import Link, Loss
 from tiers.realtime.probe import Probed, probe
@@ -81,6 +82,7 @@ class Orchestrator:
         self.transcriber = self.engines.transcriber
         tier_b = TierB(self.engines.pipeline, settings.tier_b.instructions, settings.tier_b.voice)
         self.answerers: Mapping[str, Answerer] = {"B": tier_b, "C": self.engines.prompts}
+        self.toolbox = Toolbox(settings, self.store)
         self.costs = Costs(settings, tier_b, self.engines.prompts)
         self._auth = Auth(settings.server.api_key, settings.server.allowed_origins)
         self._drivers: dict[str, CallDriver] = {}
@@ -96,6 +98,7 @@ class Orchestrator:
         self._tasks = [
             asyncio.create_task(self._warm(), name="warm"),
             asyncio.create_task(self._probe(), name="probe"),
+            asyncio.create_task(self.toolbox.start(), name="tools"),
             asyncio.create_task(self.engines.prompts.render_ahead(), name="render ahead"),
         ]
 
@@ -109,6 +112,7 @@ class Orchestrator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.toolbox.close()
         await self.approvals.close()
         await self.business.close()
         await self.fleet.close()
@@ -162,7 +166,7 @@ class Orchestrator:
         return self.settings.budget.history_of(bucket)
 
     def toolset(self, info: CallInfo) -> Toolset:
-        return self.settings.toolset(info.purpose, info.bucket, info.tools)
+        return self.toolbox.toolset(info.purpose, info.bucket, info.tools)
 
     def new_ear(self) -> Vad:
         return Vad()
