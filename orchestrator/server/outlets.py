@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/cloudevents+json"
 GRACE_S = 5.0
 """How long a way out may take, when the service ends, for what still waits."""
+ENDED = "the service ends"
 BATCH = 500
 PAUSES = wait_exponential_jitter(multiplier=0.5, max=30.0, jitter=0.5)
 _NOT_TAKEN = frozenset({400, 410, 413, 415, 422})
@@ -79,6 +80,7 @@ class Outlet:
         """What waits; a batch stays in it until it was taken or given up."""
         self._filled, self._empty = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
         self._told_at = 0
 
     @property
@@ -87,8 +89,8 @@ class Outlet:
 
     def put(self, event: Outgoing) -> None:
         """Takes an event, or drops it where too many wait. Never waits."""
-        if len(self._queue) >= self._limit:
-            self._drop(1, f"{self._limit} events wait already")
+        if self._closed or len(self._queue) >= self._limit:
+            self._drop(1, ENDED if self._closed else f"{self._limit} events wait already")
             return
         self._queue.append(event)
         self._filled.set()
@@ -103,7 +105,8 @@ class Outlet:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), grace_s)
             await end_tasks([self._task])
-        self._drop(len(self._queue), "the service ends")
+        self._closed = True
+        self._drop(len(self._queue), ENDED)
         self._queue.clear()
         await self._sink.close()
 

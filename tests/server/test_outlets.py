@@ -140,6 +140,8 @@ async def test_at_the_end_what_cannot_be_delivered_is_counted(caplog: pytest.Log
     await outlet.close(grace_s=0.0)
     assert (outlet.dropped, outlet.waiting, sink.closed) == (2, 0, True)
     assert "2 so far: the service ends" in caplog.text
+    outlet.put(event(3))
+    assert (outlet.dropped, outlet.waiting) == (3, 0)
 
 
 # The file
