@@ -314,3 +314,22 @@ async def test_a_transfer_is_told_to_who_takes_the_call_over(tmp_path: Path, tra
             if transcript
             else None
         )
+
+
+# The documentation
+
+
+async def test_the_documentation_shows_one_of_each() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "business-events.md").read_text()
+    blocks = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+    shown = {block["type"]: block for block in blocks if "type" in block}
+    assert shown.keys() == set(TYPES.values())
+    for event in await told(ROWS.items()):
+        example = shown[event["type"]]
+        hold_to_cloudevents(example)
+        assert example.keys() == event.keys()
+        assert example["data"].keys() == event["data"].keys()
+        row = re.search(rf"^\| `{re.escape(event['type'])}` \|.*\| (.*) \|$", text, re.MULTILINE)
+        assert row is not None
+        whose = {"call_id", "user", "bucket", "purpose", "tier"}
+        assert set(re.findall(r"`(\w+)`", row[1])) == event["data"].keys() - whose
