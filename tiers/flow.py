@@ -260,6 +260,9 @@ _UNKNOWN = re.compile(
     re.IGNORECASE,
 )
 _WRAPPERS = ("order", "result", "data")
+_NOT_DONE = frozenset({"failed", "unknown", "declined", "refused", "vetoed", "cancelled"})
+"""What the server says of a tool that it runs, with the reason beside it: the order itself need not be unknown."""
+_NO_SUCH = re.compile(r"\bnot[ _]found\b|\bno such\b|\bunknown order\b|\bdoes(?: not|n't) exist\b", re.IGNORECASE)
 
 
 def _order_result(result: ToolResult, history: tuple[HistoryItem, ...], request: AnswerRequest) -> Say | None:
@@ -291,6 +294,8 @@ def _status(output: str) -> tuple[bool, str]:
         value = json.loads(output)
     except ValueError:
         value = output
+    if isinstance(value, dict) and value.get("status") in _NOT_DONE and "reason" in value:
+        return _NO_SUCH.search(str(value["reason"])) is None, ""
     if isinstance(value, dict):
         for wrapper in _WRAPPERS:
             if isinstance(value.get(wrapper), dict):

@@ -169,6 +169,15 @@ def test_once_answered_the_number_is_not_taken_for_the_next_question() -> None:
         ("on its way", Say("order_status", {"order_id": "4172", "status": "on its way"})),
         ('{"error": "no such order"}', Say("order_unknown", {"order_id": "4172"})),
         ('{"found": false}', Say("order_unknown", {"order_id": "4172"})),
+        (
+            '{"status": "done", "result": {"status": "shipped"}}',
+            Say("order_status", {"order_id": "4172", "status": "shipped"}),
+        ),
+        (
+            '{"status": "failed", "reason": "there is no such order"}',
+            Say("order_unknown", {"order_id": "4172"}),
+        ),
+        ('{"status": "failed", "reason": "the server did not answer"}', None),
         ('{"status": "not_found"}', Say("order_unknown", {"order_id": "4172"})),
         ("Order not found", Say("order_unknown", {"order_id": "4172"})),
         ("null", Say("order_unknown", {"order_id": "4172"})),
