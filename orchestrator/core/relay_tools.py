@@ -127,13 +127,19 @@ class RelayTools:
         """The client's own tool, which the caller has agreed to: all of the call is shown at last."""
         self.show(response)
         events = response.hidden.pop(index)
-        item = self.ctx.conversation.get(events[-1]["item"]["id"])
-        for event in events[:-1]:
+        first, *between, last = events
+        item = self.ctx.conversation.get(last["item"]["id"])
+        self._pass_on(first)
+        if item is not None:
+            item.private, item.announced = False, True
+            previous = self.ctx.conversation.previous(item.id)
+            added = {"previous_item_id": previous, "item": first["item"]}
+            self.ctx.send({"type": "conversation.item.added", **added})
+        for event in between:
             self._pass_on(event)
         if item is not None:
-            item.private = False
-            items.announce(self.ctx, item)
-        self._pass_on(events[-1])
+            items.announce_done(self.ctx, item)
+        self._pass_on(last)
         response.handed_tool = True
 
     def over(self, response: OpenResponse, now: float) -> bool:

@@ -21,13 +21,9 @@ from typing import Any, Protocol
 
 from orchestrator.core import wording
 from orchestrator.core.actions import Action, AskApproval, RunTool
-
-try:
-    from orchestrator.core.consent import Consent, again, judge, readback, was_read_back
-    from orchestrator.core.entities import check
-except ImportError:
-    pass
+from orchestrator.core.consent import Consent, again, judge, readback, was_read_back
 from orchestrator.core.conversation import Conversation, Item
+from orchestrator.core.entities import check
 from orchestrator.core.summary import summarise
 from orchestrator.core.tools import (
     HANDOFF,
@@ -364,7 +360,7 @@ class Desk:
         for item in answers:
             if item.needs_transcript:
                 return Verdict(unwritten=item.id)
-            consent = judge(item.words, language, proposal.arguments)
+            consent = judge(item.words, language, proposal.arguments, proposal.text)
             latest = item is answers[-1]
             if consent is not Consent.UNCLEAR or latest:
                 # A yes counts for what was asked last, and not for what was talked of meanwhile.

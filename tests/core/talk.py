@@ -48,8 +48,12 @@ REFUND = Tool(
     approval=True,
     readback="refund order {order_id}",
 )
-OPEN_DOOR = Tool("open_door", "Open the door.", kind=Kind.MUTATING, runs=Runs.CLIENT, readback="open the door")
-BILLING = Agent("billing", "Knows about invoices.", "You are the billing desk.", ("refund_order",), ("front",))
+OPEN_DOOR = Tool(
+    "open_door", "Open the door.", kind=Kind.MUTATING, runs=Runs.CLIENT, readback="open the door"
+)
+BILLING = Agent(
+    "billing", "Knows about invoices.", "You are the billing desk.", ("refund_order",), ("front",)
+)
 FRONT = Agent("front", "", "You are the front desk.", ("get_order_status", "cancel_order"), ("billing",))
 
 
@@ -131,7 +135,8 @@ class Talk:
         bench.provider("conversation.item.added", item=wire, previous_item_id=None)
         place["item_id"] = item_id
         bench.provider("response.function_call_arguments.delta", **place, call_id=call_id, delta=arguments)
-        bench.provider("response.function_call_arguments.done", **place, call_id=call_id, arguments=arguments)
+        done = {**place, "call_id": call_id, "name": name, "arguments": arguments}
+        bench.provider("response.function_call_arguments.done", **done)
         wire = {**wire, "status": "completed", "arguments": arguments}
         bench.provider("conversation.item.done", item=wire, previous_item_id=None)
         del place["item_id"]
@@ -171,7 +176,9 @@ class Talk:
     def runs(self) -> list[RunTool]:
         return self.bench.all(RunTool)
 
-    def done(self, output: Any = None, result: Result = Result.DONE, message: str = "", number: int = -1) -> None:
+    def done(
+        self, output: Any = None, result: Result = Result.DONE, message: str = "", number: int = -1
+    ) -> None:
         """What came of the latest run."""
         run = self.runs()[number]
         self.bench.call.tool_done(run.tool_call_id, ToolOutcome(result, output, message), self.bench.now)
