@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 REDACTED = "[redacted]"
@@ -29,7 +30,11 @@ _DEPTH = 20
 _SHORTEST_IN_TEXT = 3
 """Characters of a secret that is looked for in a text: a shorter one would be found in any."""
 _CARD_DIGITS = range(13, 20)
+_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+"""The sum of the digits of a doubled digit."""
 _LONG_NUMBER = 100
+_LONG_RUN = 500
+_NAMES_KNOWN = 4096
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _NUMBERS = re.compile(r"[0-9]+(?:[\s.,/\u2013-]{1,2}[0-9]+)*")
 _DIGITS = re.compile(r"[0-9]+")
@@ -52,6 +57,7 @@ class Redactor:
 
     def __init__(self, names: Iterable[str] = SECRET_NAMES) -> None:
         self._names = [words for name in names if (words := _words(name))]
+        self._known = lru_cache(_NAMES_KNOWN)(self._is_secret)
 
     def redact(self, value: Any) -> Any:
         """JSON data without its secrets, nor anything that repeats one of them. What is no JSON becomes text."""
@@ -63,6 +69,9 @@ class Redactor:
 
     def is_secret(self, name: str) -> bool:
         """Whether an argument of that name is not to be shown."""
+        return self._known(name)
+
+    def _is_secret(self, name: str) -> bool:
         words = _words(name)
         joined = "".join(words)
         return any(
@@ -138,16 +147,18 @@ def _is_card(digits: str) -> bool:
     """13 to 19 digits whose last one is right by Luhn's formula."""
     if len(digits) not in _CARD_DIGITS or digits.startswith("0"):
         return False
-    total = 0
-    for place, digit in enumerate(reversed(digits)):
-        doubled = int(digit) * (1 + place % 2)
-        total += doubled - 9 if doubled > 9 else doubled
-    return total % 10 == 0
+    values = [int(digit) for digit in reversed(digits)]
+    return (sum(values[::2]) + sum(_DOUBLED[value] for value in values[1::2])) % 10 == 0
 
 
 def _without_cards(found: re.Match[str]) -> str:
-    """Digits and what stands between them, without the card numbers. These may have other numbers beside them."""
+    """Digits and what stands between them, without the card numbers. These may have other numbers beside them.
+
+    Very long ones are not looked through, which would take long: they go as a whole.
+    """
     text = found[0]
+    if len(text) > _LONG_RUN:
+        return REDACTED
     groups = [(group.start(), group.end()) for group in _DIGITS.finditer(text)]
     kept, position, first = [], 0, 0
     while first < len(groups):

@@ -210,13 +210,9 @@ class Approvals:
         self._link.send(PENDING + approval_id, partial(self._tell, approval_id, standing))
         if standing != verdict:
             raise AlreadyDecided(approval_id, standing)
+        why = verdict.reason or "no reason given"
         log.warning(
-            "%s %s tool %s in call %s: %s",
-            verdict.who,
-            verdict.word,
-            approval.tool,
-            approval.call_id,
-            verdict.reason,
+            "%s %s tool %s in call %s: %s", verdict.who, verdict.word, approval.tool, approval.call_id, why
         )
         return approval, verdict
 
