@@ -134,6 +134,18 @@ class AskApproval:
 
 
 @dataclass(frozen=True, slots=True)
+class Judge:
+    """Ask a guardrail about words of Tier A; the answer comes as ``Call.judged(hook, id, line, now)``.
+
+    `id`: of the item that was "heard", of the response that is "said".
+    """
+
+    hook: str
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class HangUp:
     """End the call: the client's connection is closed, in good order."""
 
@@ -164,6 +176,7 @@ Action = (
     | ClaimMoney
     | RunTool
     | AskApproval
+    | Judge
     | HangUp
     | Record
 )

@@ -177,7 +177,9 @@ class Call(Handovers):
         if attempt not in self.lingering:
             return
         written = self.lingering.frame(attempt, frame)
-        if written is not None and self.state is not State.ENDED:
+        # Where guardrails look at a caller's words, those count that we write down and have looked at.
+        guarded = "heard" in self.ctx.policy.guarded
+        if written is not None and self.state is not State.ENDED and not guarded:
             self.transcribed(*written, now)
         self._end_if_billed()
 
@@ -267,6 +269,11 @@ class Call(Handovers):
         else:
             self.ctx.answer_closed(answer_id, charges)
         self._end_if_billed()
+
+    def judged(self, hook: str, id: str, line: str, now: float) -> None:
+        """What came of a `Judge`. `line`: the prompt to be said instead; "" where nothing is wrong."""
+        if self.relay is not None:
+            self.relay.veto.judged(hook, id, line, now)
 
     # --- tools that the server runs ---
 

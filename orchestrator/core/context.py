@@ -82,6 +82,8 @@ class Policy:
     commit_min_ms: float = 100.0
     speculate: bool = True
     """Whether Tiers B and C begin an answer at the first pause of a turn."""
+    guarded: frozenset[str] = frozenset()
+    """What guardrails are asked about in Tier A: "heard", "said"."""
 
     def bridge(self, kind: Bridge) -> str:
         return self.bridges.get(kind) or self.bridges[Bridge.DEFAULT]

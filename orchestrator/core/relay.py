@@ -25,6 +25,7 @@ from orchestrator.core.outcomes import Outcome
 from orchestrator.core.pace import Step
 from orchestrator.core.provider import TERMINAL_CODES, failure
 from orchestrator.core.relay_tools import RelayTools
+from orchestrator.core.relay_veto import RelayVeto
 from orchestrator.core.responses import OpenItem, OpenPart, OpenResponse, merge_metadata
 from orchestrator.core.suspicion import Suspicion
 from orchestrator.protocol.answers import Charge
@@ -83,7 +84,8 @@ class Relay:
         self.in_flight = InFlight(ctx, attempt, gated=gated)
         bound = Bound({**ctx.session.fields, **ctx.for_model()}, replayed)
         self.gate = Gate(ctx, self.rung, self.in_flight, bound, self._tell)
-        self.tools = RelayTools(ctx, self._tell, self._request, self._refresh, lambda: self._occupied)
+        self.tools = RelayTools(ctx, self._tell, self._request, self._refresh, lambda: self.occupied)
+        self.veto = RelayVeto(self, self._on_transcription)
         self.deadlines = Deadlines(ctx.policy, ctx.pace, ctx.playback)
         self.creates: deque[Owed] = deque()
         """Responses that were asked for and have not begun."""
@@ -286,7 +288,8 @@ class Relay:
         if cause is not None:
             return cause
         self.ctx.record("provider_error", code=error.get("code"), message=error.get("message"))
-        if self.gate.is_own(error.get("event_id")) or self._own_refused(error.get("event_id")):
+        event_id = error.get("event_id")
+        if self.gate.is_own(event_id) or self.veto.is_own(event_id) or self._own_refused(event_id):
             return None
         if error.get("type") == "server_error":
             return None  # not the client's doing, and it ends some clients; the deadlines decide
@@ -327,6 +330,7 @@ class Relay:
         self.suspicion.turn_began()
         self.deadlines.nothing_owed()
         self.tools.caller_spoke(now)
+        self.veto.caller_spoke()
         if self.ctx.session.interrupts_response:
             self.ctx.note_barge_in(now)
 
@@ -366,13 +370,17 @@ class Relay:
         if wire.get("id") in ctx.hidden:
             return
         if "input_audio_transcription" in kind:
-            self._on_transcription(kind, event, now)
+            self._pay_for_words(kind, event)
+            if not self.veto.holds(kind, event):
+                self._on_transcription(kind, event, now)
             return
         if self.tools.hides(wire):
             self.tools.note_item(wire)
             return
         if kind.endswith((".added", ".done", ".created")):
             self._on_item(kind, event)
+            return
+        if kind.endswith(".deleted") and self.veto.has_deleted(event["item_id"]):
             return
         self.in_flight.carried_out(kind, event)
         if kind.endswith(".deleted"):
@@ -397,18 +405,23 @@ class Relay:
                     opened.item_done = kind.endswith(".done")
         self._pass_on({**event, "previous_item_id": ctx.conversation.previous(item.id)})
 
+    def _pay_for_words(self, kind: str, event: Event) -> None:
+        ctx = self.ctx
+        if kind.endswith(".completed") and event["item_id"] in ctx.conversation:
+            model = ctx.transcribes_with
+            charge = Charge("transcription", model, ctx.price(model, event["usage"]), event["usage"])
+            key = self.gate.words_came(event["item_id"])
+            ctx.charge(charge, self.rung, key=key, item_id=event["item_id"])
+        if not kind.endswith(".delta"):
+            ctx.purse.end(self.gate.words_came(event["item_id"]))
+
     def _on_transcription(self, kind: str, event: Event, now: float) -> None:
         ctx = self.ctx
         item = ctx.conversation.get(event["item_id"])
         if kind.endswith(".completed") and item is not None:
             item.transcript, item.audio_span = event["transcript"], None
             ctx.hold_input(self.turn)
-            model = ctx.transcribes_with
-            charge = Charge("transcription", model, ctx.price(model, event["usage"]), event["usage"])
-            ctx.charge(charge, self.rung, key=self.gate.words_came(item.id), item_id=item.id)
             ctx.record("caller_said", item_id=item.id, text=item.transcript)
-        if not kind.endswith(".delta"):
-            ctx.purse.end(self.gate.words_came(event["item_id"]))
         if ctx.session.wants_transcripts:
             if item is not None:
                 item.words_told = not kind.endswith(".delta")
@@ -430,6 +443,8 @@ class Relay:
         response = ctx.responses.get(event.get("response_id", ""))
         if response is None:
             ctx.record("provider_orphan", event=kind)
+            return None
+        if self.veto.drops(kind, response):
             return None
         if self._follow(kind, response, event, frame, now):
             if not self.tools.event(kind, response, event, now):
@@ -471,6 +486,7 @@ class Relay:
                 ctx.pace.note(Step.RESPONSE, now - owed.since)
             self.deadlines.response_opened(owed.since if self.timed else now, speaks=response.speaks)
         self.tools.created(response, {**event, "response": shown}, self._pass_on)
+        self.veto.created(response, now)
 
     def _owed_for(self, wire: Event, out_of_band: bool, now: float) -> Owed:
         """Which of the answers we wait for this response is: by metadata, else the turn's, else the oldest."""
@@ -557,11 +573,13 @@ class Relay:
                 self.deadlines.audio_ended(now)
         elif kind.endswith((".output_audio_transcript.done", ".output_text.done")):
             part.words_done = True
+            self.veto.words(response, part, over=True)
         elif kind.endswith((".output_audio_transcript.delta", ".output_text.delta")):
             part.words += str(event["delta"])
             kept = self.ctx.conversation.get(item.id)
             if kept is not None:
                 kept.transcript = part.words
+            self.veto.words(response, part)
             if part.kind == "text" and not response.out_of_band:
                 self.deadlines.no_audio_owed(now)
 
@@ -582,7 +600,7 @@ class Relay:
             self._stream = None
         if wire.get("status") == "failed":
             return failure(wire)
-        if wire.get("status") == "completed" and self._is_empty(response):
+        if wire.get("status") == "completed" and not response.veto and self._is_empty(response):
             return Cause.EMPTY_RESPONSE
         del ctx.responses[response.id]
         if wire.get("status") == "cancelled":
@@ -591,14 +609,23 @@ class Relay:
                 if item is not None:
                     item.cut_off = True
         self._show_done(response, event)
-        if wire.get("status") != "completed":
+        if wire.get("status") != "completed" or response.veto:
             self.tools.dropped(response)
         elif self.tools.over(response, now):
             return None
-        stopped = wire.get("status") == "cancelled"
+        stopped = wire.get("status") == "cancelled" and not response.veto
         ctx.end_turn(response.turn, Outcome.STOPPED if stopped else Outcome.ANSWERED)
+        if response.veto:
+            self.veto.over(response, now)
         self.tools.response_over(now)
         return None
+
+    def no_more_audio(self, response: OpenResponse, now: float) -> None:
+        """None of what comes of it is passed on; it has to end soon."""
+        if self._stream is not None and self._stream.response is response:
+            self._stream = None
+        if not response.out_of_band:
+            self.deadlines.audio_ended(now)
 
     def _show_done(self, response: OpenResponse, event: Event) -> None:
         """The client is told of the end of a response, if it was of its beginning."""
@@ -614,6 +641,8 @@ class Relay:
             "metadata": merge_metadata(wire.get("metadata"), self.ctx.tags()),
             "output": self.tools.visible(response, wire.get("output") or []),
         }
+        if response.veto and wire.get("status_details"):
+            shown["status_details"] = {"type": wire["status"]}  # the client has not cancelled it
         self._pass_on({**event, "response": shown})
         self._record_answer(response, wire)
 
@@ -649,10 +678,10 @@ class Relay:
     @property
     def at_boundary(self) -> bool:
         """Nobody speaks and nothing is owed: a planned handover may happen."""
-        return not (self.ctx.responses or self._occupied or self.tools.pending)
+        return not (self.ctx.responses or self.occupied or self.tools.pending or self.veto.pending)
 
     @property
-    def _occupied(self) -> bool:
+    def occupied(self) -> bool:
         """The caller speaks, or an answer is under way or owed."""
         speaking = self.turn is not None and self.turn.stop_ms is None
         waiting = self.turn is not None and self.turn.awaits_response

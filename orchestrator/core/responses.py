@@ -28,6 +28,8 @@ class OpenPart:
     audio_ms: float = 0.0
     audio_done: bool = False
     words_done: bool = False
+    looked_at: int = 0
+    """Characters of `words` that guardrails were asked about."""
 
 
 @dataclass(slots=True)
@@ -74,6 +76,8 @@ class OpenResponse:
     """Calls of tools that the server runs, by output_index: what the provider said of them."""
     say: str | None = None
     """Its words, where they are not the model's to choose."""
+    veto: str = ""
+    """The prompt that is said instead of it: a guardrail has vetoed it, or the turn it answers."""
 
     @property
     def speaks(self) -> bool:

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -76,7 +77,7 @@ class Orchestrator:
         redactor = Redactor(settings.business_events.redact)
         self.approvals = Approvals(self.store, settings.approvals.timeout_s, redactor)
         self.tally = Tally()
-        self.policy = _policy(settings)
+        self.policy = replace(_policy(settings), guarded=self.guardrails.late)
         self.paces = Paces()
         self.hedge_cap = HedgeCap(settings.hedging.max_share, settings.hedging.burst)
         self.transcriber = self.engines.transcriber

@@ -22,6 +22,7 @@ from orchestrator.core.actions import (
     ClaimMoney,
     CloseUpstream,
     HangUp,
+    Judge,
     Listen,
     OpenUpstream,
     Record,
@@ -494,6 +495,8 @@ class CallDriver:
                 self._run(self._transcribe(action))
             case CheckSpeech():
                 self._run(self._check_speech(action))
+            case Judge():
+                self._run(self._judge(action))
 
     def _listen(self, from_ms: float) -> None:
         self._ear, self._decoder = self._services.new_ear(), Decoder(self.call.ctx.input.format)
@@ -532,6 +535,11 @@ class CallDriver:
             charges = getattr(error, "charges", ())
             log.exception("transcribing a turn of call %s failed", self.info.call_id)
         self.call.transcribed(action.item_id, transcript, time.monotonic(), charges)
+        self._pump()
+
+    async def _judge(self, action: Judge) -> None:
+        line = await self._services.guardrails.judge(self.info, action.hook, action.text)
+        self.call.judged(action.hook, action.id, line, time.monotonic())
         self._pump()
 
     async def _check_speech(self, action: CheckSpeech) -> None:

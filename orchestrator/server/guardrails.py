@@ -145,6 +145,18 @@ class Guardrails:
             return Veto(verdict.line)
         return text if verdict.allowed else verdict.text
 
+    async def judge(self, info: CallInfo, hook: str, text: str) -> str:
+        """`heard` or `said` where nothing can be rewritten: the line to be said instead, "" for none."""
+        verdict = await self._ask(Hook(hook), info, {"text": text})
+        if verdict.allowed:
+            return ""
+        return verdict.line or self._hooks[Hook(hook)][0].line
+
+    @property
+    def late(self) -> frozenset[str]:
+        """The hooks that `judge` can be asked about."""
+        return frozenset(hook.value for hook in (Hook.HEARD, Hook.SAID) if hook in self)
+
     async def close(self) -> None:
         for _, ask in self._hooks.values():
             await ask.close()

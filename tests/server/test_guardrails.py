@@ -405,3 +405,15 @@ async def test_verdicts_are_counted_by_hook(guard: Guard) -> None:
     assert (tally.allowed, tally.rewritten, tally.vetoed, tally.failed) == (1, 1, 1, 0)
     assert 0 < tally.longest_ms <= tally.total_ms
     assert rails.tallies[Hook.SAID].total_ms == 0
+
+
+async def test_where_nothing_can_be_rewritten_that_is_a_veto(guard: Guard) -> None:
+    rails = guard.rails()
+    assert rails.late == {"heard", "said"}
+    assert await rails.judge(INFO, "said", "hello") == ""
+    guard.answers({"verdict": "rewrite", "text": "x"})
+    assert await rails.judge(INFO, "said", "hello") == "cannot_say"
+    guard.answers({"verdict": "veto", "line": "no_swearing"})
+    assert await rails.judge(INFO, "heard", "hello") == "no_swearing"
+    assert Guardrails(Settings()).late == frozenset()
+    assert await Guardrails(Settings()).judge(INFO, "said", "hello") == ""
