@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.core.price_list import ModelPrice
 from orchestrator.protocol.audio import SPEAK_RATE, Pcm16
-from tiers.pipeline.clauses import spoken
 from tiers.pipeline.errors import Cause, EngineFailed
+from tiers.pipeline.reading import spoken
 from tiers.pipeline.tts import Samples
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class CartesiaSpeech:
     async def speak(
         self, text: str, *, voice: str = "", speed: float = 1.0, language: str = "en"
     ) -> AsyncIterator[Pcm16]:
-        text = spoken(text)
+        text = spoken(text, language)
         name, context = uuid.uuid4().hex, _Context()
         socket = await self._begin(name, context, self._request(name, text, voice, speed, language))
         samples, said = Samples(), 0.0

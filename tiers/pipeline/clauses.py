@@ -1,4 +1,4 @@
-"""Streamed text as speakable clauses, and a clause as an engine should read it.
+"""Streamed text as speakable clauses, without its markup.
 
 The first clause is short, because an engine that renders a clause in one piece is heard only when it is done; the
 later ones grow, since each is rendered while the one before it plays. Cuts fall on sentence ends, then on commas,
@@ -8,6 +8,8 @@ then between words, and never inside a number.
 from __future__ import annotations
 
 import re
+
+from tiers.pipeline.markup import CODE, FENCE, plain
 
 FIRST_MIN = 12
 """Characters. A first clause cut at a comma has at least these: "Sure," alone plays too short to hide behind."""
@@ -19,9 +21,13 @@ _CLOSING = f"[{re.escape(_CLOSERS)}]"
 _SENTENCE = re.compile(rf"[.!?…]+{_CLOSING}*(?=\s|$)|\n+")
 _PAUSE = re.compile(rf"[,;:\u2013\u2014]{_CLOSING}*(?=\s)")
 _OPEN_MARKUP = re.compile(r"\[[^\]]{0,80}$|\]\([^)]{0,160}$|<[^>\s][^>]{0,40}$")
-_NEVER_ENDS = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|approx|e\.g|i\.e|(?:[A-Z]\.)*[A-Z])\.$")
-_ENDS_BEFORE_CAPITAL = re.compile(r"\b(?:[ap]\.m|etc|Inc|Ltd|Co|Jr|Sr)\.$", re.IGNORECASE)
-_ENDS_UNLESS_NUMBER = re.compile(r"\b(?:No|Nos|Nr|Fig|Ext|Tel|p)\.$", re.IGNORECASE)
+_NEVER_ENDS = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|approx|incl|excl|e\.g|i\.e|(?:[A-Z]\.)*[A-Z])\.$")
+_ENDS_BEFORE_CAPITAL = re.compile(
+    r"\b(?:[ap]\.m|etc|Inc|Ltd|Co|Jr|Sr|Ave|Blvd|Rd|Apt|dept|min|max|hrs?|lbs?|oz)\.$", re.IGNORECASE
+)
+_ENDS_UNLESS_NUMBER = re.compile(
+    r"\b(?:No|Nos|Nr|Fig|Ext|Tel|p|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|Apt|Ste)\.$", re.IGNORECASE
+)
 _LIST_NUMBER = re.compile(r"(?:^|\n)\s*\d{1,2}\.$")
 _JOINERS = "and or but because so that which who where when while if then than with without for from to of in on at by"
 
@@ -42,6 +48,15 @@ class Clauses:
         return self._take(final=True)
 
     def _take(self, *, final: bool) -> list[str]:
+        """Clauses that are complete; nothing of a block of code, and nothing behind one while it goes on."""
+        self._text = CODE.sub("\n", self._text)
+        before, fence, code = self._text.partition(FENCE)
+        self._text = before
+        clauses = self._clauses(final=final or bool(fence))
+        self._text += "" if final else fence + code
+        return clauses
+
+    def _clauses(self, *, final: bool) -> list[str]:
         clauses = []
         while (cut := self._cut(final)) is not None:
             clause, self._text = plain(self._text[:cut]), self._text[cut:].lstrip()
@@ -88,10 +103,20 @@ class Clauses:
             for m in re.finditer(r"\s+(?=(\S+)\s)", self._text)
             if FIRST_MIN <= m.end() <= limit and not self._text[m.start() - 1].isdigit()
         ]
-        spaces = [m for m in spaces if not _OPEN_MARKUP.search(self._text[: m.start()])]
+        spaces = [m for m in spaces if not _holds_together(self._text[: m.start()], m[1])]
         joined = [m for m in spaces if m[1].lower() in _JOINERS.split() and m.start() >= limit // 3]
         chosen = joined or spaces
         return chosen[-1].end() if chosen else None
+
+
+def _holds_together(before: str, word: str) -> bool:
+    """Whether `word` means something else without what is before it: "Dr. Smith", "No. 4172", "order 4172"."""
+    return bool(
+        _OPEN_MARKUP.search(before)
+        or _NEVER_ENDS.search(before)
+        or _ENDS_UNLESS_NUMBER.search(before)
+        or word[0].isdigit()
+    )
 
 
 def _ends(before: str, after: str) -> bool:
@@ -112,39 +137,3 @@ def split(text: str) -> list[str]:
 def speakable(text: str) -> bool:
     """Whether there is anything to say in it."""
     return any(char.isalnum() for char in text)
-
-
-_LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
-_URL = re.compile(r"https?://(?:www\.)?([^\s/?#)]+)[^\s)]*")
-_TAG = re.compile(r"</?[A-Za-z][^<>]*>")
-_LINE_MARK = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|>[ \t]*|[-*+•][ \t]+|\d{1,2}[.)][ \t]+)", re.MULTILINE)
-_MARKS = str.maketrans(dict.fromkeys("*`~|", "") | {"_": " "})
-_LOOSE_MARK = re.compile(r" ([.,;:!?])")
-_SYMBOLS = re.compile("[\u2190-\u2bff\ufe00-\ufe0f\U0001f000-\U0001faff\u200d]")
-
-
-def plain(text: str) -> str:
-    """Text without Markdown, tags, emoji and addresses' tails; line breaks become spaces."""
-    text = _TAG.sub(" ", _URL.sub(r"\1", _LINK.sub(r"\1", text)))
-    text = _SYMBOLS.sub("", _LINE_MARK.sub("", text).translate(_MARKS))
-    return _LOOSE_MARK.sub(r"\1", " ".join(text.split()))
-
-
-_NAMED_ID = re.compile(
-    r"\b(?:orders?|reference|ref|confirmation|tracking|ticket|case|account|booking|reservation|invoice|customer|"
-    r"code|pin|id|number)\b\.?(?:\s+(?:number|no\.?|id|code|is|was))*[\s:#]+(?:[A-Za-z]{1,4}-?)?(\d{3,})(?![\d.,:]*\d)",
-    re.IGNORECASE,
-)
-_LONG = re.compile(r"(?<![\d.,:$€£])(\d{5,})(?!\d|[.,:]\d|\s*(?:%|percent|dollars|euros|pounds|people))")
-_HASH = re.compile(r"(?:\bnumber\s+)?#(?=\d)")
-
-
-def spoken(text: str) -> str:
-    """How an engine should read `text`: order numbers and other long runs of digits one digit at a time."""
-    text = _NAMED_ID.sub(_digit_by_digit, _HASH.sub("number ", text))
-    return _LONG.sub(_digit_by_digit, text)
-
-
-def _digit_by_digit(match: re.Match[str]) -> str:
-    start = match.start(1) - match.start()
-    return match[0][:start] + " ".join(match[1])

@@ -20,9 +20,10 @@ import onnxruntime as ort
 from orchestrator.core.price_list import ModelPrice
 from orchestrator.models import ModelMissing
 from orchestrator.protocol.audio import SPEAK_RATE, Float32, Pcm16, float_to_pcm16
-from tiers.pipeline.clauses import split, spoken
+from tiers.pipeline.clauses import split
 from tiers.pipeline.errors import Cause, EngineFailed
 from tiers.pipeline.metering import FREE
+from tiers.pipeline.reading import spoken
 from tiers.pipeline.worker import SpareTime, Worker, closing
 
 DEFAULT_VOICE = "marin"
@@ -128,7 +129,7 @@ class _Kokoro(ABC):
         pieces = [text] if len(text) <= WHOLE else split(text)
         for index, piece in enumerate(pieces):
             try:
-                samples = await self._render(spoken(piece), voice or self._voice, speed, language)
+                samples = await self._render(spoken(piece, language), voice or self._voice, speed, language)
             except (EngineFailed, ModelMissing):
                 raise
             except Exception as error:

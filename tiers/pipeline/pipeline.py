@@ -37,10 +37,11 @@ from orchestrator.protocol.answers import (
 from orchestrator.protocol.audio import SPEAK_RATE, Encoder, Float32, Pcm16
 from tiers import flow
 from tiers.pipeline.agent import AgentEvent, Done, Words
-from tiers.pipeline.clauses import Clauses, split, spoken
+from tiers.pipeline.clauses import Clauses, split
 from tiers.pipeline.errors import AgentFailed, Cause, EngineFailed, PartFailed
 from tiers.pipeline.metering import CHARACTERS_PER_TOKEN, Paid, SpeechMeter, milliseconds
 from tiers.pipeline.outbox import Outbox
+from tiers.pipeline.reading import spoken
 from tiers.pipeline.rungs import Resting, RungHealth, in_order
 from tiers.pipeline.tts import unsaid
 from tiers.pipeline.vetting import Vet, Veto
@@ -136,7 +137,7 @@ class Pipeline:
     def spoken_limit(self, request: AnswerRequest) -> int:
         """Characters that an engine which bills them may be sent for one answer."""
         if request.say is not None:
-            return said_limit(request.say)
+            return said_limit(request.say, request.language)
         return self.agent.limit(request) * CHARACTERS_PER_TOKEN
 
     def untold(self, answer_id: str) -> list[Charge]:
@@ -246,7 +247,7 @@ class _Answer:
                 raise PartFailed(Cause.UNAVAILABLE, f"the prompt {say.prompt!r} could not be had") from error
             return None
         if (meter := self._pipeline.prompt_meter) is not None and not prompt.cached:
-            self._events.charge(meter.text(len(spoken(prompt.text))))
+            self._events.charge(meter.text(self._length(prompt.text)))
             self._events.charge(meter.audio(milliseconds(len(prompt.pcm), SPEAK_RATE)))
         return prompt
 
@@ -377,9 +378,13 @@ class _Answer:
         if not self._full:
             raise clause.failure
 
+    def _length(self, text: str) -> int:
+        """Characters that an engine is sent for it."""
+        return len(spoken(text, self._request.language))
+
     def _may_be_sent(self, rung: str, text: str) -> bool:
         limit = self._pipeline.spoken_limit(self._request)
-        if self._pipeline.meters[rung].by_character and self._sent[rung] + len(spoken(text)) > limit:
+        if self._pipeline.meters[rung].by_character and self._sent[rung] + self._length(text) > limit:
             self._full.add(rung)
         return rung not in self._full
 
@@ -412,7 +417,7 @@ class _Answer:
         """An engine's audio, with a last deadline for one that has none of its own."""
         request = self._request
         asked = time.perf_counter()
-        meter, characters, made = self._pipeline.meters[speech.rung], len(spoken(text)), 0
+        meter, characters, made = self._pipeline.meters[speech.rung], self._length(text), 0
         self._sent[speech.rung] += characters
         self._events.charge(meter.text(characters))
         audio = speech.speak(text, voice=request.voice, speed=request.speed, language=request.language)
@@ -489,12 +494,12 @@ class _Clause:
     )
 
 
-def said_limit(words: str) -> int:
+def said_limit(words: str, language: str) -> int:
     """Characters that an engine may be sent for words that are said exactly.
 
     The rest of a clause that another engine broke off may be read out at more length than it was in the whole.
     """
-    return 2 * sum(len(spoken(clause)) for clause in split(words))
+    return 2 * sum(len(spoken(clause, language)) for clause in split(words))
 
 
 def _left(clause: _Clause, seconds: float, speed: float) -> str:

@@ -14,9 +14,9 @@ import numpy as np
 
 from orchestrator.core.price_list import ModelPrice
 from orchestrator.protocol.audio import Pcm16
-from tiers.pipeline.clauses import spoken
 from tiers.pipeline.errors import Cause, EngineFailed
 from tiers.pipeline.metering import FREE
+from tiers.pipeline.reading import spoken
 from tiers.pipeline.retries import retrying
 from tiers.speech import Speech, SpeechFailed
 
@@ -88,7 +88,7 @@ class EndpointSpeech:
         voice = voice or self._voice
         body = {
             "model": self._model,
-            "input": spoken(text),
+            "input": spoken(text, language),
             "voice": self._voices.get(voice, voice),
             "response_format": "pcm",
             "speed": speed,

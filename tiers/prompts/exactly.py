@@ -22,8 +22,9 @@ from orchestrator.protocol.answers import (
     TextDelta,
 )
 from orchestrator.protocol.audio import SPEAK_RATE, AudioFormat, Encoder, Pcm16
-from tiers.pipeline.clauses import split, spoken
+from tiers.pipeline.clauses import split
 from tiers.pipeline.metering import SpeechMeter, milliseconds
+from tiers.pipeline.reading import spoken
 from tiers.pipeline.worker import closing
 from tiers.speech import Speech, SpeechFailed
 
@@ -32,9 +33,9 @@ RUNG = "prompts"
 DELTA_MS = 200
 
 
-def len_spoken(words: str) -> int:
+def len_spoken(words: str, language: str) -> int:
     """Characters that an engine is sent for `words`."""
-    return sum(len(spoken(clause)) for clause in split(words))
+    return sum(len(spoken(clause, language)) for clause in split(words))
 
 
 async def say_exactly(
@@ -93,7 +94,7 @@ async def _paid(
 ) -> AsyncIterator[Pcm16 | Charge]:
     """The engine's audio, and what is owed for it before it: whoever stops listening has paid by then."""
     meter = SpeechMeter(speech)
-    if (charge := meter.text(len(spoken(clause)))) is not None:
+    if (charge := meter.text(len(spoken(clause, request.language)))) is not None:
         yield charge
     pieces = speech.speak(clause, voice=voice, speed=request.speed, language=request.language)
     async with closing(pieces):

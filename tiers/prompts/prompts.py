@@ -250,7 +250,7 @@ class Prompts:
 
     def worst(self, request: AnswerRequest) -> int:
         """Nano-dollars that one answer can cost at most: its longest line, made anew by an engine that is paid."""
-        longest = LONGEST_LINE if request.say is None else len_spoken(request.say)
+        longest = LONGEST_LINE if request.say is None else len_spoken(request.say, request.language)
         return self.meter.worst(longest, request.speed) if self.meter and request.speak else 0
 
     def untold(self, answer_id: str) -> Sequence[Charge]:
