@@ -83,7 +83,8 @@ class Orchestrator:
         self.transcriber = self.engines.transcriber
         tier_b = TierB(self.engines.pipeline, settings.tier_b.instructions, settings.tier_b.voice)
         self.answerers: Mapping[str, Answerer] = {"B": tier_b, "C": self.engines.prompts}
-        self.toolbox = Toolbox(settings, self.store)
+        called = self.guardrails.called if Hook.CALLED in self.guardrails else None
+        self.toolbox = Toolbox(settings, self.store, called)
         self.costs = Costs(settings, tier_b, self.engines.prompts)
         self._auth = Auth(settings.server.api_key, settings.server.allowed_origins)
         self._drivers: dict[str, CallDriver] = {}

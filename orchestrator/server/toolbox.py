@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt
 from tenacity.wait import wait_random
@@ -29,6 +29,7 @@ from tiers.pipeline.worker import Worker
 if TYPE_CHECKING:
     from orchestrator.config import Settings
     from orchestrator.server.calls import CallInfo
+    from orchestrator.server.guardrails import Verdict
     from orchestrator.server.tool_mcp import Listed, McpServer
 
 log = logging.getLogger(__name__)
@@ -40,12 +41,19 @@ PAUSE_S = (0.05, 0.25)
 GRACE_S = 10.0
 """How long runs in progress are waited for when the process ends."""
 
+Called = Callable[["CallInfo", str, Mapping[str, Any]], Awaitable["Verdict"]]
+"""A guardrail on a tool's call, by its name and arguments."""
+
 
 class Toolbox:
-    """The tools of this process. `start` connects to MCP servers; without it those tools are away."""
+    """The tools of this process. `start` connects to MCP servers; without it those tools are away.
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    `called` is asked about every run before anything else happens.
+    """
+
+    def __init__(self, settings: Settings, store: Store, called: Called | None = None) -> None:
         self._settings = settings
+        self._called = called
         self._ledger = ToolLedger(store, settings.tool_policy.ledger_ttl_s)
         self._threads = Worker("tool", THREADS)
         self._tools = dict(settings.tool_list())
@@ -120,9 +128,28 @@ class Toolbox:
             return ToolOutcome(Result.FAILED, message=f"{tool.name!r} does not run on the server")
         if wrong := tool.wrong(dict(action.arguments)):
             return ToolOutcome(Result.FAILED, message="; ".join(wrong[:3]))
+        if self._called is not None:
+            permitted = await self._permitted(self._called, tool, info, action)
+            if isinstance(permitted, ToolOutcome):
+                return permitted
+            action = permitted
         if tool.mutating:
             return await self._once(tool, runner, info, action)
         return await _attempts(runner, _run_of(tool, info, action, secrets.token_hex(20)))
+
+    @staticmethod
+    async def _permitted(
+        called: Called, tool: Tool, info: CallInfo, action: RunTool
+    ) -> RunTool | ToolOutcome:
+        """What may run. Other arguments than those that were agreed to are none for a tool that changes something."""
+        verdict = await called(info, tool.name, action.arguments)
+        if verdict.allowed or (not verdict.vetoed and verdict.arguments == action.arguments):
+            return action
+        if verdict.vetoed or tool.mutating:
+            return ToolOutcome(Result.VETOED, message=verdict.reason or "this is not allowed")
+        if wrong := tool.wrong(dict(verdict.arguments)):
+            return ToolOutcome(Result.VETOED, message="; ".join(wrong[:3]))
+        return replace(action, arguments=verdict.arguments)
 
     async def _once(self, tool: Tool, runner: Runner, info: CallInfo, action: RunTool) -> ToolOutcome:
         try:
