@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from jsonschema import Draft202012Validator, SchemaError
 from pydantic import SecretStr
 
+from orchestrator.core.entities import Entity
 from orchestrator.core.tools import HANDOFF, Kind, Runs, Topic
 from orchestrator.entry_points import EntryPointInvalid, load
 from orchestrator.signing import SecretInvalid, key_of
@@ -185,6 +186,9 @@ def _rule_problems(tool: ToolSection, settings: Settings) -> Problems:
             f"what changes something about {tool.topic.value!r} is always read back and confirmed; remove "
             "confirm = false",
         )
+    for kind in tool.entities.values():
+        if kind not in list(Entity):
+            yield "entities", _unknown("kind of thing", kind, list(Entity))
     for path in tool.speakable:
         if not PATH.fullmatch(path):
             yield "speakable", f"expected paths like order.status, not {path!r}"

@@ -293,6 +293,10 @@ ELSEWHERE = "http://shop.example/cancel"
         ),
         ({"once_by": ["order"]}, "tools.cancel.once_by: there is no argument 'order'"),
         (
+            {"entities": {"order_id": "number"}},
+            "no kind of thing 'number'; there are order_number, email, phone",
+        ),
+        (
             {"entities": {"order": "order_number"}},
             "tools.cancel.entities: there is no argument 'order'",
         ),
