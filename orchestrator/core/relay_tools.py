@@ -14,7 +14,7 @@ from orchestrator.core import items
 from orchestrator.core.context import Bridge, CallContext, Owed
 from orchestrator.core.conversation import Item
 from orchestrator.core.outcomes import Outcome
-from orchestrator.core.responses import OpenResponse
+from orchestrator.core.responses import OpenResponse, local_usage
 from orchestrator.core.tool_desk import Pending, Phase
 from orchestrator.protocol.wire import Event
 
@@ -31,6 +31,8 @@ class Continuation:
     request: Event
     client_asked: bool
     turn: int
+    shown: bool = False
+    """The client has seen the response, and its end."""
     preamble_at: float | None = None
     cut: bool = False
     """The caller went on speaking: what comes is added to the conversation, and answered with the next turn."""
@@ -147,7 +149,8 @@ class RelayTools:
         calls = [call for call in self._calls.pop(response.id, []) if call.phase is not Phase.HANDED]
         if not calls:
             return False
-        going_on = Continuation(calls, response.request, response.client_asked, response.turn)
+        shown = response.held is None
+        going_on = Continuation(calls, response.request, response.client_asked, response.turn, shown)
         running = [call.tool for call in calls if call.phase is Phase.RUNNING and call.tool is not None]
         slow = [tool.preamble_after_s for tool in running if tool.preamble]
         if slow and not response.client_asked and response.speaks:
@@ -189,6 +192,8 @@ class RelayTools:
             self.refresh()
         if all(call.quiet for call in going_on.calls):
             ctx.end_turn(going_on.turn, Outcome.CLOSED, "wait_for_user")
+            if going_on.client_asked and not going_on.shown:
+                self._end_empty(going_on, now)
         elif going_on.cut or self.occupied():
             ctx.end_turn(going_on.turn, Outcome.STOPPED, "the caller went on")
             self.unsaid = True
@@ -197,6 +202,19 @@ class RelayTools:
             owed = Owed(going_on.request, going_on.client_asked, since=now, turn=going_on.turn)
             owed.say = said[-1] if said else None
             self._ask(owed, now)
+
+    def _end_empty(self, going_on: Continuation, now: float) -> None:
+        """Nothing is said, and the client that asked for a response waits for its end."""
+        ctx, session = self.ctx, self.ctx.session
+        response = ctx.writer.create(
+            going_on.request,
+            session.fields,
+            ctx.conversation_id,
+            ctx.tags(),
+            client_asked=True,
+            owed_since=now,
+        )
+        ctx.writer.finish(response, "completed", usage=local_usage(0, 0))
 
     def _ask(self, owed: Owed, now: float) -> None:
         self.unsaid = False

@@ -343,6 +343,17 @@ def test_waiting_for_the_caller_says_nothing(tier: str) -> None:
     talk.says("Let me see.")
 
 
+def test_a_client_that_asked_is_told_that_nothing_is_said(tier: str) -> None:
+    talk = Talk(tier, with_agents())
+    talk.bench.client({"type": "conversation.item.create", "item": user_text("Hold on, please.")})
+    talk.bench.client({"type": "response.create", "response": {"metadata": {"turn": "1"}}})
+    talk.calls("wait_for_user")
+    (done,) = [event["response"] for event in talk.bench.of("response.done")]
+    assert (done["status"], done["output"], done["metadata"]["turn"]) == ("completed", [], "1")
+    assert talk.bench.ctx.outcomes.open == []
+    talk.bench.check()
+
+
 def test_a_person_takes_the_call_and_is_told_what_it_was_about(tier: str) -> None:
     talk = Talk(tier, with_agents())
     talk.caller("I want to talk to a person.")
