@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SecretStr,
@@ -150,6 +151,15 @@ SIMPLER_SERVICE = (
     "if you are not sure, say so plainly and offer a call back or a person."
 )
 
+OPENINGS = (
+    "Sure.",
+    "Of course.",
+    "Let me check that for you.",
+    "I'm sorry to hear that.",
+    "I can help you with that.",
+    "Thank you for waiting.",
+)
+
 
 class TierB(Section):
     agent_model: str | None = None
@@ -182,6 +192,10 @@ class TierB(Section):
     """The engine's own voice name; "" takes the one nearest to the session's."""
     instructions: str = SIMPLER_SERVICE
     """Added to the session's instructions, so that the stand-in does not promise what it cannot do."""
+    openings: Names = OPENINGS
+    """First sentences of answers that recur: once said, they are kept like prompts."""
+    learned_openings_mb: NonNegativeInt = 16
+    """Memory for other short beginnings of answers that an engine of this machine has said; 0 keeps none."""
     speculate: bool = True
     """An answer is begun at the first pause of a turn, and thrown away if the caller goes on."""
     threads: PositiveInt = 1

@@ -28,6 +28,7 @@ from tiers.pipeline.agent import Agent, ChatModel
 from tiers.pipeline.cartesia import CartesiaSpeech
 from tiers.pipeline.embedded import EmbeddedModel
 from tiers.pipeline.kokoro import KokoroSpeech, KokoroTorchSpeech
+from tiers.pipeline.openings import Openings
 from tiers.pipeline.pipeline import Pipeline
 from tiers.pipeline.rungs import Resting, RungHealth
 from tiers.pipeline.stt import EndpointTranscriber, WhisperTranscriber
@@ -36,7 +37,7 @@ from tiers.pipeline.stt_rungs import HearingRung, TranscriptionRungs
 from tiers.pipeline.tts import EndpointSpeech
 from tiers.pipeline.vetting import Vet
 from tiers.prompts.catalogue import Catalogue
-from tiers.prompts.prompts import Prompts
+from tiers.prompts.prompts import DEFAULT_VOICE, Prompts
 from tiers.speech import Speech
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,11 @@ class Engines:
             prompt_speech,
             bridge=settings.tier_c.bridges_by_cause["default"],
         )
+        self.openings = Openings(
+            self.prompts.cache,
+            settings.tier_b.openings,
+            learned_bytes=settings.tier_b.learned_openings_mb << 20,
+        )
         self.transcriber: Transcriber = _transcriber(settings, prices, self.directory, health)
         self.agent = _agent(settings, prices, self.directory, health)
         self.pipeline = Pipeline(
@@ -98,6 +104,7 @@ class Engines:
             prompt_speech=prompt_speech,
             health=health("tts", [engine.rung for engine in self.speech]),
             vet=vet,
+            openings=self.openings,
         )
         self.problems: dict[str, str] = {}
         """Parts that could not be warmed, and why."""
@@ -110,6 +117,8 @@ class Engines:
         )
         if hears and speaks and thinks:
             ready(Tier.B)
+        if speaks:
+            await self.openings.make_ahead(self.speech[0], self._settings.tier_b.voice or DEFAULT_VOICE)
 
     async def _warm_hearing(self) -> bool:
         await self._part("vad", asyncio.to_thread(vad.warm))

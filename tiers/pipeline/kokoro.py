@@ -96,6 +96,7 @@ class _Kokoro(ABC):
 
     rung = "kokoro"
     version = "82m-1.0"
+    self_hosted = True
 
     def __init__(self, threads: int, voice: str, price: ModelPrice) -> None:
         self.price = price

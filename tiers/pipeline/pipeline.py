@@ -40,6 +40,7 @@ from tiers.pipeline.agent import AgentEvent, Done, Words
 from tiers.pipeline.clauses import Clauses, split
 from tiers.pipeline.errors import AgentFailed, Cause, EngineFailed, PartFailed
 from tiers.pipeline.metering import CHARACTERS_PER_TOKEN, Paid, SpeechMeter, milliseconds
+from tiers.pipeline.openings import LONGEST, Openings
 from tiers.pipeline.outbox import Outbox
 from tiers.pipeline.reading import spoken
 from tiers.pipeline.rungs import Resting, RungHealth, in_order
@@ -79,7 +80,8 @@ class Pipeline:
     `speech` are rungs: the first usable one speaks, the next takes over where it fails. `prompts` speaks what the
     flow decides; without it the flow only calls tools. `decide` is the flow, None for none. `prompt_speech` is the
     engine behind `prompts`, which is paid for what was not in its cache. `vet` is asked about all that the agent says,
-    clause by clause, while the clause is synthesised; nothing of it is heard before its answer.
+    clause by clause, while the clause is synthesised; nothing of it is heard before its answer. `openings` remembers
+    the audio of an answer's first words; whether it did is in `Finished.parts` as ``opening_cached``, 1 or 0.
 
     What an answer costs is told as `Charged`, and what was not told any more when it was closed by `untold`.
     """
@@ -96,12 +98,13 @@ class Pipeline:
         health: RungHealth | None = None,
         next_audio_timeout: float = 10.0,
         vet: Vet | None = None,
+        openings: Openings | None = None,
     ) -> None:
         if not speech:
             raise ValueError("expected at least one speech engine")
         self.agent, self.speech, self.prompts, self.decide = agent, tuple(speech), prompts, decide
         self.health: RungHealth = health or Resting()
-        self.vet = vet
+        self.vet, self.openings = vet, openings
         self.next_audio_timeout = next_audio_timeout
         self.meters = {engine.rung: SpeechMeter(engine) for engine in self.speech}
         self.prompt_meter = SpeechMeter(prompt_speech) if prompt_speech is not None else None
@@ -392,7 +395,7 @@ class _Answer:
         """Whether `speech` brought the clause to its end."""
         said = 0
         try:
-            async with closing(self._synthesise(speech, clause.rest)) as audio:
+            async with closing(self._audio_of(speech, clause)) as audio:
                 async for pcm in audio:
                     if not await self._vetted(clause):
                         raise _Reworded
@@ -400,7 +403,8 @@ class _Answer:
                     said += len(pcm)
                     await self._audio(pcm)
             if said:
-                self._pipeline.health.worked(speech.rung)
+                if not clause.kept:
+                    self._pipeline.health.worked(speech.rung)
                 return True
             clause.failure = EngineFailed(Cause.EMPTY, f"{speech.rung} gave no audio for a clause")
         except (EngineFailed, ModelMissing) as failure:
@@ -412,6 +416,28 @@ class _Answer:
         self._give_up(speech.rung, clause.failure)
         clause.rest = _left(clause, said / SPEAK_RATE, self._request.speed)
         return not clause.rest
+
+    async def _audio_of(self, speech: Speech, clause: _Clause) -> AsyncIterator[Pcm16]:
+        """An answer's first words come from memory where they were said before."""
+        openings, text, clause.kept = self._pipeline.openings, clause.rest, False
+        if openings is None or self._rung or self._request.say is not None or len(text) > LONGEST:
+            async with closing(self._synthesise(speech, text)) as audio:
+                async for pcm in audio:
+                    yield pcm
+            return
+        kept = await openings.find(speech, text, self._request)
+        clause.kept = kept is not None
+        self._parts["opening_cached"] = float(clause.kept)
+        if kept is not None:
+            yield kept
+            return
+        made = []
+        async with closing(self._synthesise(speech, text)) as audio:
+            async for pcm in audio:
+                made.append(pcm)
+                yield pcm
+        if made:
+            await openings.keep(speech, text, self._request, np.concatenate(made))
 
     async def _synthesise(self, speech: Speech, text: str) -> AsyncIterator[Pcm16]:
         """An engine's audio, with a last deadline for one that has none of its own."""
@@ -487,6 +513,8 @@ class _Clause:
     text: str
     rest: str
     told: bool = False
+    kept: bool = False
+    """Its audio was in memory: no engine did anything for it."""
     vetting: asyncio.Future[str | Veto] | None = None
     """What may be said of it; None where that is known."""
     failure: Exception = field(
