@@ -463,6 +463,9 @@ class AnyOrder(RuleBasedStateMachine):
         bench.settle()
         self.nothing_outlives_the_call()
 
+    def tools_end(self) -> None:
+        """What the server runs has ended."""
+
     def everybody_does_their_part(self) -> None:
         bench, call = self.bench, self.bench.call
         bench.tier, bench.decided_by, bench.rungs = "B", DecidedBy.DEFAULT, ()
@@ -477,6 +480,7 @@ class AnyOrder(RuleBasedStateMachine):
         for _ in range(80):
             while any(a.item_id not in self.written for a in bench.all(Transcribe)):
                 self.words_are_known("words")
+            self.tools_end()
             if not self.pending_answers():
                 break
             self.tier_answers("finished", 100, False)

@@ -47,7 +47,8 @@ def test_a_read_only_tool_runs_at_once_and_the_client_sees_nothing_of_it(tier: s
 def test_what_changes_something_is_read_back_and_runs_after_a_yes(tier: str) -> None:
     talk = Talk(tier)
     words = propose(talk)
-    assert "4 1 7 2" in words and words.endswith("?")
+    assert "4 1 7 2" in words
+    assert words.endswith("?")
     assert talk.runs() == []
     agree(talk)
     (run,) = talk.runs()
