@@ -155,8 +155,8 @@ async def test_a_result_that_comes_after_another_took_over_changes_nothing(pair:
     entry = await started(one, HONOURED)
     wall.now = entry.until
     taken = await started(two, HONOURED)
-    await one.finish(KEY, entry, ToolOutcome(Result.FAILED))
     await two.finish(KEY, taken, DONE, {"status": "cancelled"})
+    await one.finish(KEY, entry, ToolOutcome(Result.FAILED))
     third = ToolLedger(two._store, wall=wall)
     assert (await refused(third)).output == {"status": "cancelled"}
 
