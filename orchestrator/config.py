@@ -274,7 +274,9 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
         )
     yield from _speech_problems(settings)
     yield from _bridge_problems(settings.tier_c)
-    yield from guardrail_problems(settings.guardrails, settings.tier_c.catalogue, is_loopback)
+    transcribed = bool(tier_a.transcription_model) or not tier_a.enabled
+    catalogue = settings.tier_c.catalogue
+    yield from guardrail_problems(settings.guardrails, catalogue, is_loopback, transcribed=transcribed)
     yield from business_problems(settings, is_loopback)
     yield from tool_problems(settings, is_loopback)
 

@@ -15,12 +15,18 @@ HOOKS = ("heard", "said", "called")
 
 
 def guardrail_problems(
-    guardrails: Guardrails, catalogue: Path | None, is_here: Callable[[str], bool]
+    guardrails: Guardrails, catalogue: Path | None, is_here: Callable[[str], bool], *, transcribed: bool
 ) -> Iterator[tuple[str, str]]:
     """Settings that do not work, each with what to do. Imports the functions that are named.
 
-    `catalogue`: the operator's own prompts. `is_here`: whether a host can only mean this machine.
+    `catalogue`: the operator's own prompts. `is_here`: whether a host can only mean this machine. `transcribed`:
+    whether the words of every turn are known in every tier.
     """
+    if guardrails.heard is not None and not transcribed:
+        yield (
+            "guardrails.heard",
+            "in Tier A it needs what the provider writes down; set tier_a.transcription_model, or do without Tier A",
+        )
     for name in HOOKS:
         hook: Guardrail | None = getattr(guardrails, name)
         if hook is None:

@@ -748,6 +748,13 @@ def test_a_guardrail_that_cannot_work_is_refused(hook: dict[str, Any], says: str
     assert HOOK["secret"] not in problem
 
 
+def test_what_is_heard_in_tier_a_has_to_be_written_down() -> None:
+    hook: dict[str, Any] = {"guardrails__heard": HOOK, "tier_a__transcription_model": "none"}
+    assert "guardrails.heard" in problem_with(**hook)
+    assert "set tier_a.transcription_model" in problem_with(**hook)
+    assert load_settings(**hook, tier_a__enabled=False).guardrails.heard is not None
+
+
 # Business events and transfers
 
 

@@ -250,6 +250,8 @@ class Call(Handovers):
                 item.veto = transcript.veto if transcript else ""
             if self.relay is not None:
                 self.relay.tools.words_known(now)
+                if item is not None and item.veto:
+                    self.relay.veto.refuse(item, now)
 
     def answer_event(self, answer_id: str, event: AnswerEvent, now: float) -> None:
         hedge = self.hedge

@@ -40,7 +40,7 @@ class RelayVeto:
         self._next = ""
         """The line for the turn whose answer has not begun yet."""
         self._refused: set[str] = set()
-        """Responses that a line is said for."""
+        """Responses that a line is said for, and turns."""
 
     # --- looking ---
 
@@ -57,8 +57,8 @@ class RelayVeto:
 
     def words(self, response: OpenResponse, part: OpenPart, *, over: bool = False) -> None:
         """The words of an answer have grown, or are `over`."""
-        if SAID not in self._ctx.policy.guarded or response.veto:
-            return
+        if SAID not in self._ctx.policy.guarded or response.veto or response.say is not None:
+            return  # what is to be said exactly are our own words
         text = part.words
         while (end := _SENTENCE.search(text, part.looked_at)) is not None:
             self._look(response, text[part.looked_at : end.end()])
@@ -94,13 +94,20 @@ class RelayVeto:
         kind, event = self._held.pop(item_id, ("", {}))
         if not event:
             return
-        ctx, item, turn = self._ctx, self._ctx.conversation.get(item_id), self._relay.turn
+        item = self._ctx.conversation.get(item_id)
         if line and item is not None:
             item.veto = line
-            self._delete(item)
         self._write(kind, {**event, "transcript": WITHHELD} if line else event, now)
-        if not line or turn is None or turn.item_id != item_id:
+        if line and item is not None:
+            self.refuse(item, now)
+
+    def refuse(self, item: Item, now: float) -> None:
+        """A turn that was vetoed is known by now: the provider forgets it, and does not answer it."""
+        ctx, turn, line = self._ctx, self._relay.turn, item.veto
+        self._delete(item)
+        if item.id in self._refused or turn is None or turn.item_id != item.id:
             return  # the caller has gone on, and it is that which is answered
+        self._refused.add(item.id)
         response = ctx.default_response()
         if response is not None:
             self._stop(response, line, now)
@@ -120,6 +127,8 @@ class RelayVeto:
 
     def _stop(self, response: OpenResponse, line: str, now: float) -> None:
         ctx, session = self._ctx, self._ctx.session
+        if response.veto:
+            return
         self._refused.add(response.id)
         response.veto = line
         # Should the provider fail instead of ending it, the next tier says the line.

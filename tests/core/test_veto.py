@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.actions import Judge, Record, StartAnswer, Transcribe
-from orchestrator.core.context import Policy
+from orchestrator.core.context import Owed, Policy
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.veto import WITHHELD
 from orchestrator.protocol.answers import Message, Transcript
@@ -272,6 +272,16 @@ def test_the_provider_forgets_a_vetoed_answer_and_the_client_keeps_it(speaks: Be
     assert speaks.of("conversation.item.truncated")
 
 
+def test_our_own_words_are_nobody_elses_to_judge(speaks: Bench) -> None:
+    assert speaks.call.relay is not None
+    request = {"instructions": "Say exactly: Let me look"}
+    owed = Owed(request, client_asked=False, since=speaks.now, say="Let me look")
+    speaks.call.relay.owe(owed, speaks.now)
+    speaks.begin_answer()
+    speaks.end_answer()
+    assert speaks.all(Judge) == []
+
+
 def test_a_sentence_that_is_vetoed_twice_has_one_line(speaks: Bench) -> None:
     speaks.turn()
     speaks.begin_answer()
@@ -363,6 +373,18 @@ def test_a_vetoed_turns_answer_is_cancelled_and_its_words_are_nowhere(hears: Ben
     deleted = {event["item_id"] for event in told_upstream(hears, "conversation.item.delete")}
     assert deleted == {"item_u1", "item_a1"}
     assert "secret" not in str(hears.received) + str(hears.all(Record))
+
+
+def test_a_turn_that_we_wrote_down_ourselves_is_refused_in_the_same_way(hears: Bench) -> None:
+    hears.turn(words=None)
+    hears.begin_answer()
+    transcript = Transcript(WITHHELD, 1.0, veto="cannot_say")
+    for _ in range(2):  # and once only, though the provider's words may follow
+        hears.call.transcribed("item_u1", transcript, hears.now)
+        hears.settle()
+    assert len(told_upstream(hears, "response.cancel")) == 1
+    cancelled(hears)
+    assert said(hears).count(LINE) == 1
 
 
 def test_an_answer_that_begins_after_the_veto_is_stopped_as_well(hears: Bench) -> None:
