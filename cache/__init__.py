@@ -1,11 +1,15 @@
 """Audio by content key."""
 
-from cache.clip import Clip, CorruptClip, clip_key
+from cache.clip import Clip, CorruptClip, Part, clip_key
 from cache.clips import ClipCache, Found, Source
-from cache.forms import Container, Form, transcode
-from cache.stores import DiskStore, RedisStore, Store
+from cache.disk import DiskStore
+from cache.forms import FORMS, MEDIA_TYPES, Container, Form, transcode
+from cache.shared import RedisStore
+from cache.stores import Store
 
 __all__ = [
+    "FORMS",
+    "MEDIA_TYPES",
     "Clip",
     "ClipCache",
     "Container",
@@ -13,6 +17,7 @@ __all__ = [
     "DiskStore",
     "Form",
     "Found",
+    "Part",
     "RedisStore",
     "Source",
     "Store",
