@@ -47,6 +47,7 @@ from orchestrator.config_sections import (
     Deadlines,
     Guardrails,
     Hedging,
+    Links,
     Models,
     OpenAI,
     Price,
@@ -54,6 +55,7 @@ from orchestrator.config_sections import (
     RealtimeRung,
     Redis,
     Server,
+    Summary,
     TierA,
     TierB,
     TierC,
@@ -112,6 +114,8 @@ class Settings(BaseSettings):
     tier_a: TierA = TierA()
     tier_b: TierB = TierB()
     tier_c: TierC = TierC()
+    links: Links = Links()
+    summary: Summary = Summary()
     cartesia: Cartesia = Cartesia()
     models: Models = Models()
     redis: Redis = Redis()

@@ -161,6 +161,13 @@ OPENINGS = (
 )
 
 
+SUMMARISE = (
+    "Summarise this finished phone call for the person who made it, in at most three short sentences of plain "
+    "spoken words: what was asked, what was done, what happens next. Name no number, date or amount that is not in "
+    "the conversation. Answer with the summary alone."
+)
+
+
 class TierB(Section):
     agent_model: str | None = None
     """A LiteLLM model name, like openai/gpt-5.4-mini. None is the embedded model."""
@@ -230,6 +237,42 @@ class TierC(Section):
         return {cause: self.bridges.get(cause, name) for cause, name in default.items()}
 
 
+class Links(Section):
+    """Signed addresses of audio, for those who cannot send a key."""
+
+    secret: SecretStr | None = None
+    """What they are signed with. None makes one up: addresses work at this process alone, and end with it."""
+    ttl_s: float = Field(default=300.0, ge=1, le=86_400)
+    """How long an address works; who asks for one may ask for less."""
+    public_url: HttpUrl | None = None
+    """Where this server is for those who are given an address. None takes what the request came to."""
+
+
+class Summary(Section):
+    """Summaries of calls, written by the text agent, said by the prompt `call_summary`, told to a webhook."""
+
+    at_hang_up: bool = False
+    """Whether one is made of every call that ends."""
+    purposes: Names = ()
+    """Purposes of calls that get one then; none named, all of them."""
+    url: HttpUrl | None = None
+    """The webhook that is told when a summary is ready, signed with `secret`."""
+    secret: SecretStr | None = None
+    """What requests to `url` are signed with, as Standard Webhooks has it: whsec_ and base64."""
+    instructions: str = SUMMARISE
+    """What the text agent is told to write."""
+    max_characters: int = Field(default=600, ge=50, le=1_500)
+    """The longest summary; a longer one is cut at the end of a sentence."""
+    timeout_s: PositiveFloat = 20.0
+    """How long the text agent may take; then the summary is put together from what is known without it."""
+    keep_s: float = Field(default=86_400.0, ge=60, le=2_592_000)
+    """How long summaries may be asked for."""
+    retry_s: PositiveFloat = 900.0
+    """How long the webhook is tried again that did not take one."""
+    batch_limit: PositiveInt = 200
+    """The most summaries that one request may ask for."""
+
+
 class Cartesia(Section):
     api_key: SecretStr | None = None
     base_url: HttpUrl = "https://api.cartesia.ai"
@@ -257,6 +300,19 @@ class Redis(Section):
 class Cache(Section):
     dir: Path | None = None
     memory_mb: PositiveInt = 64
+    disk_mb: PositiveInt = 1024
+    redis_mb: PositiveInt = 256
+
+
+class Speech(Section):
+    """The local voice, which calls, requests and batches share."""
+
+    workers: NonNegativeInt = 1
+    """Processes that speak; 0 speaks in the server's own."""
+    queue_limit: PositiveInt = 64
+    """Pieces of text that may wait for a worker; the least urgent beyond that are refused."""
+    request_within_s: PositiveFloat = 5.0
+    """A request over HTTP that would wait longer for its first sound is refused at once."""
 
 
 class Deadlines(Section):

@@ -20,7 +20,7 @@ IsHere = Callable[[str], bool]
 
 def business_problems(settings: Settings, is_here: IsHere) -> Iterator[tuple[str, str]]:
     """Settings of business events and transfers that do not work, each with what to do."""
-    events, transfer = settings.business_events, settings.transfer
+    events, transfer, summary = settings.business_events, settings.transfer, settings.summary
     for sink, times in Counter(events.sinks).items():
         if times > 1:
             yield "business_events.sinks", f"{sink!r} is named {times} times; name it once"
@@ -31,9 +31,12 @@ def business_problems(settings: Settings, is_here: IsHere) -> Iterator[tuple[str
     if events.url is not None and "webhook" not in events.sinks:
         named = ", ".join([*events.sinks, "webhook"])
         yield "business_events.url", f'not used while business_events.sinks is without webhook; set "{named}"'
+    if summary.at_hang_up and summary.url is None:
+        yield "summary.at_hang_up", "summaries go to a webhook; set summary.url and summary.secret too"
     for section, url, secret in (
         ("business_events", events.url, events.secret),
         ("transfer", transfer.url, transfer.secret),
+        ("summary", summary.url, summary.secret),
     ):
         for field, problem in webhook_problems(url, secret, is_here):
             yield f"{section}.{field}", problem

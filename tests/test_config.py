@@ -18,7 +18,7 @@ from orchestrator.config import (
     load_settings,
     variable_for,
 )
-from orchestrator.config_sections import SIMPLER_SERVICE, STEPS
+from orchestrator.config_sections import SIMPLER_SERVICE, STEPS, SUMMARISE
 from orchestrator.core.health import BreakerPolicy
 from orchestrator.core.prices import UnknownPrice, nanodollars
 from orchestrator.core.steps import Step, StepAction, StepPolicy
@@ -103,6 +103,10 @@ _SPECIAL_VALUES = {
     "tier_c.bridges": '{"late": "one_moment"}',
     "tier_c.bridge_languages": "en,fr",
     "tier_c.one_way_purposes": '["reminder"]',
+    "links.secret": "what signs",
+    "summary.at_hang_up": "true",
+    "summary.max_characters": "300",
+    "summary.keep_s": "3600",
     "models.source": "hub",
     "redis.url": "redis://127.0.0.1:9/0",
     "hedging.start_share": "0.7",
@@ -130,6 +134,9 @@ _SPECIAL_VALUES = {
 }
 _NOT_ALONE = {
     "tool_policy.first_agent": {"agents.front.instructions": "Be kind."},
+    "summary.at_hang_up": {"summary.url": "http://127.0.0.1:9", "summary.secret": "whsec_bWluZQ=="},
+    "summary.url": {"summary.secret": "whsec_bWluZQ=="},
+    "summary.secret": {"summary.url": "http://127.0.0.1:9"},
     "transfer.url": {"transfer.secret": "whsec_bWluZQ=="},
     "transfer.secret": {"transfer.url": "http://127.0.0.1:9"},
     "business_events.url": {"business_events.secret": "s", "business_events.sinks": "webhook"},
@@ -598,6 +605,8 @@ def test_the_text_agents_price(model: str | None, per_million: tuple[float, floa
 def shown(default: Any) -> str:
     if default == SIMPLER_SERVICE:
         return "a line that says so"
+    if default == SUMMARISE:
+        return "three short sentences"
     if default == STEPS:
         return ", ".join(f"`{step.action}` at {step.at}" for step in STEPS)
     if default is None or default in ((), {}):

@@ -2,27 +2,67 @@
 
 from __future__ import annotations
 
+import logging
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi.responses import JSONResponse
 
 from orchestrator.server.api_models import ErrorBody
+from orchestrator.server.auth import Refusal
+
+log = logging.getLogger(__name__)
+
+
+class Refused(Exception):
+    """The request may not be made."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
 
 
 class ApiError(Exception):
     """An answer other than success, in the API's one shape."""
 
-    def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.param = param
+        self.headers = headers
 
-    def response(self) -> JSONResponse:
+    @property
+    def body(self) -> dict[str, dict[str, str | None]]:
         kinds = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
         kind = kinds.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
-        error = {"type": kind, "message": str(self), "code": self.code, "param": self.param}
-        return JSONResponse({"error": error}, self.status)
+        return {"error": {"type": kind, "message": str(self), "code": self.code, "param": self.param}}
+
+    def response(self) -> JSONResponse:
+        return JSONResponse(self.body, self.status, self.headers)
+
+
+def speech_failure(error: Exception, what: str) -> ApiError:
+    """What a client is told of an engine that could not say `what`; the log gets the rest."""
+    retry_after_s = getattr(error, "retry_after_s", None)
+    if retry_after_s is not None:
+        message = f"more speech is waiting than can be made in time, so {what} was not begun; try again later"
+        return ApiError(503, "overloaded", message, headers={"Retry-After": str(math.ceil(retry_after_s))})
+    log.error("%s could not be said", what, exc_info=error)
+    kind = type(error).__name__
+    return ApiError(
+        503,
+        "speech_unavailable",
+        f"no speech engine could say {what} ({kind}); /readyz says what is missing",
+    )
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {

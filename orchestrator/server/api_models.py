@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestrator.server.prompt_files import FASTEST, SLOWEST, AudioName
+
 
 class ErrorDetail(BaseModel):
     type: Literal[
@@ -87,8 +89,51 @@ class RouteAnswer(DecisionBody):
 
 class PromptBody(Body):
     variables: dict[str, Any] = Field({}, description="The prompt's variables by name.")
-    voice: str = ""
-    language: str = "en"
+    voice: str = Field("", max_length=100)
+    language: str = Field("en", max_length=35)
+    speed: float = Field(1.0, ge=SLOWEST, le=FASTEST)
+    format: AudioName = "wav"
+    output: Literal["audio", "url"] = Field(
+        "audio", description="url: an address that needs no key, for whoever cannot send one."
+    )
+    expires_in_s: float | None = Field(
+        None, ge=1, description="How long the address is to work, at most `links.ttl_s`."
+    )
+
+
+class PromptLink(BaseModel):
+    """A prompt that is ready, and where."""
+
+    url: str = Field(description="GET it, with ranges and conditions; no key is needed.")
+    expires_at: int = Field(description="Unix seconds.")
+    format: AudioName
+    text: str
+    seconds: float
+    bytes: int
+    cache: Literal["hit", "stale", "miss"]
+    cost_usd: float
+
+
+class PreviewBody(Body):
+    variables: dict[str, Any] = Field({}, description="The prompt's variables by name.")
+    voice: str = Field("", max_length=100)
+    language: str = Field("en", max_length=35)
+    speed: float = Field(1.0, ge=SLOWEST, le=FASTEST)
+    format: AudioName = "wav"
+
+
+class PreviewView(BaseModel):
+    """A prompt as it would be said."""
+
+    name: str
+    language: str = Field(description="Of the text that was chosen: de for de-AT.")
+    voice: str
+    text: str = Field(description="As a transcript has it.")
+    spoken: str = Field(description="As the engine gets it.")
+    cached: bool = Field(description="Whether it is there already, so that it costs and takes nothing.")
+    worst_cost_usd: float
+    url: str = Field(description="A signed address of the audio, which is made when it is asked for.")
+    expires_at: int = Field(description="Unix seconds.")
 
 
 class OverrideBody(Body):

@@ -42,9 +42,11 @@ from orchestrator.server.engines import Engines, TierB
 from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Change, ChangeKind, Fleet
 from orchestrator.server.guardrails import Guardrails, Hook
-from orchestrator.server.http import Part, PromptVoice, build_api
+from orchestrator.server.http import Part, build_api
 from orchestrator.server.ledger import Account
+from orchestrator.server.links import Links
 from orchestrator.server.part_health import PartHealth
+from orchestrator.server.prompt_files import PromptFiles
 from orchestrator.server.sockets import ClientSocket, accept, refuse, websocket_protocol
 from orchestrator.server.store import EmbeddedStore, RedisStore, Store
 from orchestrator.server.tally import Tally
@@ -76,6 +78,7 @@ class Orchestrator:
         self.business = BusinessEvents.from_settings(settings, self.store, self.fleet.status().replica)
         redactor = Redactor(settings.business_events.redact)
         self.approvals = Approvals(self.store, settings.approvals.timeout_s, redactor)
+        self.links = Links(settings.links.secret, settings.links.ttl_s)
         self.tally = Tally()
         self.policy = replace(_policy(settings), guarded=self.guardrails.late)
         self.paces = Paces()
@@ -191,8 +194,8 @@ class Orchestrator:
     # --- what the API needs ---
 
     @property
-    def prompts(self) -> PromptVoice:
-        return self.engines
+    def prompts(self) -> PromptFiles:
+        return self.engines.files
 
     def calls(self) -> Sequence[Mapping[str, Any]]:
         return [driver.describe() for driver in self._drivers.values()]

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from cache import ClipCache, Container, DiskStore, RedisStore, Source
+from cache import ClipCache, DiskStore, RedisStore
 from orchestrator import models
 from orchestrator.config import Settings
 from orchestrator.core.overrides import Tier
 from orchestrator.core.prices import PriceTable
 from orchestrator.pricing import CARTESIA, EMBEDDED, STT_ENDPOINT, TTS_ENDPOINT, WHISPER
 from orchestrator.protocol.answers import AnswerEvent, AnswerRequest, Charge, Transcriber
-from orchestrator.protocol.audio import SPEAK_RATE, AudioFormat
-from orchestrator.server.http import PromptFormat, SpokenFile
+from orchestrator.protocol.audio import AudioFormat
+from orchestrator.server.prompt_files import PromptFiles
 from tiers.pipeline import vad
 from tiers.pipeline.agent import Agent, ChatModel
 from tiers.pipeline.cartesia import CartesiaSpeech
@@ -45,13 +45,6 @@ log = logging.getLogger(__name__)
 _OPENAIS = ("gpt-", "chatgpt-", "o1", "o3", "o4", "whisper-")
 """What OpenAI's models are called where no provider stands before their names."""
 HealthOf = Callable[[str, Sequence[str]], RungHealth]
-
-_FORMS: Mapping[PromptFormat, AudioFormat | Container] = {
-    "wav": Container.WAV,
-    "pcm": AudioFormat.PCM,
-    "pcmu": AudioFormat.PCMU,
-    "pcma": AudioFormat.PCMA,
-}
 
 
 class Engines:
@@ -89,6 +82,7 @@ class Engines:
             prompt_speech,
             bridge=settings.tier_c.bridges_by_cause["default"],
         )
+        self.files = PromptFiles(self.prompts)
         self.openings = Openings(
             self.prompts.cache,
             settings.tier_b.openings,
@@ -148,16 +142,6 @@ class Engines:
         warmed = await self.prompts.warm(AudioFormat, languages=self._settings.tier_c.bridge_languages)
         if not warmed.ready:
             raise models.ModelError("; ".join(warmed.failed.values()) or "the catalogue has no fixed prompt")
-
-    async def speak_file(
-        self, name: str, variables: Mapping[str, object], *, form: PromptFormat, voice: str, language: str
-    ) -> SpokenFile:
-        """A catalogue prompt in a file's form, as the API gives it out."""
-        line, found = await self.prompts.find(name, variables, language or "en", voice or None)
-        audio = await self.prompts.cache.form(found.clip, _FORMS[form])
-        cached = found.source is not Source.RENDER
-        cost = sum(charge.nanodollars for charge in self.prompts.charges(line, found))
-        return SpokenFile(line.text, audio, cached, len(found.clip.pcm) / SPEAK_RATE, cost)
 
 
 class TierB:

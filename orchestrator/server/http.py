@@ -10,13 +10,13 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
@@ -27,7 +27,7 @@ from orchestrator.config import Settings
 from orchestrator.core.overrides import Override, OverrideError
 from orchestrator.core.prices import NANO
 from orchestrator.core.routing import Decision, RouteRequest
-from orchestrator.server.api_errors import ERRORS, ApiError, answers
+from orchestrator.server.api_errors import ERRORS, ApiError, Refused, answers
 from orchestrator.server.api_models import (
     BucketStatus,
     CallStatus,
@@ -40,7 +40,6 @@ from orchestrator.server.api_models import (
     Overrides,
     OverrideView,
     ProcessStatus,
-    PromptBody,
     Readiness,
     ReadyPart,
     RouteAnswer,
@@ -51,26 +50,19 @@ from orchestrator.server.api_models import (
     StoreStatus,
 )
 from orchestrator.server.approvals import Approvals
-from orchestrator.server.auth import Auth, Refusal
+from orchestrator.server.auth import Auth
 from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.estimates import EstimateAnswer, EstimateBody, EstimateRefused, Estimator
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.http_approvals import add_approvals
+from orchestrator.server.http_prompts import add_prompts, check_key
+from orchestrator.server.links import Links
+from orchestrator.server.prompt_files import PromptVoice
 from orchestrator.server.tally import Tally
-from tiers.prompts.catalogue import PromptError, UnknownPrompt, VariablesInvalid
 
 log = logging.getLogger(__name__)
 
 PROC = Path("/proc/self")
-
-PromptFormat = Literal["wav", "pcm", "pcmu", "pcma"]
-
-MEDIA_TYPES: Mapping[PromptFormat, str] = {
-    "wav": "audio/wav",
-    "pcm": "audio/pcm;rate=24000",
-    "pcmu": "audio/pcmu",
-    "pcma": "audio/pcma",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,27 +73,6 @@ class Part:
     ready: bool
     detail: str = ""
     required: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class SpokenFile:
-    """A prompt as bytes in the format asked for; `cached`: nothing had to be rendered for it."""
-
-    text: str
-    audio: bytes
-    cached: bool
-    seconds: float
-    cost_nanodollars: int = 0
-
-
-class PromptVoice(Protocol):
-    """Tier C as the API uses it."""
-
-    async def speak_file(
-        self, name: str, variables: Mapping[str, object], *, form: PromptFormat, voice: str, language: str
-    ) -> SpokenFile:
-        """Raises a `PromptError`; anything else means that no engine could say it."""
-        ...
 
 
 class Service(Protocol):
@@ -115,6 +86,9 @@ class Service(Protocol):
 
     @property
     def prompts(self) -> PromptVoice | None: ...
+
+    @property
+    def links(self) -> Links: ...
 
     def calls(self) -> Sequence[Mapping[str, Any]]:
         """Calls in progress, each as `CallStatus` wants it."""
@@ -138,10 +112,7 @@ def build_api(service: Service) -> FastAPI:
     auth = Auth(settings.server.api_key, settings.server.allowed_origins)
 
     async def authorised(request: Request) -> None:
-        peer = request.client.host if request.client else None
-        refusal = auth.check(dict(request.headers), peer)
-        if refusal is not None:
-            raise _Refused(refusal)
+        check_key(auth, request.scope, dict(request.headers))
 
     bearer = HTTPBearer(
         auto_error=False, description="server.api_key; not needed on this machine without one"
@@ -152,32 +123,27 @@ def build_api(service: Service) -> FastAPI:
         description="The calls themselves are WebSockets in the OpenAI Realtime protocol at /v1/realtime.",
     )
     guarded: list[Any] = [Depends(authorised), Depends(bearer)]
+    _add_error_handlers(api)
+    _add_health(api, service)
+    _add_routing(api, service, guarded)
+    _add_estimates(api, service, guarded)
+    add_prompts(api, service, auth, guarded)
+    _add_overrides(api, service, guarded)
+    add_approvals(api, service, guarded)
     if settings.server.allowed_origins:
         api.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.server.allowed_origins),
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["X-Cost-USD", "X-Cache", "X-Audio-Seconds"],
+            expose_headers=["X-Cost-USD", "X-Cache", "X-Audio-Seconds", "ETag"],
         )
-    _add_error_handlers(api)
-    _add_health(api, service)
-    _add_routing(api, service, guarded)
-    _add_estimates(api, service, guarded)
-    _add_prompts(api, service, guarded)
-    _add_overrides(api, service, guarded)
-    add_approvals(api, service, guarded)
     return api
 
 
-class _Refused(Exception):
-    def __init__(self, refusal: Refusal) -> None:
-        self.refusal = refusal
-
-
 def _add_error_handlers(api: FastAPI) -> None:
-    @api.exception_handler(_Refused)
-    async def refused(request: Request, error: _Refused) -> JSONResponse:
+    @api.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> JSONResponse:
         headers = {"WWW-Authenticate": "Bearer"} if error.refusal.status == 401 else None
         return JSONResponse(error.refusal.body(), error.refusal.status, headers)
 
@@ -416,73 +382,6 @@ def _rungs(fleet: Fleet) -> list[RungStatus]:
             )
         )
     return found
-
-
-def _add_prompts(api: FastAPI, service: Service, guarded: list[Any]) -> None:
-    audio = {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()}
-    headers = {
-        "X-Cost-USD": {"description": "What saying it cost.", "schema": {"type": "string"}},
-        "X-Cache": {"description": "hit: nothing had to be rendered.", "schema": {"enum": ["hit", "miss"]}},
-        "X-Audio-Seconds": {"description": "Its length.", "schema": {"type": "string"}},
-    }
-
-    @api.post(
-        "/v1/prompts/{name}",
-        tags=["prompts"],
-        dependencies=guarded,
-        response_class=Response,
-        responses={
-            200: {"content": audio, "headers": headers, "description": "The prompt, spoken."},
-            **ERRORS,
-            **answers(404, "There is no such prompt."),
-            **answers(503, "No engine could say it."),
-        },
-    )
-    async def prompt(
-        name: str,
-        body: PromptBody,
-        format: Annotated[
-            PromptFormat, Query(description="pcm is 24 kHz, 16 bit; pcmu, pcma 8 kHz.")
-        ] = "wav",
-    ) -> Response:
-        """A prompt of the catalogue with its variables filled in, as audio."""
-        if service.prompts is None:
-            raise ApiError(503, "prompts_not_ready", "the prompts are still being loaded; try again shortly")
-        say = service.prompts.speak_file
-        spoken = await _or_api_error(
-            name, lambda: say(name, body.variables, form=format, voice=body.voice, language=body.language)
-        )
-        if spoken.cost_nanodollars:
-            service.fleet.ledgers.spend(service.settings.budget.default_bucket, spoken.cost_nanodollars)
-        return Response(
-            spoken.audio,
-            media_type=MEDIA_TYPES[format],
-            headers={
-                "X-Cost-USD": f"{spoken.cost_nanodollars / NANO:.9f}",
-                "X-Cache": "hit" if spoken.cached else "miss",
-                "X-Audio-Seconds": f"{spoken.seconds:.3f}",
-            },
-        )
-
-
-async def _or_api_error(name: str, speak: Callable[[], Awaitable[SpokenFile]]) -> SpokenFile:
-    try:
-        return await speak()
-    except UnknownPrompt as error:
-        raise ApiError(404, "unknown_prompt", f"{error}; use one of those names", "name") from None
-    except VariablesInvalid as error:
-        named = [f"variables.{wrong.variable}" for wrong in error.errors]
-        remedy = f"correct {'it' if len(named) == 1 else 'them'} under `variables`"
-        raise ApiError(422, "invalid_variables", f"{error}; {remedy}", ", ".join(named)) from None
-    except PromptError as error:
-        raise ApiError(422, "prompt_not_sayable", str(error)) from None
-    except Exception as error:
-        log.exception("prompt %s could not be said", name)
-        raise ApiError(
-            503,
-            "speech_unavailable",
-            f"no speech engine could say prompt {name} ({type(error).__name__}); /readyz says what is missing",
-        ) from error
 
 
 def _add_overrides(api: FastAPI, service: Service, guarded: list[Any]) -> None:

@@ -21,7 +21,10 @@ from orchestrator.server import http
 from orchestrator.server.approvals import Approvals
 from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.fleet import Fleet
-from orchestrator.server.http import Part, PromptFormat, SpokenFile, build_api
+from orchestrator.server.http import Part, build_api
+from orchestrator.server.http_files import tag_of
+from orchestrator.server.links import Links
+from orchestrator.server.prompt_files import Asked, Preview, SpokenFile
 from orchestrator.server.store import EmbeddedStore
 from orchestrator.server.tally import Tally
 from tiers.prompts.catalogue import Catalogue
@@ -35,15 +38,25 @@ class CatalogueVoice:
         self.said: set[tuple[str, str]] = set()
         self.broken = False
 
-    async def speak_file(
-        self, name: str, variables: Mapping[str, object], *, form: PromptFormat, voice: str, language: str
-    ) -> SpokenFile:
-        line = self.catalogue.fill(name, variables, language)
+    async def speak_file(self, asked: Asked) -> SpokenFile:
+        line = self.catalogue.fill(asked.name, asked.variables, asked.language)
         if self.broken:
             raise RuntimeError("secret engine detail")
-        cached = (line.text, voice) in self.said
-        self.said.add((line.text, voice))
-        return SpokenFile(line.text, f"{form}:{line.text}".encode(), cached, 1.25, 0 if cached else 1500)
+        cached = self.peek_file(asked)
+        self.said.add((line.text, asked.voice))
+        audio = f"{asked.form}:{line.text}".encode()
+        return cached or SpokenFile(line.text, audio, tag_of(audio), "miss", 1.25, 1500)
+
+    def peek_file(self, asked: Asked) -> SpokenFile | None:
+        line = self.catalogue.fill(asked.name, asked.variables, asked.language)
+        if self.broken or (line.text, asked.voice) not in self.said:
+            return None
+        audio = f"{asked.form}:{line.text}".encode()
+        return SpokenFile(line.text, audio, tag_of(audio), "hit", 1.25)
+
+    async def preview(self, asked: Asked) -> Preview:
+        line = self.catalogue.fill(asked.name, asked.variables, asked.language)
+        return Preview(line.language, line.text, line.spoken, asked.voice or "marin", False, 1500)
 
 
 @dataclass
@@ -54,6 +67,7 @@ class Server:
     parts: list[Part] = field(default_factory=lambda: [Part("store", True)])
     in_progress: list[dict[str, Any]] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
+    links: Links = field(default_factory=lambda: Links(None, 300.0))
     approvals: Approvals = field(default_factory=lambda: Approvals(EmbeddedStore(), 60.0))
     business: BusinessEvents = field(default_factory=lambda: BusinessEvents("r1", []))
 
@@ -216,7 +230,7 @@ async def test_prompt_errors(server: Server, client: httpx.AsyncClient) -> None:
     assert error["code"] == "unknown_prompt"
     assert "goodbye" in error["message"]
 
-    error = error_of(await client.post("/v1/prompts/goodbye?format=mp3", json={}), 422)
+    error = error_of(await client.post("/v1/prompts/goodbye?format=mp5", json={}), 422)
     assert error["param"] == "format"
     assert "wav" in error["message"]
 
@@ -430,6 +444,7 @@ async def test_openapi_is_true(client: httpx.AsyncClient) -> None:
         "/v1/status",
         "/v1/estimate",
         "/v1/prompts/{name}",
+        "/v1/prompts/{name}/preview",
         "/v1/overrides",
         "/v1/overrides/{id}",
         "/v1/approvals",
@@ -438,9 +453,9 @@ async def test_openapi_is_true(client: httpx.AsyncClient) -> None:
     for path, methods in document["paths"].items():
         for operation in methods.values():
             for status, response in operation["responses"].items():
-                if status.startswith(("4", "5")) and path != "/readyz":
+                if status.startswith(("4", "5")) and path != "/readyz" and status != "416":
                     schema = response["content"]["application/json"]["schema"]
                     assert schema == {"$ref": "#/components/schemas/ErrorBody"}
     spoken = document["paths"]["/v1/prompts/{name}"]["post"]["responses"]["200"]
-    assert set(spoken["content"]) == {"audio/wav", "audio/pcm;rate=24000", "audio/pcmu", "audio/pcma"}
-    assert set(spoken["headers"]) == {"X-Cost-USD", "X-Cache", "X-Audio-Seconds"}
+    assert {"audio/wav", "audio/mpeg", "audio/pcm;rate=24000", "audio/pcmu"} < set(spoken["content"])
+    assert set(spoken["headers"]) == {"X-Cost-USD", "X-Cache", "X-Audio-Seconds", "ETag"}

@@ -117,6 +117,14 @@ class Prompts:
         line = self.catalogue.fill(name, variables, language)
         return line, await self._renderer.say(line, voice or self.voice, speed)
 
+    def peek(self, line: Line, voice: str | None = None, speed: float = 1.0) -> Clip | None:
+        """The line's clip if it is in memory."""
+        return self.cache.peek(self._renderer.key(line, voice or self.voice, speed))
+
+    async def is_cached(self, line: Line, voice: str | None = None, speed: float = 1.0) -> bool:
+        """Whether saying the line needs no engine."""
+        return await self.cache.get(self._renderer.key(line, voice or self.voice, speed)) is not None
+
     async def audio(
         self,
         name: str,

@@ -1,0 +1,124 @@
+"""Catalogue prompts as files in the form that a client asks for: at once from memory, else from Tier C."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, cast, get_args
+
+from cache import FORMS, Clip, Form, Found, Source
+from orchestrator.protocol.audio import SPEAK_RATE
+from orchestrator.server.http_files import Tags
+from tiers.prompts.catalogue import DEFAULT_LANGUAGE, Line
+from tiers.prompts.prompts import Prompts
+
+AudioName = Literal["wav", "mp3", "opus", "flac", "aac", "pcm", "pcm_16000", "pcm_8000", "pcmu", "pcma"]
+"""Forms of audio as requests name them, `cache.FORMS` being what they are."""
+AUDIO_NAMES: frozenset[str] = frozenset(get_args(AudioName))
+CacheResult = Literal["hit", "stale", "miss"]
+SLOWEST, FASTEST = 0.5, 2.0
+"""Speeds that prompts may be said at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A prompt that somebody wants to hear. `voice` "" is the default one."""
+
+    name: str
+    variables: Mapping[str, object] = field(default_factory=dict)
+    form: AudioName = "wav"
+    voice: str = ""
+    language: str = DEFAULT_LANGUAGE
+    speed: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenFile:
+    """A prompt as bytes in the form asked for, with their entity tag. `cache`: whether it had to be rendered."""
+
+    text: str
+    audio: bytes
+    tag: str
+    cache: CacheResult
+    seconds: float
+    cost_nanodollars: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What would be said. `worst_nanodollars`: what rendering it now can cost at most."""
+
+    language: str
+    text: str
+    spoken: str
+    voice: str
+    cached: bool
+    worst_nanodollars: int
+
+
+class PromptVoice(Protocol):
+    """Tier C as the API uses it."""
+
+    async def speak_file(self, asked: Asked) -> SpokenFile:
+        """Raises a `PromptError`; anything else means that no engine could say it."""
+        ...
+
+    def peek_file(self, asked: Asked) -> SpokenFile | None:
+        """The same without waiting for anything: None where it is not in memory as it was asked for."""
+        ...
+
+    async def preview(self, asked: Asked) -> Preview:
+        """Raises a `PromptError`. Nothing is rendered."""
+        ...
+
+
+class PromptFiles:
+    """`PromptVoice` over the prompts of this process."""
+
+    def __init__(self, prompts: Prompts) -> None:
+        self._prompts = prompts
+        self._tags = Tags()
+
+    async def speak_file(self, asked: Asked) -> SpokenFile:
+        line, found = await self._prompts.find(
+            asked.name, asked.variables, asked.language, asked.voice or None, asked.speed
+        )
+        form = FORMS[asked.form]
+        audio = await self._prompts.cache.form(found.clip, form)
+        cost = sum(charge.nanodollars for charge in self._prompts.charges(line, found))
+        return self._file(line, found.clip, form, audio, _cache_result(found), cost)
+
+    def peek_file(self, asked: Asked) -> SpokenFile | None:
+        prompts = self._prompts
+        line = prompts.catalogue.fill(asked.name, asked.variables, asked.language)
+        clip = prompts.peek(line, asked.voice or None, asked.speed)
+        if clip is None:
+            return None
+        form = FORMS[asked.form]
+        audio = prompts.cache.peek_form(clip.key, form)
+        return None if audio is None else self._file(line, clip, form, audio, "hit", 0)
+
+    async def preview(self, asked: Asked) -> Preview:
+        prompts = self._prompts
+        line = prompts.catalogue.fill(asked.name, asked.variables, asked.language)
+        voice = asked.voice or prompts.voice
+        cached = await prompts.is_cached(line, voice, asked.speed)
+        worst = prompts.meter.worst(len(line.spoken), asked.speed) if prompts.meter and not cached else 0
+        return Preview(line.language, line.text, line.spoken, voice, cached, worst)
+
+    def _file(
+        self, line: Line, clip: Clip, form: Form, audio: bytes, cache: CacheResult, cost: int
+    ) -> SpokenFile:
+        tag = self._tags.of((clip.key, form), audio)
+        return SpokenFile(line.text, audio, tag, cache, len(clip.pcm) / SPEAK_RATE, cost)
+
+
+def audio_name(text: str) -> AudioName | None:
+    """`text` as the name of a form; None where there is no such form."""
+    return cast(AudioName, text) if text in AUDIO_NAMES else None
+
+
+def _cache_result(found: Found) -> CacheResult:
+    if found.source is Source.STALE:
+        return "stale"
+    return "hit" if found.source in (Source.MEMORY, Source.STORE) else "miss"
