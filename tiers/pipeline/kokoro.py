@@ -59,6 +59,11 @@ WHOLE = 180
 """Characters. Longer text is cut into clauses."""
 
 
+def pieces_of(text: str) -> list[str]:
+    """What a text is rendered in: whole while it is short, else its clauses."""
+    return [text] if len(text) <= WHOLE else split(text)
+
+
 def language_of(tag: str) -> tuple[str, str]:
     """eSpeak's name and Kokoro's letter for a language tag; a language without voices is read by an American one."""
     tag = tag.lower().replace("_", "-")
@@ -127,7 +132,7 @@ class _Kokoro(ABC):
 
     async def _say(self, text: str, voice: str, speed: float, language: str) -> AsyncIterator[Pcm16]:
         speed = min(max(speed, SPEEDS[0]), SPEEDS[1])
-        pieces = [text] if len(text) <= WHOLE else split(text)
+        pieces = pieces_of(text)
         for index, piece in enumerate(pieces):
             try:
                 samples = await self._render(spoken(piece, language), voice or self._voice, speed, language)
