@@ -59,7 +59,7 @@ MEDIA_TYPES: Mapping[Form, str] = MappingProxyType(
 NAMES: Mapping[Form, str] = MappingProxyType({form: name for name, form in FORMS.items()})
 
 
-class _Codec(NamedTuple):
+class Codec(NamedTuple):
     """How FFmpeg is asked for a form."""
 
     encoder: str
@@ -71,15 +71,15 @@ class _Codec(NamedTuple):
     rate: int = SPEAK_RATE
 
 
-_CODED: Mapping[Form, _Codec] = {
-    Container.MP3: _Codec("libmp3lame", "mp3", "s16p", 64_000),
-    Container.OPUS: _Codec("libopus", "ogg", "s16", 32_000),
-    Container.FLAC: _Codec("flac", "flac", "s16"),
-    Container.AAC: _Codec("aac", "adts", "fltp", 64_000),
+CODED: Mapping[Form, Codec] = {
+    Container.MP3: Codec("libmp3lame", "mp3", "s16p", 64_000),
+    Container.OPUS: Codec("libopus", "ogg", "s16", 32_000),
+    Container.FLAC: Codec("flac", "flac", "s16"),
+    Container.AAC: Codec("aac", "adts", "fltp", 64_000),
 }
-_RAW_RATES: Mapping[Form, int] = {Container.PCM_16K: 16_000, Container.PCM_8K: 8_000}
+RAW_RATES: Mapping[Form, int] = {Container.PCM_16K: 16_000, Container.PCM_8K: 8_000}
 
-DEAR: frozenset[Form] = frozenset(_CODED)
+DEAR: frozenset[Form] = frozenset(CODED)
 """Forms that take longer to make than to fetch from a store. The others are made anew in each process."""
 
 
@@ -87,10 +87,10 @@ def transcode(pcm: Pcm16, form: Form) -> bytes:
     """24 kHz samples as wire bytes, or as a whole file. The same samples always give the same bytes."""
     if isinstance(form, AudioFormat):
         return Encoder(form).encode(pcm, last=True)
-    if form in _RAW_RATES:
-        samples = soxr.resample(pcm, SPEAK_RATE, _RAW_RATES[form], quality="HQ")
+    if form in RAW_RATES:
+        samples = soxr.resample(pcm, SPEAK_RATE, RAW_RATES[form], quality="HQ")
         return np.asarray(samples, dtype="<i2").tobytes()
-    return _coded(pcm, _CODED[form]) if form in _CODED else _wav(pcm)
+    return _coded(pcm, CODED[form]) if form in CODED else _wav(pcm)
 
 
 def _wav(pcm: Pcm16) -> bytes:
@@ -103,8 +103,12 @@ def _wav(pcm: Pcm16) -> bytes:
     return file.getvalue()
 
 
-def _coded(pcm: Pcm16, codec: _Codec) -> bytes:
+def _coded(pcm: Pcm16, codec: Codec) -> bytes:
     file = io.BytesIO()
+    if not len(pcm):
+        pcm = np.zeros(
+            SPEAK_RATE // 1000, np.int16
+        )  # an encoder wants something, and nobody hears a millisecond
     # bitexact: no random serial number or date in the file, so that replicas give out equal bytes.
     with av.open(file, "w", format=codec.muxer, options={"fflags": "+bitexact"}) as out:
         stream = out.add_stream(codec.encoder, rate=codec.rate, layout="mono", options={"threads": "1"})
