@@ -48,6 +48,7 @@ from orchestrator.server.links import Links
 from orchestrator.server.part_health import PartHealth
 from orchestrator.server.prompt_files import PromptFiles
 from orchestrator.server.sockets import ClientSocket, accept, refuse, websocket_protocol
+from orchestrator.server.speaking import Speaking
 from orchestrator.server.store import EmbeddedStore, RedisStore, Store
 from orchestrator.server.tally import Tally
 from orchestrator.server.toolbox import Toolbox
@@ -78,6 +79,7 @@ class Orchestrator:
         self.business = BusinessEvents.from_settings(settings, self.store, self.fleet.status().replica)
         redactor = Redactor(settings.business_events.redact)
         self.approvals = Approvals(self.store, settings.approvals.timeout_s, redactor)
+        self.engines.speaking.paid = partial(self.fleet.ledgers.spend, settings.budget.default_bucket)
         self.links = Links(settings.links.secret, settings.links.ttl_s)
         self.tally = Tally()
         self.policy = replace(_policy(settings), guarded=self.guardrails.late)
@@ -196,6 +198,10 @@ class Orchestrator:
     @property
     def prompts(self) -> PromptFiles:
         return self.engines.files
+
+    @property
+    def speaking(self) -> Speaking:
+        return self.engines.speaking
 
     def calls(self) -> Sequence[Mapping[str, Any]]:
         return [driver.describe() for driver in self._drivers.values()]

@@ -23,6 +23,7 @@ from orchestrator.pricing import CARTESIA, EMBEDDED, STT_ENDPOINT, TTS_ENDPOINT,
 from orchestrator.protocol.answers import AnswerEvent, AnswerRequest, Charge, Transcriber
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.server.prompt_files import PromptFiles
+from orchestrator.server.speaking import Speaking
 from tiers.pipeline import vad
 from tiers.pipeline.agent import Agent, ChatModel
 from tiers.pipeline.cartesia import CartesiaSpeech
@@ -83,6 +84,12 @@ class Engines:
             bridge=settings.tier_c.bridges_by_cause["default"],
         )
         self.files = PromptFiles(self.prompts)
+        self.speaking = Speaking(
+            self.prompts.cache,
+            list(dict.fromkeys([prompt_speech, *self.speech])),
+            voices=self.directory / models.KOKORO_VOICES if self._local_speech else None,
+            default_voice=DEFAULT_VOICE,
+        )
         self.openings = Openings(
             self.prompts.cache,
             settings.tier_b.openings,

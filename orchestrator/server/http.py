@@ -56,8 +56,11 @@ from orchestrator.server.estimates import EstimateAnswer, EstimateBody, Estimate
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.http_approvals import add_approvals
 from orchestrator.server.http_prompts import add_prompts, check_key
+from orchestrator.server.http_speech import PATHS as SPEECH_PATHS
+from orchestrator.server.http_speech import add_speech
 from orchestrator.server.links import Links
 from orchestrator.server.prompt_files import PromptVoice
+from orchestrator.server.speaking import Speaking
 from orchestrator.server.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -86,6 +89,9 @@ class Service(Protocol):
 
     @property
     def prompts(self) -> PromptVoice | None: ...
+
+    @property
+    def speaking(self) -> Speaking | None: ...
 
     @property
     def links(self) -> Links: ...
@@ -128,6 +134,7 @@ def build_api(service: Service) -> FastAPI:
     _add_routing(api, service, guarded)
     _add_estimates(api, service, guarded)
     add_prompts(api, service, auth, guarded)
+    add_speech(api, service, guarded)
     _add_overrides(api, service, guarded)
     add_approvals(api, service, guarded)
     if settings.server.allowed_origins:
@@ -153,7 +160,8 @@ def _add_error_handlers(api: FastAPI) -> None:
 
     @api.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return _invalid_request(error.errors()).response()
+        status = 400 if request.url.path.startswith(SPEECH_PATHS) else 422
+        return _invalid_request(error.errors(), status).response()
 
     @api.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
@@ -174,7 +182,7 @@ def _add_error_handlers(api: FastAPI) -> None:
         return ApiError(500, "internal_error", message).response()
 
 
-def _invalid_request(errors: Sequence[Any]) -> ApiError:
+def _invalid_request(errors: Sequence[Any], status: int) -> ApiError:
     """All that is wrong with a request, by the names its author used."""
     problems = []
     for error in errors:
@@ -189,7 +197,7 @@ def _invalid_request(errors: Sequence[Any]) -> ApiError:
         problems.append((where or "body", message))
     text = "; ".join(f"{where}: {message}" for where, message in problems)
     remedy = "correct that; /openapi.json describes the request"
-    return ApiError(422, "invalid_request", f"{text}. {remedy}", problems[0][0])
+    return ApiError(status, "invalid_request", f"{text}. {remedy}", problems[0][0])
 
 
 def _add_health(api: FastAPI, service: Service) -> None:

@@ -34,6 +34,7 @@ from orchestrator.server.prompt_files import (
     audio_name,
 )
 from tiers.prompts.catalogue import DEFAULT_LANGUAGE, PromptError, UnknownPrompt, VariablesInvalid
+from tiers.urgency import Priority, asking
 
 T = TypeVar("T")
 
@@ -347,7 +348,8 @@ def _voice(service: Service) -> PromptVoice:
 
 async def _speak(service: Service, asked: Asked) -> SpokenFile:
     voice = _voice(service)
-    spoken = await _or_api_error(asked.name, lambda: voice.speak_file(asked))
+    with asking(Priority.REQUEST):
+        spoken = await _or_api_error(asked.name, lambda: voice.speak_file(asked))
     if spoken.cost_nanodollars:
         service.fleet.ledgers.spend(service.settings.budget.default_bucket, spoken.cost_nanodollars)
     return spoken

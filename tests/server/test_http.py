@@ -25,6 +25,7 @@ from orchestrator.server.http import Part, build_api
 from orchestrator.server.http_files import tag_of
 from orchestrator.server.links import Links
 from orchestrator.server.prompt_files import Asked, Preview, SpokenFile
+from orchestrator.server.speaking import Speaking
 from orchestrator.server.store import EmbeddedStore
 from orchestrator.server.tally import Tally
 from tiers.prompts.catalogue import Catalogue
@@ -67,6 +68,7 @@ class Server:
     parts: list[Part] = field(default_factory=lambda: [Part("store", True)])
     in_progress: list[dict[str, Any]] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
+    speaking: Speaking | None = None
     links: Links = field(default_factory=lambda: Links(None, 300.0))
     approvals: Approvals = field(default_factory=lambda: Approvals(EmbeddedStore(), 60.0))
     business: BusinessEvents = field(default_factory=lambda: BusinessEvents("r1", []))
@@ -445,6 +447,10 @@ async def test_openapi_is_true(client: httpx.AsyncClient) -> None:
         "/v1/estimate",
         "/v1/prompts/{name}",
         "/v1/prompts/{name}/preview",
+        "/v1/audio/speech",
+        "/v1/audio/voices",
+        "/v1/models",
+        "/v1/models/{id}",
         "/v1/overrides",
         "/v1/overrides/{id}",
         "/v1/approvals",

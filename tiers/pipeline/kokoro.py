@@ -34,12 +34,15 @@ VOICES = {
     "cedar": "am_michael",
     "coral": "af_bella",
     "echo": "am_echo",
+    "fable": "bm_fable",
     "marin": "af_heart",
+    "nova": "af_nova",
+    "onyx": "am_onyx",
     "sage": "af_sarah",
     "shimmer": "af_nova",
     "verse": "am_puck",
 }
-"""Realtime voice to the nearest Kokoro voice. A Kokoro name is a language letter, f or m, and a name."""
+"""Voice of OpenAI's to the nearest Kokoro voice. A Kokoro name is a language letter, f or m, and a name."""
 LANGUAGES = {
     "en": ("en-us", "a"),
     "en-gb": ("en-gb", "b"),

@@ -1,0 +1,238 @@
+"""Any text as speech, through the same cache and engines as prompts: what `/v1/audio/speech` does, without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zipfile
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cache import FORMS, ClipCache, Source, clip_key
+from cache.forms import CODED, Form
+from cache.streamed import form_stream
+from orchestrator.core.prices import NANO
+from orchestrator.protocol.audio import SPEAK_RATE, Pcm16
+from orchestrator.server.prompt_files import AudioName
+from tiers.pipeline.kokoro import LANGUAGES, VOICES
+from tiers.pipeline.metering import SpeechMeter
+from tiers.pipeline.worker import closing
+from tiers.speech import Speech, engine_id
+from tiers.urgency import Priority, asking
+
+log = logging.getLogger(__name__)
+
+ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
+"""Models of OpenAI's that clients ask for by default: the first engine that can."""
+_LOCAL = frozenset({"kokoro", "kokoro-torch"})
+NOTHING = np.zeros(0, np.int16)
+
+
+class UnknownModel(Exception):
+    """No engine goes by that name; the message says which ones do."""
+
+
+class UnknownVoice(Exception):
+    """The engine has no such voice; the message says which ones there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechAsked:
+    """What is to be said. `voice` is an OpenAI voice or one of the engine's own."""
+
+    text: str
+    model: str = ALIASES[0]
+    voice: str = ""
+    language: str = "en"
+    speed: float = 1.0
+    form: AudioName = "mp3"
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """`languages` are tags; empty where the engine does not tell."""
+
+    id: str
+    model: str
+    languages: tuple[str, ...] = ()
+    like: str = ""
+    """For an OpenAI voice: the engine's own that speaks for it."""
+
+
+@dataclass(slots=True)
+class Told:
+    """What became of it, complete once the audio has ended."""
+
+    engine: str = ""
+    source: Source | None = None
+    seconds: float = 0.0
+    cost_nanodollars: int = 0
+
+    @property
+    def cost_usd(self) -> float:
+        return self.cost_nanodollars / NANO
+
+
+@dataclass(slots=True)
+class Saying:
+    """Speech that has begun. `whole`: all of it, where that was there already; else `pieces` are still to come."""
+
+    told: Told
+    whole: bytes | None = None
+    pieces: AsyncIterator[bytes] = field(default_factory=lambda: _none())
+
+
+class Speaking:
+    """`engines` in the order in which they stand in for each other; `paid` is told what was spent, in nano-dollars."""
+
+    def __init__(
+        self,
+        cache: ClipCache,
+        engines: Sequence[Speech],
+        *,
+        voices: Path | None = None,
+        default_voice: str = "",
+        paid: Callable[[int], None] = lambda nanodollars: None,
+    ) -> None:
+        self._cache = cache
+        self._engines = {engine.rung: engine for engine in engines}
+        self._meters = {engine.rung: SpeechMeter(engine) for engine in engines}
+        self._voices_file, self._default_voice = voices, default_voice
+        self.paid = paid
+        self._own: tuple[str, ...] | None = None
+
+    @property
+    def models(self) -> list[str]:
+        return [*self._engines, *ALIASES]
+
+    async def voices(self) -> list[Voice]:
+        """Those that are known by name. A paid engine takes its own ids beside them."""
+        own = await self._kokoro_voices()
+        found = []
+        for rung in self._engines:
+            if rung in _LOCAL:
+                languages = _languages()
+                found += [Voice(name, rung, languages.get(name[0], ())) for name in own]
+            found += [Voice(name, rung, like=like if rung in _LOCAL else "") for name, like in VOICES.items()]
+        return found
+
+    async def begin(self, asked: SpeechAsked) -> Saying:
+        """Speech with its first bytes ready. Raises `UnknownModel`, `UnknownVoice`, or what the last engine raised.
+
+        An engine that fails before its first sound gives way to the next one, where the model leaves that open.
+        """
+        chain = self._chain(asked.model)
+        voice = await self._voice(asked.voice, chain[0])
+        for engine in chain[:-1]:
+            try:
+                return await self._begin(engine, asked, voice)
+            except Exception as error:
+                if getattr(error, "retry_after_s", None) is not None:
+                    raise
+                log.warning("%s cannot speak, the next one does: %s", engine.rung, type(error).__name__)
+        return await self._begin(chain[-1], asked, voice)
+
+    async def _begin(self, engine: Speech, asked: SpeechAsked, voice: str) -> Saying:
+        form, told = FORMS[asked.form], Told(engine.rung)
+        key, any_version = (
+            clip_key(asked.text, voice=voice, engine=name, language=asked.language, speed=asked.speed)
+            for name in (engine_id(engine), engine.rung)
+        )
+        clip = await self._cache.get(key)
+        if clip is not None:
+            told.source, told.seconds = Source.MEMORY, clip.seconds
+            return Saying(told, await self._cache.form(clip, form))
+
+        def speak() -> AsyncIterator[Pcm16]:
+            return engine.speak(asked.text, voice=voice, speed=asked.speed, language=asked.language)
+
+        def became(source: Source) -> None:
+            told.source = source
+
+        sound = self._cache.stream(key, asked.text, speak, stale_key=any_version, told=became)
+        pieces = self._encoded(sound, form, told, asked)
+        with asking(Priority.REQUEST):
+            first = await anext(pieces, b"")
+        return Saying(told, pieces=_after(first, pieces))
+
+    async def _encoded(
+        self, sound: AsyncIterator[Pcm16], form: Form, told: Told, asked: SpeechAsked
+    ) -> AsyncIterator[bytes]:
+        stream, heard = form_stream(form), 0
+        async with closing(sound) as pieces:
+            async for piece in pieces:
+                heard += len(piece)
+                data = await _off_loop(form, lambda piece=piece: stream.feed(piece))  # type: ignore[misc]
+                if data:
+                    yield data
+        told.seconds = heard / SPEAK_RATE
+        self._charge(told, asked)
+        yield await _off_loop(form, lambda: stream.feed(NOTHING, last=True))
+
+    def _charge(self, told: Told, asked: SpeechAsked) -> None:
+        if told.source is Source.RENDER:
+            meter = self._meters[told.engine]
+            charges = meter.text(len(asked.text)), meter.audio(told.seconds)
+            told.cost_nanodollars = sum(charge.nanodollars for charge in charges if charge)
+            if told.cost_nanodollars:
+                self.paid(told.cost_nanodollars)
+
+    def _chain(self, model: str) -> list[Speech]:
+        if model in self._engines:
+            return [self._engines[model]]
+        if model in ALIASES or model.startswith("gpt-4o-mini-tts-"):
+            return list(self._engines.values())
+        known = ", ".join(self.models)
+        raise UnknownModel(f"the model {model!r} does not exist here; there are {known}")
+
+    async def _voice(self, voice: str, engine: Speech) -> str:
+        """A voice that is not there is told of rather than replaced; paid engines know their own."""
+        if not voice or engine.rung not in _LOCAL or voice in VOICES:
+            return voice or self._default_voice
+        own = await self._kokoro_voices()
+        if own and voice not in own:
+            message = f"there is no voice {voice!r}; there are {', '.join(VOICES)}, and {', '.join(own)}"
+            raise UnknownVoice(message)
+        return voice
+
+    async def _kokoro_voices(self) -> tuple[str, ...]:
+        """By the names in the file of voices, which does not have to be loaded for that."""
+        if self._own is None and self._voices_file is not None:
+            self._own = await asyncio.to_thread(_names_in, self._voices_file)
+        return self._own or ()
+
+
+def _names_in(path: Path) -> tuple[str, ...]:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return tuple(sorted(name.removesuffix(".npy") for name in file.namelist()))
+    except (OSError, zipfile.BadZipFile):
+        return ()
+
+
+def _languages() -> Mapping[str, tuple[str, ...]]:
+    """Tags of languages by the first letter of Kokoro's voices."""
+    found: dict[str, tuple[str, ...]] = {}
+    for tag, (_, letter) in LANGUAGES.items():
+        found[letter] = (*found.get(letter, ()), tag)
+    return found
+
+
+async def _off_loop(form: Form, work: Callable[[], bytes]) -> bytes:
+    """FFmpeg's encoders take milliseconds; samples as they are take less than going to a thread."""
+    return await asyncio.to_thread(work) if form in CODED else work()
+
+
+async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async with closing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
+
+
+async def _none() -> AsyncIterator[bytes]:
+    return
+    yield b""
