@@ -116,9 +116,9 @@ class ClipCache:
         """The clip, from wherever it is soonest had; what `render` raises reaches everyone who waits.
 
         One render is made for all who ask, in all processes that share the store. `stale_key` stands for the same
-        words whichever version of an engine says them: where an older one's clip is there, that is returned at once
-        and the new one made behind it, by `refresh` (default: `render`). `keep_s` bounds how long the clip is kept,
-        in seconds; 0 keeps it nowhere.
+        words whichever version of an engine says them (or it is an older clip's own key): where an older clip is
+        there, that is returned at once and the new one made behind it, by `refresh` (default: `render`). `keep_s`
+        bounds how long the clip is kept, in seconds; 0 keeps it nowhere.
         """
         clip = self.peek(key)
         if clip is not None:
@@ -278,9 +278,8 @@ class ClipCache:
             known = part.data.decode() if part is not None else None
             if known is not None:
                 self._newest.put(wanted.stale_key, known, len(known) * 2)
-        if known is None or known == wanted.key:
-            return None
-        return await self.get(known)
+        known = known or wanted.stale_key
+        return None if known == wanted.key else await self.get(known)
 
     async def _renew(self, wanted: _Wanted) -> None:
         """Makes the new version, unless that is being done already, here or elsewhere."""

@@ -148,7 +148,10 @@ class RedisStore(Blobs):
             pipe = self._client.pipeline(transaction=False)
             pipe.get(self._prefix + short)
             pipe.zadd(self._used, {short: int(time.time())}, xx=True)
-            data = (await pipe.execute())[0]
+            # A server that is full still reads, though it does not note when.
+            data = (await pipe.execute(raise_on_error=False))[0]
+            if isinstance(data, Exception):
+                raise data
         except (RedisError, OSError) as error:
             self._failed(error)
             return None

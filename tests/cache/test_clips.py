@@ -123,6 +123,33 @@ async def test_each_form_is_made_once(form, monkeypatch):
     assert made[0] is cache.peek_form(clip.key, form)
 
 
+@pytest.mark.parametrize("form", [Container.MP3, Container.OPUS, Container.AAC], ids=lambda form: form.name)
+async def test_a_form_that_takes_long_is_made_once_for_all_processes(form, tmp_path: Path, monkeypatch):
+    render = Renderer(samples=2400)
+    before = ClipCache(DiskStore(tmp_path))
+    clip, _ = await before.fetch(render.key, render)
+    data, same = await asyncio.gather(before.form(clip, form), before.form(clip, form))
+    await before.aclose()
+    monkeypatch.setattr("cache.clips.transcode", None)
+    after = ClipCache(DiskStore(tmp_path))
+    assert await after.form(clip, form) == data
+    assert same is data
+
+
+async def test_a_corrupt_form_is_made_again(tmp_path: Path):
+    render = Renderer(samples=2400)
+    cache = ClipCache(DiskStore(tmp_path))
+    clip, _ = await cache.fetch(render.key, render)
+    data = await cache.form(clip, Container.MP3)
+    await cache.aclose()
+    path = tmp_path / clip.key[:2] / f"{clip.key}.mp3"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    cache = ClipCache(DiskStore(tmp_path))
+    assert await cache.form(clip, Container.MP3) == data
+    await cache.aclose()
+    assert await DiskStore(tmp_path).get_part(path.name) is not None
+
+
 async def test_forms_count_towards_the_bound():
     render = Renderer(samples=1000)
     cache = ClipCache(memory_bytes=3000)
