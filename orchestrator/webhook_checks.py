@@ -33,6 +33,11 @@ def business_problems(settings: Settings, is_here: IsHere) -> Iterator[tuple[str
         yield "business_events.url", f'not used while business_events.sinks is without webhook; set "{named}"'
     if summary.at_hang_up and summary.url is None:
         yield "summary.at_hang_up", "summaries go to a webhook; set summary.url and summary.secret too"
+    if summary.at_hang_up and settings.links.public_url is None:
+        yield (
+            "summary.at_hang_up",
+            "whoever is told of a summary fetches its audio here; set links.public_url to where that is",
+        )
     for section, url, secret in (
         ("business_events", events.url, events.secret),
         ("transfer", transfer.url, transfer.secret),

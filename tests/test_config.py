@@ -134,7 +134,11 @@ _SPECIAL_VALUES = {
 }
 _NOT_ALONE = {
     "tool_policy.first_agent": {"agents.front.instructions": "Be kind."},
-    "summary.at_hang_up": {"summary.url": "http://127.0.0.1:9", "summary.secret": "whsec_bWluZQ=="},
+    "summary.at_hang_up": {
+        "summary.url": "http://127.0.0.1:9",
+        "summary.secret": "whsec_bWluZQ==",
+        "links.public_url": "http://127.0.0.1:9",
+    },
     "summary.url": {"summary.secret": "whsec_bWluZQ=="},
     "summary.secret": {"summary.url": "http://127.0.0.1:9"},
     "transfer.url": {"transfer.secret": "whsec_bWluZQ=="},

@@ -45,11 +45,15 @@ from orchestrator.server.guardrails import Guardrails, Hook
 from orchestrator.server.http import Part, build_api
 from orchestrator.server.ledger import Account
 from orchestrator.server.links import Links
+from orchestrator.server.outlets import Outlet, WebhookSink
 from orchestrator.server.part_health import PartHealth
 from orchestrator.server.prompt_files import PromptFiles
 from orchestrator.server.sockets import ClientSocket, accept, refuse, websocket_protocol
 from orchestrator.server.speaking import Speaking
 from orchestrator.server.store import EmbeddedStore, RedisStore, Store
+from orchestrator.server.summaries import PROMPT as CALL_SUMMARY
+from orchestrator.server.summaries import WAITING, Summaries
+from orchestrator.server.summary_writing import SummaryWriter
 from orchestrator.server.tally import Tally
 from orchestrator.server.toolbox import Toolbox
 from tiers.pipeline.vad import Vad
@@ -59,6 +63,8 @@ from tiers.realtime.probe import Probed, probe
 log = logging.getLogger(__name__)
 
 PATH = "/v1/realtime"
+WEBHOOK_S = 5.0
+"""How long a webhook may take to say that it has a summary."""
 
 
 class Orchestrator:
@@ -81,6 +87,7 @@ class Orchestrator:
         self.approvals = Approvals(self.store, settings.approvals.timeout_s, redactor)
         self.engines.speaking.paid = partial(self.fleet.ledgers.spend, settings.budget.default_bucket)
         self.links = Links(settings.links.secret, settings.links.ttl_s)
+        self.summaries = self._make_summaries(redactor)
         self.tally = Tally()
         self.policy = replace(_policy(settings), guarded=self.guardrails.late)
         self.paces = Paces()
@@ -94,6 +101,7 @@ class Orchestrator:
         self._auth = Auth(settings.server.api_key, settings.server.allowed_origins)
         self._drivers: dict[str, CallDriver] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._summing_up: set[asyncio.Task[None]] = set()
 
     # --- life ---
 
@@ -102,6 +110,7 @@ class Orchestrator:
         self.fleet.on_change(self._reconsider)
         self.business.start()
         await self.approvals.start()
+        self.summaries.start()
         self._tasks = [
             asyncio.create_task(self._warm(), name="warm"),
             asyncio.create_task(self._probe(), name="probe"),
@@ -121,7 +130,9 @@ class Orchestrator:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.toolbox.close()
         await self.approvals.close()
+        await self.summaries.close()
         await self.business.close()
+        await self.engines.close()
         await self.fleet.close()
         await self.store.close()
         await self.guardrails.close()
@@ -249,10 +260,49 @@ class Orchestrator:
         )
         driver = CallDriver(info, socket, self, CallBudget(self.settings.budget.cap_of_call(info.bucket)))
         self._drivers[info.call_id] = driver
-        driver.on_ended(lambda: self._forget(info.call_id))
+        driver.on_ended(lambda: self._ended(driver))
 
-    def _forget(self, call_id: str) -> None:
-        self._drivers.pop(call_id, None)
+    def _ended(self, driver: CallDriver) -> None:
+        info, ctx = driver.info, driver.call.ctx
+        self._drivers.pop(info.call_id, None)
+        if not self.settings.summary.at_hang_up:
+            return
+        call = {name: str(getattr(info, name)) for name in ("call_id", "user", "bucket", "purpose")}
+        work = self.summaries.call_ended(
+            call,
+            ctx.conversation.history(),
+            origin=self.settings.links.public_url or "",
+            voice=ctx.session.voice,
+            language=self.engines.prompts.catalogue.nearest(CALL_SUMMARY, ctx.session.language),
+        )
+        task = asyncio.create_task(work, name="summary")
+        self._summing_up.add(task)
+        task.add_done_callback(self._summing_up.discard)
+
+    def _make_summaries(self, redactor: Redactor) -> Summaries:
+        summary, ledgers = self.settings.summary, self.fleet.ledgers
+
+        def affordable(bucket: str, worst: int) -> bool:
+            view = ledgers.view(bucket)
+            return view.cap is None or view.spent + view.reserved + worst <= view.cap
+
+        outlet = None
+        if summary.url is not None and summary.secret is not None:
+            sink = WebhookSink(summary.url, summary.secret.get_secret_value(), WEBHOOK_S, "summary")
+            outlet = Outlet(sink, limit=WAITING, retry_s=summary.retry_s)
+        writer = SummaryWriter(
+            summary, self.engines.agent, redactor, affordable=affordable, paid=ledgers.spend
+        )
+        return Summaries(
+            summary,
+            self.store,
+            self.engines.files,
+            writer,
+            self.links,
+            outlet,
+            source=f"/orchestrator/{self.fleet.status().replica}",
+            paid=ledgers.spend,
+        )
 
     def _reconsider(self, change: Change) -> None:
         if change.kind is ChangeKind.OVERRIDE:

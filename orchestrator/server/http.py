@@ -58,9 +58,11 @@ from orchestrator.server.http_approvals import add_approvals
 from orchestrator.server.http_prompts import add_prompts, check_key
 from orchestrator.server.http_speech import PATHS as SPEECH_PATHS
 from orchestrator.server.http_speech import add_speech
+from orchestrator.server.http_summaries import add_summaries
 from orchestrator.server.links import Links
 from orchestrator.server.prompt_files import PromptVoice
 from orchestrator.server.speaking import Speaking
+from orchestrator.server.summaries import Summaries
 from orchestrator.server.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -95,6 +97,9 @@ class Service(Protocol):
 
     @property
     def links(self) -> Links: ...
+
+    @property
+    def summaries(self) -> Summaries: ...
 
     def calls(self) -> Sequence[Mapping[str, Any]]:
         """Calls in progress, each as `CallStatus` wants it."""
@@ -135,6 +140,7 @@ def build_api(service: Service) -> FastAPI:
     _add_estimates(api, service, guarded)
     add_prompts(api, service, auth, guarded)
     add_speech(api, service, guarded)
+    add_summaries(api, service, auth, guarded)
     _add_overrides(api, service, guarded)
     add_approvals(api, service, guarded)
     if settings.server.allowed_origins:

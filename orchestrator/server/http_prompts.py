@@ -142,18 +142,18 @@ class _Paths:
     ) -> Response:
         form = format or body.format
         asked = Asked(name, body.variables, form, body.voice, body.language, body.speed)
-        spoken = await _speak(self._service, asked)
+        spoken = await speak_prompt(self._service, asked)
         if body.output == "url":
             link = self._link(request, asked, spoken, body.expires_in_s)
             return Response(link.model_dump_json(), 201, media_type="application/json")
-        return _response(_file("POST", {}, spoken, form))
+        return file_response(prompt_file("POST", {}, spoken, form))
 
     async def get(self, request: Request, name: str) -> Response:
         headers = dict(request.headers)
-        until = _admit(self._service, self._auth, request.scope, headers)
+        until = admit(self._service, self._auth, request.scope, headers)
         asked = _asked_by(name, request.scope["query_string"].decode("latin-1"))
-        spoken = await _speak(self._service, asked)
-        return _response(_file(request.method, headers, spoken, asked.form, until))
+        spoken = await speak_prompt(self._service, asked)
+        return file_response(prompt_file(request.method, headers, spoken, asked.form, until))
 
     async def preview(self, request: Request, name: str, body: PreviewBody) -> PreviewView:
         asked = Asked(name, body.variables, body.format, body.voice, body.language, body.speed)
@@ -215,14 +215,14 @@ class Memory:
                 check_key(self._auth, scope, headers)
                 until, asked = None, _asked_in(name, headers, scope["query_string"], body)
             else:
-                until = _admit(self._service, self._auth, scope, headers)
+                until = admit(self._service, self._auth, scope, headers)
                 asked = _asked_by(name, scope["query_string"].decode("latin-1"))
             spoken = None if asked is None else prompts.peek_file(asked)
         except (ApiError, Refused, PromptError):
             return None
         if asked is None or spoken is None:
             return None
-        return _file(method, headers, spoken, asked.form, until)
+        return prompt_file(method, headers, spoken, asked.form, until)
 
 
 async def _read(receive: Receive) -> tuple[bytes, Receive]:
@@ -249,7 +249,7 @@ def check_key(auth: Auth, scope: Scope, headers: Mapping[str, str]) -> None:
         raise Refused(refusal)
 
 
-def _admit(service: Service, auth: Auth, scope: Scope, headers: Mapping[str, str]) -> int | None:
+def admit(service: Service, auth: Auth, scope: Scope, headers: Mapping[str, str]) -> int | None:
     """When a signed address expires; None for a request with the key. Raises `Refused` or `ApiError`."""
     if not is_signed(scope["query_string"]):
         check_key(auth, scope, headers)
@@ -346,12 +346,13 @@ def _voice(service: Service) -> PromptVoice:
     return service.prompts
 
 
-async def _speak(service: Service, asked: Asked) -> SpokenFile:
+async def speak_prompt(service: Service, asked: Asked, bucket: str | None = None) -> SpokenFile:
+    """Raises an `ApiError`. What it costs is paid by `bucket`, or the default one."""
     voice = _voice(service)
     with asking(Priority.REQUEST):
         spoken = await _or_api_error(asked.name, lambda: voice.speak_file(asked))
     if spoken.cost_nanodollars:
-        service.fleet.ledgers.spend(service.settings.budget.default_bucket, spoken.cost_nanodollars)
+        service.fleet.ledgers.spend(bucket or service.settings.budget.default_bucket, spoken.cost_nanodollars)
     return spoken
 
 
@@ -370,7 +371,7 @@ async def _or_api_error(name: str, work: Callable[[], Awaitable[T]]) -> T:
         raise speech_failure(error, f"prompt {name}") from error
 
 
-def _file(
+def prompt_file(
     method: str, request: Mapping[str, str], spoken: SpokenFile, form: AudioName, until: int | None = None
 ) -> FileAnswer:
     """`until`: when the address expires that it was asked for at."""
@@ -387,7 +388,7 @@ def _file(
     return file_answer(method, request, spoken.audio, spoken.tag, headers)
 
 
-def _response(answer: FileAnswer) -> Response:
+def file_response(answer: FileAnswer) -> Response:
     response = Response(answer.body, answer.status)
     response.raw_headers = answer.headers
     return response

@@ -70,6 +70,7 @@ class Server:
     tally: Tally = field(default_factory=Tally)
     speaking: Speaking | None = None
     links: Links = field(default_factory=lambda: Links(None, 300.0))
+    summaries: Any = None
     approvals: Approvals = field(default_factory=lambda: Approvals(EmbeddedStore(), 60.0))
     business: BusinessEvents = field(default_factory=lambda: BusinessEvents("r1", []))
 
@@ -451,6 +452,9 @@ async def test_openapi_is_true(client: httpx.AsyncClient) -> None:
         "/v1/audio/voices",
         "/v1/models",
         "/v1/models/{id}",
+        "/v1/summaries",
+        "/v1/summaries/{id}",
+        "/v1/summaries/{id}/{item}",
         "/v1/overrides",
         "/v1/overrides/{id}",
         "/v1/approvals",

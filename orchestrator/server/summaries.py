@@ -1,0 +1,264 @@
+"""Summaries of calls: written, said by the prompt `call_summary` while nobody waits, and told to a webhook.
+
+A job holds one or more of them. It is in the shared store from the start, so that any replica can be asked for it and
+can give out its audio; the replica that took it does the work. A webhook that is down does not stop that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from orchestrator.config_sections import Summary
+from orchestrator.protocol.answers import HistoryItem, Message
+from orchestrator.server.links import Links
+from orchestrator.server.outlets import Outgoing, Outlet
+from orchestrator.server.prompt_files import Asked, AudioName, PromptVoice, SpokenFile
+from orchestrator.server.store import Store, StoreUnavailable
+from orchestrator.server.summary_writing import SummaryWriter
+from tiers.urgency import Priority, asking
+
+log = logging.getLogger(__name__)
+
+PROMPT = "call_summary"
+TYPE = "orchestrator.summaries.ready"
+PATH = "/v1/summaries/"
+WAITING = 1000
+"""Jobs that may wait."""
+AGAIN_S = 30.0
+"""How long a job is tried again that no engine has time for."""
+
+Status = Literal["pending", "ready", "failed"]
+
+
+class TooMany(Exception):
+    """More jobs wait than are taken."""
+
+
+@dataclass(slots=True)
+class Item:
+    """One summary. `id` is what whoever asked calls it: for a call that has ended, its id."""
+
+    id: str
+    status: Status = "pending"
+    text: str = ""
+    seconds: float | None = None
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class Job:
+    id: str
+    items: list[Item]
+    form: AudioName = "mp3"
+    voice: str = ""
+    language: str = "en"
+    bucket: str = "default"
+    origin: str = ""
+    """Where its audio is to be fetched."""
+    call: dict[str, str] = field(default_factory=dict)
+    """Whose call it was, for a job that a hang-up made."""
+    created: float = 0.0
+
+    @property
+    def status(self) -> Status:
+        states = {item.status for item in self.items}
+        return "pending" if "pending" in states else "ready" if "ready" in states else "failed"
+
+    def asked(self, item: Item, form: AudioName | None = None) -> Asked:
+        return Asked(PROMPT, {"summary": item.text}, form or self.form, self.voice, self.language)
+
+    def dump(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str) -> Job:
+        told = json.loads(text)
+        return cls(**{**told, "items": [Item(**item) for item in told["items"]]})
+
+
+class Summaries:
+    """`paid` is told what rendering cost a bucket; `outlet` is the way to the webhook, None for none."""
+
+    def __init__(
+        self,
+        settings: Summary,
+        store: Store,
+        voice: PromptVoice,
+        writer: SummaryWriter,
+        links: Links,
+        outlet: Outlet | None = None,
+        *,
+        source: str = "/orchestrator",
+        paid: Callable[[str, int], None] = lambda bucket, cost: None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings, self._store, self._voice, self._writer = settings, store, voice, writer
+        self._links, self._outlet, self._source = links, outlet, source
+        self._paid, self._wall = paid, wall
+        self._queue: asyncio.Queue[tuple[Job, Mapping[str, Sequence[HistoryItem]]]] = asyncio.Queue(WAITING)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="summaries")
+        if self._outlet is not None:
+            self._outlet.start()
+
+    async def close(self) -> None:
+        """What is in work is given up; what is ready is still told, for some seconds."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._outlet is not None:
+            await self._outlet.close()
+
+    async def idle(self) -> None:
+        """Waits until every job that was taken is done."""
+        await self._queue.join()
+
+    async def take(self, job: Job, histories: Mapping[str, Sequence[HistoryItem]] | None = None) -> Job:
+        """Begins a job. `histories`: by item, the calls whose summary is still to be written.
+
+        Raises `TooMany` or `StoreUnavailable`.
+        """
+        if self._queue.full():
+            raise TooMany(f"{WAITING} jobs wait already")
+        await self._keep(job)
+        self._queue.put_nowait((job, histories or {}))
+        return job
+
+    async def find(self, id: str) -> Job | None:
+        """Raises `StoreUnavailable`."""
+        text = await self._store.get(_key(id))
+        return None if text is None else Job.load(text)
+
+    def new_job(self, items: list[Item], **fields: Any) -> Job:
+        return Job("sum_" + secrets.token_hex(12), items, created=self._wall(), **fields)
+
+    async def call_ended(
+        self,
+        call: Mapping[str, str],
+        history: Sequence[HistoryItem],
+        *,
+        origin: str,
+        voice: str,
+        language: str,
+    ) -> None:
+        """A call is over: its summary is made if that is wanted. `call` says whose it was, as `CallInfo` does."""
+        wanted = self._settings.at_hang_up
+        purposes = self._settings.purposes
+        said = any(
+            isinstance(item, Message) and item.role == "user" and item.text.strip() for item in history
+        )
+        if not wanted or not said or (purposes and call["purpose"] not in purposes):
+            return
+        item = Item(call["call_id"])
+        job = self.new_job(
+            [item], voice=voice, language=language, bucket=call["bucket"], origin=origin, call=dict(call)
+        )
+        try:
+            await self.take(job, {item.id: history})
+        except (TooMany, StoreUnavailable) as error:
+            log.error("call %s gets no summary: %s", item.id, error)
+
+    def view(self, job: Job) -> dict[str, Any]:
+        """A job as it is told, with addresses that work from now on for as long as any does."""
+        return {
+            "id": job.id,
+            "status": job.status,
+            "created": job.created,
+            "items": [self._item_view(job, item) for item in job.items],
+        }
+
+    # --- the work ---
+
+    async def _run(self) -> None:
+        while True:
+            job, histories = await self._queue.get()
+            try:
+                with asking(Priority.BATCH):
+                    await self._do(job, histories)
+            except Exception:
+                log.exception("summaries %s were not finished", job.id)
+            finally:
+                self._queue.task_done()
+
+    async def _do(self, job: Job, histories: Mapping[str, Sequence[HistoryItem]]) -> None:
+        for item in job.items:
+            try:
+                if item.id in histories:
+                    item.text = await self._writer.write(histories[item.id], job.bucket)
+                if not item.text:
+                    item.status, item.error = "failed", "nothing was said that could be summed up"
+                    continue
+                spoken = await self._speak(job.asked(item))
+            except Exception as error:
+                log.exception("summary %s of %s failed", item.id, job.id)
+                item.status, item.error = "failed", _reason(error)
+                continue
+            item.status, item.seconds = "ready", round(spoken.seconds, 3)
+            if spoken.cost_nanodollars:
+                self._paid(job.bucket, spoken.cost_nanodollars)
+        try:
+            await self._keep(job)
+        except StoreUnavailable as error:
+            # Its audio cannot be asked for then, but its words are told all the same.
+            log.error("summaries %s cannot be kept: %s", job.id, error)
+        self._tell(job)
+
+    async def _speak(self, asked: Asked) -> SpokenFile:
+        """Nobody waits, so that an engine without time is waited for."""
+        ends = time.monotonic() + AGAIN_S
+        while True:
+            try:
+                return await self._voice.speak_file(asked)
+            except Exception as error:
+                after = getattr(error, "retry_after_s", None)
+                if after is None or time.monotonic() + after > ends:
+                    raise
+                await asyncio.sleep(after)
+
+    async def _keep(self, job: Job) -> None:
+        await self._store.put(_key(job.id), job.dump(), self._settings.keep_s)
+
+    def _tell(self, job: Job) -> None:
+        if self._outlet is None:
+            return
+        event = {
+            "specversion": "1.0",
+            "id": job.id,
+            "source": self._source,
+            "type": TYPE,
+            "subject": job.call.get("call_id", job.id),
+            "datacontenttype": "application/json",
+            "data": {**self.view(job), **({"call": job.call} if job.call else {})},
+        }
+        self._outlet.put(Outgoing(job.id, json.dumps(event, separators=(",", ":")).encode()))
+
+    def _item_view(self, job: Job, item: Item) -> dict[str, Any]:
+        told: dict[str, Any] = asdict(item)
+        if item.status == "ready":
+            link = self._links.make(f"{PATH}{job.id}/{item.id}", {"format": job.form})
+            told["audio"] = {
+                "url": job.origin + link.target,
+                "expires_at": link.expires_at,
+                "format": job.form,
+                "seconds": told["seconds"],
+            }
+        del told["seconds"]
+        return told
+
+
+def _key(id: str) -> str:
+    return f"summaries:{id}"
+
+
+def _reason(error: Exception) -> str:
+    """For whoever asked: an engine's own text may hold what is nobody's business."""
+    return f"it could not be said ({type(error).__name__})"
