@@ -55,6 +55,7 @@ from orchestrator.config_sections import (
     RealtimeRung,
     Redis,
     Server,
+    Speech,
     Summary,
     TierA,
     TierB,
@@ -120,6 +121,7 @@ class Settings(BaseSettings):
     models: Models = Models()
     redis: Redis = Redis()
     cache: Cache = Cache()
+    speech: Speech = Speech()
     deadlines: Deadlines = Deadlines()
     hedging: Hedging = Hedging()
     breaker: Breaker = Breaker()

@@ -117,6 +117,7 @@ class SpeechPool:
         self._own_voices: dict[tuple[str, str], str | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._counts = _Counts()
+        self._closed = False
 
     # --- what it is ---
 
@@ -177,9 +178,10 @@ class SpeechPool:
         return self._own_voices[pair]
 
     async def aclose(self) -> None:
-        """Ends the workers; who still waits gets an error."""
+        """Ends the workers; who still waits or comes later gets an error."""
+        self._closed = True
         while (job := self._line.next()) is not None:
-            self._fail(job, EngineFailed(Cause.UNAVAILABLE, f"{self.rung} is being shut down"))
+            self._fail(job, self._shut_down())
         for slot in self._slots:
             if slot.job is not None:
                 slot.job.attempts += 1  # not to be tried again
@@ -194,6 +196,8 @@ class SpeechPool:
     # --- the line and the workers ---
 
     async def _do(self, what: str, asked: dict[str, Any], *, cost: float, admitted: bool) -> Any:
+        if self._closed:
+            raise self._shut_down()
         priority, within = urgency()
         within = self._within_s.get(priority) if within is None else within
         loop = asyncio.get_running_loop()
@@ -231,6 +235,9 @@ class SpeechPool:
     def _refusal(self, seconds: float) -> Overloaded:
         self._counts.refused += 1
         return Overloaded(self.rung, seconds)
+
+    def _shut_down(self) -> EngineFailed:
+        return EngineFailed(Cause.UNAVAILABLE, f"{self.rung} is being shut down")
 
     def _expire(self, job: _Job) -> None:
         if self._line.leave(job):
@@ -285,7 +292,9 @@ class SpeechPool:
         except WorkerDied:
             self._lost(slot, job)
         except GivenUp:
-            if not job.answer.done():
+            if self._closed:
+                self._fail(job, self._shut_down())
+            elif not job.answer.done():
                 job.given_up += 1
                 self._line.rejoin(job)
         except (EngineFailed, ModelMissing) as error:
@@ -299,7 +308,8 @@ class SpeechPool:
             if not job.answer.done():
                 job.answer.set_result(value)
         slot.job = None
-        self._dispatch()
+        if not self._closed:
+            self._dispatch()
 
     def _lost(self, slot: _Slot, job: _Job) -> None:
         self._counts.died += 1

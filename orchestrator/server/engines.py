@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -28,7 +29,7 @@ from tiers.pipeline import vad
 from tiers.pipeline.agent import Agent, ChatModel
 from tiers.pipeline.cartesia import CartesiaSpeech
 from tiers.pipeline.embedded import EmbeddedModel
-from tiers.pipeline.kokoro import KokoroSpeech, KokoroTorchSpeech
+from tiers.pipeline.kokoro import KokoroSpeech, KokoroTorchSpeech, pieces_of
 from tiers.pipeline.openings import Openings
 from tiers.pipeline.pipeline import Pipeline
 from tiers.pipeline.rungs import Resting, RungHealth
@@ -40,6 +41,8 @@ from tiers.pipeline.vetting import Vet
 from tiers.prompts.catalogue import Catalogue
 from tiers.prompts.prompts import DEFAULT_VOICE, Prompts
 from tiers.speech import Speech
+from tiers.speech_pool import SpeechPool
+from tiers.urgency import Priority
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +66,7 @@ class Engines:
         self._settings = settings
         self.directory = settings.models.dir or models.model_dir()
         prices = settings.price_table()
-        kokoro = KokoroSpeech(
-            self.directory / models.KOKORO_MODEL,
-            self.directory / models.KOKORO_VOICES,
-            threads=settings.tier_b.threads,
-            price=prices["kokoro"],
-        )
+        kokoro = self._kokoro = _kokoro(settings, prices, self.directory)
         engine = settings.speech_engine()
         speech = _paid_speech(settings, prices) if engine in ("cartesia", "endpoint") else []
         if engine == "kokoro-torch":
@@ -150,6 +148,12 @@ class Engines:
         if not warmed.ready:
             raise models.ModelError("; ".join(warmed.failed.values()) or "the catalogue has no fixed prompt")
 
+    async def close(self) -> None:
+        """Ends the worker processes, and waits for what is still to be kept."""
+        if isinstance(self._kokoro, SpeechPool):
+            await self._kokoro.aclose()
+        await self.prompts.cache.aclose()
+
 
 class TierB:
     """The pipeline under the operator's settings: a line added to all instructions, a voice of its own."""
@@ -195,9 +199,26 @@ def _catalogue(settings: Settings) -> Catalogue:
 
 
 def _clip_store(settings: Settings) -> DiskStore | RedisStore:
-    if settings.redis.url is not None and settings.cache.dir is None:
-        return RedisStore.from_url(settings.redis.url.get_secret_value())
-    return DiskStore(settings.cache.dir or models.cache_dir() / "clips")
+    cache = settings.cache
+    if settings.redis.url is not None and cache.dir is None:
+        return RedisStore.from_url(settings.redis.url.get_secret_value(), limit=cache.redis_mb << 20)
+    return DiskStore(cache.dir or models.cache_dir() / "clips", limit=cache.disk_mb << 20)
+
+
+def _kokoro(settings: Settings, prices: PriceTable, directory: Path) -> KokoroSpeech | SpeechPool:
+    """In processes of its own, unless it is told to be in this one."""
+    make = partial(
+        KokoroSpeech,
+        directory / models.KOKORO_MODEL,
+        directory / models.KOKORO_VOICES,
+        threads=settings.tier_b.threads,
+        price=prices["kokoro"],
+    )
+    speech = settings.speech
+    if not speech.workers:
+        return make()
+    within = {Priority.REQUEST: speech.request_within_s}
+    return SpeechPool(make, speech.workers, speech.queue_limit, split=pieces_of, within_s=within)
 
 
 def _transcriber(

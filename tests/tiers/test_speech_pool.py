@@ -313,6 +313,8 @@ async def test_who_waits_when_it_is_shut_down_gets_an_error(stage: Stage, opens:
     for task in tasks:
         with pytest.raises(EngineFailed):
             await task
+    with pytest.raises(EngineFailed, match="shut down"):
+        await said(pool, "later")
 
 
 async def test_workers_end_with_the_process_that_started_them(stage: Stage) -> None:
