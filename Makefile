@@ -14,7 +14,7 @@ ARGS =
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help demo test serve bench peers pipeline recognition soak cost check install models clients lock clean
+.PHONY: help demo test serve bench peers pipeline prompts recognition soak cost check install models clients lock clean
 
 help: ## List the targets
 	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ peers: install models ## Compare with peers; installs them into .venv-peers-*
 
 pipeline: install models ## Measure Tier B voice to voice, beside Pipecat
 	$(VENV)/bin/python -m benchmarks.pipeline $(ARGS)
+
+prompts: install models ## Measure fixed prompts over HTTP, beside nginx and a Kokoro server
+	$(VENV)/bin/python -m benchmarks.prompts $(ARGS)
 
 recognition: install models ## Count the words that Tier B mishears
 	$(VENV)/bin/python -m benchmarks.recognition $(ARGS)
@@ -61,7 +64,7 @@ clients: $(CLIENTS)/.locked ## Make .venv-clients: client libraries that cannot 
 lock: $(VENV)/.uv ## Resolve the dependencies again
 	$(LOCK) --upgrade --extra dev --extra plots pyproject.toml --output-file requirements.lock
 	$(LOCK) --upgrade tests/clients/requirements.in --output-file tests/clients/requirements.lock
-	for peer in livekit litellm pipecat; do \
+	for peer in livekit litellm pipecat fastkokoro; do \
 		$(LOCK) --upgrade benchmarks/peers/$$peer.in --output-file benchmarks/peers/$$peer.lock || exit 1; done
 
 clean: ## Remove the environments and all output; the weights stay in your cache directory

@@ -27,10 +27,13 @@ class BenchmarkError(Exception):
 
 
 @asynccontextmanager
-async def process(log: Path, *arguments: str, env: Mapping[str, str] | None = None) -> AsyncIterator[str]:
+async def process(
+    log: Path, *arguments: str, env: Mapping[str, str] | None = None, cpus: set[int] | None = None
+) -> AsyncIterator[str]:
     """Run `orchestrator …` until the block ends; gives its origin, such as http://127.0.0.1:8123.
 
     What it prints goes to `log`. No setting of the surrounding environment reaches it but the models' folder.
+    `cpus`: the only ones it may use.
     """
     with log.open("wb") as errors:
         running = await asyncio.create_subprocess_exec(
@@ -40,6 +43,8 @@ async def process(log: Path, *arguments: str, env: Mapping[str, str] | None = No
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
         )
+    if cpus:
+        os.sched_setaffinity(running.pid, cpus)
     try:
         yield await _origin(running, log, " ".join(arguments[:2]))
     finally:
