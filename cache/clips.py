@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -48,13 +49,14 @@ class Found(NamedTuple):
 
 
 class _Wanted(NamedTuple):
-    """What is asked for, and how it is had where it is not there."""
+    """What is asked for, and how it is had where it is not there; `again` makes it where nobody waits."""
 
     key: str
     render: Render
-    refresh: Render
+    again: Render
     stale_key: str | None
     keep_s: float | None
+    fresh: bool = False
 
     @property
     def stored(self) -> bool:
@@ -64,7 +66,8 @@ class _Wanted(NamedTuple):
 class ClipCache:
     """Holds clips and their transcoded forms in `memory_bytes` of memory, and in `store`.
 
-    Belongs to one event loop. Files, Redis, digests and transcoding stay off it.
+    Belongs to one event loop. Files, Redis, digests and transcoding stay off it. What nobody waits for is rendered
+    within `aside`, which may tell engines so.
     """
 
     def __init__(
@@ -73,8 +76,10 @@ class ClipCache:
         *,
         memory_bytes: int = MEMORY_BYTES,
         patience_s: float = PATIENCE_S,
+        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._store = store
+        self._aside = aside
         self._patience_s = patience_s
         self._memory: Lru[tuple[str, Form | None], Clip | Part] = Lru(memory_bytes)
         self._newest: Lru[str, str] = Lru(1 << 20)
@@ -110,20 +115,20 @@ class ClipCache:
         render: Render,
         *,
         stale_key: str | None = None,
-        refresh: Render | None = None,
+        fresh: bool = False,
         keep_s: float | None = None,
     ) -> Found:
         """The clip, from wherever it is soonest had; what `render` raises reaches everyone who waits.
 
         One render is made for all who ask, in all processes that share the store. `stale_key` stands for the same
         words whichever version of an engine says them (or it is an older clip's own key): where an older clip is
-        there, that is returned at once and the new one made behind it, by `refresh` (default: `render`). `keep_s`
-        bounds how long the clip is kept, in seconds; 0 keeps it nowhere.
+        there, that is returned at once and the new one made behind it, unless it has to be `fresh`. `keep_s` bounds how
+        long the clip is kept, in seconds; 0 keeps it nowhere.
         """
         clip = self.peek(key)
         if clip is not None:
             return Found(clip, Source.MEMORY)
-        wanted = _Wanted(key, render, refresh or render, stale_key, keep_s)
+        wanted = _Wanted(key, render, render, stale_key, keep_s, fresh)
         flight = self._flights.enter(key, lambda: self._load(wanted))
         try:
             return self._tell(flight, await asyncio.shield(flight.task))
@@ -270,7 +275,7 @@ class ClipCache:
 
     async def _older(self, wanted: _Wanted) -> Clip | None:
         """What an older version of the engine said, where that is known and still there."""
-        if wanted.stale_key is None:
+        if wanted.stale_key is None or wanted.fresh:
             return None
         known = self._newest.get(wanted.stale_key)
         if known is None and self._store is not None:
@@ -294,7 +299,8 @@ class ClipCache:
         if lease is None:
             return
         if await self.get(wanted.key) is None:
-            await self._rendered(wanted, wanted.refresh, lease)
+            with self._aside():
+                await self._rendered(wanted, wanted.again, lease)
         else:
             await lease.release()
 

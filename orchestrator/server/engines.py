@@ -42,7 +42,7 @@ from tiers.prompts.catalogue import Catalogue
 from tiers.prompts.prompts import DEFAULT_VOICE, Prompts
 from tiers.speech import Speech
 from tiers.speech_pool import SpeechPool
-from tiers.urgency import Priority
+from tiers.urgency import Priority, asking
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,11 @@ class Engines:
         prompt_speech = kokoro if self._local_speech else speech[0]
         self.prompts = Prompts(
             _catalogue(settings),
-            ClipCache(_clip_store(settings), memory_bytes=settings.cache.memory_mb << 20),
+            ClipCache(
+                _clip_store(settings),
+                memory_bytes=settings.cache.memory_mb << 20,
+                aside=partial(asking, Priority.BATCH),
+            ),
             prompt_speech,
             bridge=settings.tier_c.bridges_by_cause["default"],
         )

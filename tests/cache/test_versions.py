@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -125,14 +127,30 @@ async def test_the_key_of_an_older_clip_may_be_named_itself():
     assert (await cache.fetch(new.key, new, stale_key=old.key)).source is Source.MEMORY
 
 
-async def test_a_new_version_may_be_made_in_another_way(opens):
-    old, new, other = Version(1), Version(2), Version(2)
+async def test_where_no_older_clip_will_do_the_new_one_is_waited_for(opens):
+    old, new = Version(1), Version(2)
     cache = opens()
     await old.heard(cache)
-    await cache.fetch(new.key, new, stale_key=STALE_KEY, refresh=other)
-    await cache.flush()
-    assert (new.runs, other.runs) == (0, 1)
+    clip, source = await cache.fetch(new.key, new, stale_key=STALE_KEY, fresh=True)
+    assert (int(clip.pcm[0]), source) == (2, Source.RENDER)
     await cache.aclose()
+
+
+async def test_what_nobody_waits_for_is_made_aside():
+    old, new, within = Version(1), Version(2), list[int]()
+
+    @contextmanager
+    def aside() -> Iterator[None]:
+        within.append(new.runs)
+        yield
+        within.append(new.runs)
+
+    cache = ClipCache(aside=aside)
+    await old.heard(cache)
+    assert within == []
+    await new.heard(cache)
+    await cache.flush()
+    assert within == [0, 1]
 
 
 async def test_a_clip_is_kept_as_long_as_it_may_be(opens, monkeypatch):

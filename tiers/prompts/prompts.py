@@ -334,7 +334,7 @@ class Prompts:
     async def _warm_one(self, line: Line, voice: str) -> None:
         if self.catalogue[line.name].bridge and line.language != DEFAULT_LANGUAGE:
             voice = await self._own_voice(line, voice)
-        await self._keep((await self._renderer.say(line, voice)).clip, line, voice)
+        await self._keep((await self._renderer.say(line, voice, fresh=True)).clip, line, voice)
 
     async def _make_ready(self, language: str, voice: str) -> None:
         lines = list(self.catalogue.bridges(language))

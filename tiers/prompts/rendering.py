@@ -41,10 +41,25 @@ class Renderer:
         engine = f"{self._engine} {TRIMMED}"
         return clip_key(line.spoken, voice=voice, engine=engine, language=line.language, speed=speed)
 
-    async def say(self, line: Line, voice: str, speed: float = 1.0) -> Found:
-        """Raises `VoiceMissing`, `SpeechFailed` or `ModelMissing`."""
+    async def say(self, line: Line, voice: str, speed: float = 1.0, *, fresh: bool = False) -> Found:
+        """Raises `VoiceMissing`, `SpeechFailed` or `ModelMissing`.
+
+        Unless it has to be `fresh` it may be what an older version of the engine said, while the new one says it.
+        """
         key = self.key(line, voice, speed)
-        return await self.cache.fetch(key, lambda: self._render(key, line, voice, speed))
+        return await self.cache.fetch(
+            key,
+            lambda: self._render(key, line, voice, speed),
+            stale_key=self._any_version(line, voice, speed),
+            fresh=fresh,
+        )
+
+    def _any_version(self, line: Line, voice: str, speed: float) -> str | None:
+        """The key of the line in any version of the engine; none for one that is paid, as nobody would be charged."""
+        if not getattr(self._speech, "self_hosted", False) or self._speech is None:
+            return None
+        engine = f"{self._speech.rung} {TRIMMED}"
+        return clip_key(line.spoken, voice=voice, engine=engine, language=line.language, speed=speed)
 
     async def say_ahead(self, line: Line, voice: str) -> Clip:
         """As `say`, but by the engine only while nobody needs it; who asks for the line meanwhile does not wait."""

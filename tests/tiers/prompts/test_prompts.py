@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache import ClipCache, Container, DiskStore, clip_key, transcode
+from cache import ClipCache, Container, DiskStore, Source, clip_key, transcode
 from orchestrator.models import ModelMissing
 from orchestrator.protocol.answers import PromptSource
 from orchestrator.protocol.audio import AudioFormat, to_pcm16
@@ -144,6 +144,22 @@ async def test_another_version_of_the_engine_does_not_take_the_old_clips(hum, tm
     hum.version = "2"
     after = Prompts(Catalogue.load(), ClipCache(DiskStore(tmp_path)), hum)
     assert not (await after.prompt("goodbye", {})).cached
+    assert len(hum.spoken) == 2
+
+
+async def test_the_old_clips_of_an_engine_of_our_own_are_heard_while_new_ones_are_made(hum, tmp_path: Path):
+    hum.self_hosted = True
+    before = Prompts(Catalogue.load(), ClipCache(DiskStore(tmp_path)), hum)
+    old = await before.render("goodbye")
+    await before.cache.aclose()
+    hum.version = "2"
+    after = Prompts(Catalogue.load(), ClipCache(DiskStore(tmp_path)), hum)
+    _, found = await after.find("goodbye")
+    assert (found.source, found.clip.key) == (Source.STALE, old.key)
+    await after.cache.flush()
+    _, found = await after.find("goodbye")
+    assert found.source is Source.MEMORY
+    assert found.clip.key != old.key
     assert len(hum.spoken) == 2
 
 
