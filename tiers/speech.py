@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Protocol, runtime_checkable
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from orchestrator.protocol.audio import Pcm16
 
@@ -59,6 +59,27 @@ class RendersAhead(Protocol):
 
     async def render_ahead(self, text: str, *, voice: str = "", language: str = "en") -> Pcm16:
         """The whole audio of `text`, made while nobody is spoken to: who comes meanwhile goes first.
+
+        Raises as `Speech.speak` does.
+        """
+        ...
+
+
+class Parts(NamedTuple):
+    """A text's sound, and where its parts meet: for each two, the samples in which one ends and the next begins."""
+
+    pcm: Pcm16
+    between: tuple[tuple[int, int], ...]
+
+
+@runtime_checkable
+class TellsParts(Protocol):
+    """An engine that can tell its words apart, so that some can be cut out."""
+
+    async def speak_parts(
+        self, parts: Sequence[str], *, voice: str = "", speed: float = 1.0, language: str = "en"
+    ) -> Parts | None:
+        """`parts` said as one sentence; words, or a mark by itself. None where it cannot tell after all.
 
         Raises as `Speech.speak` does.
         """

@@ -209,20 +209,27 @@ class KokoroSpeech(_Kokoro):
                         raise ModelMissing("Kokoro", path)
                 from kokoro_onnx import Kokoro
 
-                session: Any = _StoppableSession(self._model, self._threads)
+                session: Any = self._session()
                 self._kokoro = Kokoro.from_session(session, str(self._voices))
                 self._styles = dict(self._kokoro.voices)
         return self._kokoro
 
+    def _session(self) -> StoppableSession:
+        return StoppableSession(self._model, self._threads)
 
-class _StoppableSession:
+
+class StoppableSession:
     """An onnxruntime session whose runs end when their caller is gone; kokoro-onnx passes no run options itself."""
 
-    def __init__(self, model: Path, threads: int) -> None:
+    def __init__(self, model: Path, threads: int, content: bytes | None = None) -> None:
+        """`content` stands in for what the file holds."""
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        self._model_path = str(model)  # kokoro-onnx looks whether it is there
+        self._session = ort.InferenceSession(
+            content or self._model_path, options, providers=["CPUExecutionProvider"]
+        )
         self._current = threading.local()
 
     @contextmanager

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tiers.prompts import variables as kinds
+from tiers.prompts.pieces import UNBOUNDED, Piece, Spot, inventory, pieces_of
 from tiers.prompts.speakable import SPEAKABLE, Spoken
 from tiers.prompts.variables import Variable
 
@@ -76,6 +77,13 @@ class Line:
     language: str
     text: str
     spoken: str
+    spots: tuple[Spot, ...] = ()
+    """What it is put together from; nothing where it is to be said whole."""
+    keep_s: float | None = None
+    """Seconds that its clip may be kept: 0 nowhere, None for as long as there is room."""
+    voice: str = ""
+    """The prompt's own; "" is the default one."""
+    speed: float = 1.0
 
 
 class Prompt(BaseModel):
@@ -84,9 +92,25 @@ class Prompt(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     description: str = ""
+    version: str = Field("1", min_length=1, max_length=40)
+    """For people and their tools: what is heard is kept by its content."""
     bridge: bool = False
+    voice: str = ""
+    """The voice it is said in where nobody asks for another."""
+    speed: float = Field(1.0, ge=0.5, le=2.0)
+    """Of the natural one; a speed that is asked for multiplies it."""
+    render: Literal["whole", "stitched"] = "whole"
+    """As one synthesis, or from clips of its carriers and of all values that its variables can have."""
+    cacheable: bool = True
+    """Whether its sound may be kept at all."""
+    ttl_s: float | None = Field(None, gt=0)
+    """Seconds that its sound may be kept."""
     text: dict[str, str] = Field(min_length=1)
     variables: dict[str, Variable] = Field(default_factory=dict)
+
+    @property
+    def keep_s(self) -> float | None:
+        return self.ttl_s if self.cacheable else 0.0
 
 
 class Catalogue:
@@ -158,6 +182,16 @@ class Catalogue:
         written = self.written(name, language)
         return written or (DEFAULT_LANGUAGE if DEFAULT_LANGUAGE in text else next(iter(text)))
 
+    def stitched(self) -> Iterator[tuple[str, str]]:
+        """Names and languages of the prompts that are put together from pieces."""
+        for name, prompt in self._prompts.items():
+            if prompt.render == "stitched":
+                yield from ((name, language) for language in prompt.text)
+
+    def pieces(self, name: str, language: str) -> set[Piece]:
+        """All that a stitched prompt can be put together from."""
+        return inventory(self[name].text[language], self[name].variables, language)
+
     def fill(
         self, name: str, variables: Mapping[str, object] | None = None, language: str = DEFAULT_LANGUAGE
     ) -> Line:
@@ -169,11 +203,17 @@ class Catalogue:
         language = written
         said = _say_all(name, prompt, given, language)
         template = prompt.text[language]
+        words = {key: value.words for key, value in said.items()}
+        spots = pieces_of(template, words, prompt.variables) if prompt.render == "stitched" else ()
         return Line(
             name,
             language,
             template.format_map({key: value.text for key, value in said.items()}),
-            template.format_map({key: value.words for key, value in said.items()}),
+            template.format_map(words),
+            spots,
+            prompt.keep_s,
+            prompt.voice,
+            prompt.speed,
         )
 
 
@@ -239,9 +279,27 @@ def _parse(name: str, table: Any) -> Prompt:
         raise CatalogueInvalid(f"prompt {name}: {problems}") from error
     if prompt.bridge and prompt.variables:
         raise CatalogueInvalid(f"prompt {name}: a bridge is ready before the call, so it takes no variables")
+    _check_rendering(name, prompt)
     for language, template in prompt.text.items():
         _check_template(f"prompt {name}, text.{language}", template, prompt, language)
     return prompt
+
+
+def _check_rendering(name: str, prompt: Prompt) -> None:
+    if not prompt.cacheable and (prompt.bridge or prompt.ttl_s is not None or prompt.render == "stitched"):
+        other = (
+            "a bridge" if prompt.bridge else "ttl_s" if prompt.ttl_s is not None else 'render = "stitched"'
+        )
+        raise CatalogueInvalid(
+            f"prompt {name}: cacheable = false and {other} exclude each other; remove one of them"
+        )
+    if prompt.render == "stitched":
+        for variable, kind in prompt.variables.items():
+            if isinstance(kind, UNBOUNDED):
+                raise CatalogueInvalid(
+                    f"prompt {name}: variable {variable} is {kind.type}, whose values cannot all be said "
+                    'beforehand; use another type (enum, spelled_id, …), or render = "whole"'
+                )
 
 
 def _check_template(where: str, template: str, prompt: Prompt, language: str) -> None:

@@ -115,15 +115,15 @@ class Prompts:
     ) -> tuple[Line, Found]:
         """The prompt's words, its clip and where that came from; raises as `render` does."""
         line = self.catalogue.fill(name, variables, language)
-        return line, await self._renderer.say(line, voice or self.voice, speed)
+        return line, await self._renderer.say(line, self._voice(line, voice), speed * line.speed)
 
     def peek(self, line: Line, voice: str | None = None, speed: float = 1.0) -> Clip | None:
-        """The line's clip if it is in memory."""
-        return self.cache.peek(self._renderer.key(line, voice or self.voice, speed))
+        """The line's clip if it is in memory, or can be put together from what is."""
+        return self._renderer.peek(line, self._voice(line, voice), speed * line.speed)
 
     async def is_cached(self, line: Line, voice: str | None = None, speed: float = 1.0) -> bool:
         """Whether saying the line needs no engine."""
-        return await self.cache.get(self._renderer.key(line, voice or self.voice, speed)) is not None
+        return await self._renderer.is_cached(line, self._voice(line, voice), speed * line.speed)
 
     async def audio(
         self,
@@ -142,7 +142,7 @@ class Prompts:
     ) -> SpokenPrompt:
         """The prompt in the language nearest to `language`; raises as `render` does."""
         line = self.catalogue.fill(name, variables, self.catalogue.nearest(name, language))
-        found = await self._renderer.say(line, self.voice)
+        found = await self._renderer.say(line, self._voice(line), line.speed)
         return SpokenPrompt(name, line.text, found.clip.pcm, found.source is not Source.RENDER)
 
     def clip(
@@ -160,13 +160,14 @@ class Prompts:
         answer would rather hear another voice than none.
         """
         language = self.catalogue.nearest(name, language)
-        asked = dict.fromkeys((voice or self.voice, self.voice))
+        own = self.catalogue[name].voice or self.voice
+        asked = dict.fromkeys((voice or own, own))
         warm = {} if variables else self._warm.get((name, language, fmt), {})
         for candidate in asked:
             data = warm.get(self._own_voices.get((language, candidate), candidate))
             if data is None:
                 line = self.catalogue.fill(name, variables, language)
-                data = self.cache.peek_form(self._renderer.key(line, candidate), fmt)
+                data = self.cache.peek_form(self._renderer.key(line, candidate, line.speed), fmt)
             if data is not None:
                 return data
         return next(iter(warm.values()), None)
@@ -324,14 +325,19 @@ class Prompts:
     async def _say_in_call(self, line: Line, request: AnswerRequest) -> Found:
         """In the call's voice and speed; where no engine can, in the default voice from the cache."""
         try:
-            return await self._renderer.say(line, request.voice or self.voice, request.speed)
+            speed = request.speed * line.speed
+            return await self._renderer.say(line, self._voice(line, request.voice), speed)
         except (VoiceMissing, SpeechFailed, ModelMissing):
-            clip = await self.cache.get(self._renderer.key(line, self.voice))
-            if clip is None:
+            voice = self._voice(line)
+            if not await self._renderer.is_cached(line, voice, line.speed):
                 raise
-            return Found(clip, Source.MEMORY)
+            return await self._renderer.say(line, voice, line.speed)
+
+    def _voice(self, line: Line, asked: str | None = None) -> str:
+        return asked or line.voice or self.voice
 
     async def _warm_one(self, line: Line, voice: str) -> None:
+        voice = line.voice or voice
         if self.catalogue[line.name].bridge and line.language != DEFAULT_LANGUAGE:
             voice = await self._own_voice(line, voice)
         await self._keep((await self._renderer.say(line, voice, fresh=True)).clip, line, voice)

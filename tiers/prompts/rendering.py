@@ -11,6 +11,7 @@ import numpy as np
 from cache import Clip, ClipCache, Found, clip_key
 from orchestrator.models import ModelMissing
 from orchestrator.protocol.audio import Pcm16
+from tiers.prompts.assembly import Assembly
 from tiers.prompts.catalogue import DEFAULT_LANGUAGE, Line, PromptError
 from tiers.prompts.trim import trim
 from tiers.speech import RendersAhead, Speech, SpeechFailed, Voices, engine_id
@@ -36,23 +37,40 @@ class Renderer:
         self._speech = speech
         self._engine = engine or (engine_id(speech) if speech is not None else "")
         self._default_voice = default_voice
+        self.assembly = Assembly(cache, speech, self._engine, self._alone)
 
     def key(self, line: Line, voice: str, speed: float = 1.0) -> str:
         engine = f"{self._engine} {TRIMMED}"
         return clip_key(line.spoken, voice=voice, engine=engine, language=line.language, speed=speed)
 
     async def say(self, line: Line, voice: str, speed: float = 1.0, *, fresh: bool = False) -> Found:
-        """Raises `VoiceMissing`, `SpeechFailed` or `ModelMissing`.
+        """Put together, where the line is and all its pieces are there; else whole, from the cache or the engine.
 
         Unless it has to be `fresh` it may be what an older version of the engine said, while the new one says it.
+        Raises `VoiceMissing`, `SpeechFailed` or `ModelMissing`.
         """
+        stitched = await self.assembly.find(line, voice, speed) if line.spots else None
+        if stitched is not None:
+            return stitched
         key = self.key(line, voice, speed)
         return await self.cache.fetch(
             key,
             lambda: self._render(key, line, voice, speed),
             stale_key=self._any_version(line, voice, speed),
             fresh=fresh,
+            keep_s=line.keep_s,
         )
+
+    def peek(self, line: Line, voice: str, speed: float = 1.0) -> Clip | None:
+        """The line's clip, if it is in memory or can be put together from what is."""
+        stitched = self.assembly.peek(line, voice, speed) if line.spots else None
+        return stitched or self.cache.peek(self.key(line, voice, speed))
+
+    async def is_cached(self, line: Line, voice: str, speed: float = 1.0) -> bool:
+        """Whether saying the line needs no engine."""
+        if line.spots and await self.assembly.find(line, voice, speed) is not None:
+            return True
+        return await self.cache.get(self.key(line, voice, speed)) is not None
 
     def _any_version(self, line: Line, voice: str, speed: float) -> str | None:
         """The key of the line in any version of the engine; none for one that is paid, as nobody would be charged."""
@@ -91,29 +109,37 @@ class Renderer:
         return self._default_voice if language == DEFAULT_LANGUAGE and own == default else own
 
     async def _render(self, key: str, line: Line, voice: str, speed: float, *, ahead: bool = False) -> Clip:
+        what = f"prompt {line.name}"
+        pcm = await self._sound(line.spoken, voice, speed, line.language, what, ahead=ahead)
+        pcm = await asyncio.to_thread(trim, pcm)
+        pcm.flags.writeable = False
+        return Clip(key, line.spoken, pcm)
+
+    async def _alone(self, text: str, voice: str, speed: float, language: str) -> Pcm16:
+        return await self._sound(text, voice, speed, language, f"a piece of {len(text)} characters")
+
+    async def _sound(
+        self, text: str, voice: str, speed: float, language: str, what: str, *, ahead: bool = False
+    ) -> Pcm16:
         if self._speech is None:
             raise VoiceMissing(
-                f"prompt {line.name} is not in the cache in voice {voice!r}, and no speech engine is set up "
+                f"{what} is not in the cache in voice {voice!r}, and no speech engine is set up "
                 f"to say it: fetch one with `orchestrator models fetch`, or warm the cache where there is one"
             )
         try:
             if ahead and isinstance(self._speech, RendersAhead):
-                pcm = await self._speech.render_ahead(line.spoken, voice=voice, language=line.language)
+                pcm = await self._speech.render_ahead(text, voice=voice, language=language)
             else:
-                pcm = await _whole(
-                    self._speech.speak(line.spoken, voice=voice, speed=speed, language=line.language)
-                )
+                pcm = await _whole(self._speech.speak(text, voice=voice, speed=speed, language=language))
         except (SpeechFailed, ModelMissing):
             raise
         except Exception as error:
             # The class only: an engine's own text may hold an address or a key.
             cause = type(error).__name__
-            raise SpeechFailed(f"{self._speech.rung} could not say prompt {line.name}: {cause}") from error
+            raise SpeechFailed(f"{self._speech.rung} could not say {what}: {cause}") from error
         if not pcm.any():
-            raise SpeechFailed(f"{self._speech.rung} returned no sound for prompt {line.name}")
-        pcm = await asyncio.to_thread(trim, pcm)
-        pcm.flags.writeable = False
-        return Clip(key, line.spoken, pcm)
+            raise SpeechFailed(f"{self._speech.rung} returned no sound for {what}")
+        return pcm
 
 
 async def _whole(chunks: AsyncIterator[Pcm16]) -> Pcm16:

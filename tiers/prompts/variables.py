@@ -58,14 +58,18 @@ class Integer(_Variable):
 
 class Money(_Variable):
     type: Literal["money"]
+    currencies: tuple[str, ...] = ()
+    """Codes that may come; () allows all that the language has names for."""
 
     def expected(self, language: str) -> str:
-        return 'an amount and a currency code such as "12.50 USD"'
+        example = f"12.50 {self.currencies[0]}" if self.currencies else "12.50 USD"
+        among = f", in {', '.join(self.currencies)}" if self.currencies else ""
+        return f'an amount and a currency code such as "{example}"{among}'
 
     def say(self, value: object, speakable: Speakable, language: str) -> Spoken:
         match = _match(r"(-?)(\d{1,3}(?:,\d{3})*|\d{1,12})(\.\d{1,2})? ?([A-Z]{3})", value)
         sign, whole, fraction, currency = match.groups()
-        if currency not in speakable.currencies or len(whole) > len("999,999,999,999"):
+        if currency not in (self.currencies or speakable.currencies) or len(whole) > len("999,999,999,999"):
             raise ValueError("no such currency, or too much of it")
         if fraction and not speakable.currencies[currency].minor_one:
             raise ValueError("a currency without a smaller unit")
