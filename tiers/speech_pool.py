@@ -23,7 +23,7 @@ from orchestrator.models import ModelMissing
 from orchestrator.protocol.audio import Pcm16
 from tiers.pipeline.errors import Cause, EngineFailed
 from tiers.pipeline.metering import FREE
-from tiers.speech import Speech
+from tiers.speech import Parts, Speech, TellsParts
 from tiers.speech_line import Line, Place
 from tiers.speech_process import GivenUp, SpeechProcess, WorkerDied
 from tiers.urgency import Priority, asking, urgency
@@ -89,7 +89,7 @@ def _uncut(text: str) -> list[str]:
 
 
 class SpeechPool:
-    """`Speech`, `Versioned`, `Voices` and `RendersAhead` by engines in `workers` processes, started at first use.
+    """`Speech` and all else that `tiers.speech` has, by engines in `workers` processes, started at first use.
 
     `engine_factory` makes the engine: here, to be asked what it is, and in every worker; it has to be picklable.
     `split` cuts texts into pieces. `queue_limit` is how many pieces may wait. A worker that dies is replaced, and what
@@ -168,6 +168,17 @@ class SpeechPool:
         with asking(Priority.BATCH):
             said = [pcm async for pcm in self.speak(text, voice=voice, language=language)]
         return np.concatenate(said) if said else np.zeros(0, np.int16)
+
+    async def speak_parts(
+        self, parts: Sequence[str], *, voice: str = "", speed: float = 1.0, language: str = "en"
+    ) -> Parts | None:
+        """See `tiers.speech.TellsParts`; None by an engine that is not one. Also raises `Overloaded`."""
+        if not isinstance(self._described, TellsParts):
+            return None
+        asked = {"parts": tuple(parts), "voice": voice, "speed": speed, "language": language}
+        cost = self._pace * max(len(" ".join(parts)), LEAST)
+        told: Parts | None = await self._do("speak_parts", asked, cost=cost, admitted=False)
+        return told
 
     async def voice_for(self, voice: str, language: str) -> str | None:
         """See `tiers.speech.Voices`; the first time it loads the weights."""

@@ -87,7 +87,7 @@ class _Served:
 
     async def _do(self, request: dict[str, Any]) -> Any:
         asked = request["asked"]
-        if request["do"] == "voice_for":
-            return await self._engine.voice_for(**asked)
+        if request["do"] != "speak":
+            return await getattr(self._engine, request["do"])(**asked)
         pieces = [pcm async for pcm in self._engine.speak(**asked)]
         return np.concatenate(pieces) if pieces else np.zeros(0, np.int16)

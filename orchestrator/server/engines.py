@@ -30,6 +30,7 @@ from tiers.pipeline.agent import Agent, ChatModel
 from tiers.pipeline.cartesia import CartesiaSpeech
 from tiers.pipeline.embedded import EmbeddedModel
 from tiers.pipeline.kokoro import KokoroSpeech, KokoroTorchSpeech, pieces_of
+from tiers.pipeline.kokoro_parts import KokoroParts
 from tiers.pipeline.openings import Openings
 from tiers.pipeline.pipeline import Pipeline
 from tiers.pipeline.rungs import Resting, RungHealth
@@ -212,7 +213,7 @@ def _clip_store(settings: Settings) -> DiskStore | RedisStore:
 def _kokoro(settings: Settings, prices: PriceTable, directory: Path) -> KokoroSpeech | SpeechPool:
     """In processes of its own, unless it is told to be in this one."""
     make = partial(
-        KokoroSpeech,
+        KokoroParts,
         directory / models.KOKORO_MODEL,
         directory / models.KOKORO_VOICES,
         threads=settings.tier_b.threads,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 from orchestrator.models import ModelMissing
 from orchestrator.protocol.audio import Pcm16
 from tiers.pipeline.errors import Cause, EngineFailed
+from tiers.speech import Parts
 
 
 @dataclass
@@ -45,6 +46,13 @@ class StagedSpeech:
     async def voice_for(self, voice: str, language: str) -> str | None:
         answer = await self._ask(f"voice {voice} {language}")
         return answer or None
+
+    async def speak_parts(
+        self, parts: Sequence[str], *, voice: str = "", speed: float = 1.0, language: str = "en"
+    ) -> Parts | None:
+        if await self._ask("+".join(parts)) == "cannot":
+            return None
+        return Parts(np.full(len(parts), 5, np.int16), ((1, 2),))
 
     async def _ask(self, line: str) -> str:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)

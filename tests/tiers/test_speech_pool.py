@@ -18,7 +18,7 @@ from orchestrator.models import ModelMissing
 from orchestrator.protocol.audio import Pcm16
 from tests.tiers.staged_speech import Stage, StagedSpeech
 from tiers.pipeline.errors import Cause, EngineFailed
-from tiers.speech import RendersAhead, Versioned, Voices, engine_id
+from tiers.speech import RendersAhead, TellsParts, Versioned, Voices, engine_id
 from tiers.speech_pool import Overloaded, SpeechPool
 from tiers.urgency import Priority, asking
 
@@ -72,7 +72,7 @@ async def test_what_the_engine_says_comes_out_of_another_process(stage: Stage, o
 def test_it_is_all_that_its_engine_is() -> None:
     pool = SpeechPool(partial(StagedSpeech, 0))
     assert engine_id(pool) == "staged 7"
-    for protocol in (Versioned, Voices, RendersAhead):
+    for protocol in (Versioned, Voices, RendersAhead, TellsParts):
         assert isinstance(pool, protocol)
     assert pool.pids == [], "nothing starts before it is needed"
 
@@ -84,6 +84,17 @@ async def test_voices_are_asked_for_once(stage: Stage, opens: Opens) -> None:
     assert turn.asked == "voice marin es"
     turn.tell("ef_dora")
     assert await task == await pool.voice_for("marin", "es") == "ef_dora"
+
+
+async def test_an_engine_that_tells_its_parts_does_so_from_its_process(stage: Stage, opens: Opens) -> None:
+    pool = opens()
+    task = asyncio.create_task(pool.speak_parts(["one", "two"]))
+    turn = await stage.turn()
+    assert turn.asked == "one+two"
+    turn.tell()
+    parts = await task
+    assert parts is not None
+    assert (parts.pcm.tolist(), parts.between) == ([5, 5], ((1, 2),))
 
 
 async def test_what_a_library_prints_does_not_disturb(stage: Stage, opens: Opens) -> None:
