@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from typing import NamedTuple
 
 from cache import Clip, ClipCache, Found, Source, clip_key
 from cache.memory import Lru
@@ -26,6 +27,15 @@ Say = Callable[[str, str, float, str], Awaitable[Pcm16]]
 """The engine's whole sound of a text, in a voice, at a speed, in a language."""
 
 
+class Wanted(NamedTuple):
+    """A piece as it is to be heard."""
+
+    piece: Piece
+    voice: str
+    language: str
+    speed: float = 1.0
+
+
 class Assembly:
     """The pieces of all stitched prompts. `engine` is the name and version that their clips are kept under."""
 
@@ -34,7 +44,7 @@ class Assembly:
         self._speech = speech
         self._engine = engine
         self._say = say
-        self._held: Lru[tuple[Piece, str, str, float], Pcm16] = Lru(HELD_BYTES)
+        self._held: Lru[Wanted, Pcm16] = Lru(HELD_BYTES)
 
     def key(self, line: Line, voice: str, speed: float) -> str:
         """The stitched line's: another than that of the same words said whole."""
@@ -45,7 +55,7 @@ class Assembly:
         """The line, if all its pieces are in memory. Well under a millisecond of work."""
         spots = []
         for spot in line.spots:
-            pcm = self._held.get((spot.piece, voice, line.language, speed))
+            pcm = self._held.get(Wanted(spot.piece, voice, line.language, speed))
             if pcm is None:
                 return None
             spots.append((pcm, spot.join))
@@ -58,41 +68,44 @@ class Assembly:
         """The line from pieces in memory or the store; None where one of them was never made."""
         source = Source.MEMORY
         for spot in line.spots:
-            if (spot.piece, voice, line.language, speed) not in self._held:
+            wanted = Wanted(spot.piece, voice, line.language, speed)
+            if wanted not in self._held:
                 source = Source.STORE
-                if not await self.load(spot.piece, voice, line.language, speed):
+                if not await self._load(wanted):
                     return None
         clip = self.peek(line, voice, speed)
         return None if clip is None else Found(clip, source)
 
-    async def load(self, piece: Piece, voice: str, language: str, speed: float) -> bool:
-        """Takes a piece out of the store into memory; False where it is not there."""
-        clip = await self._cache.get(self._key(piece, voice, language, speed))
-        if clip is None:
-            return False
-        self._hold(piece, voice, language, speed, clip.pcm)
-        return True
-
-    async def load_all(self, pieces: Iterable[Piece], voice: str, language: str) -> int:
-        """How many of them are in memory then."""
-        return sum([await self.load(piece, voice, language, 1.0) for piece in pieces])
+    async def load_all(self, wanted: Iterable[Wanted]) -> int:
+        """Takes pieces out of the store into memory; how many of them are there then."""
+        return sum([each in self._held or await self._load(each) for each in wanted])
 
     async def make(self, piece: Piece, voice: str, language: str, speed: float = 1.0) -> Found:
         """The piece, made by the engine unless it was before. Raises as `Renderer.say` does."""
-        key = self._key(piece, voice, language, speed)
-        found = await self._cache.fetch(key, lambda: self._render(key, piece, voice, language, speed))
-        self._hold(piece, voice, language, speed, found.clip.pcm)
+        wanted = Wanted(piece, voice, language, speed)
+        key = self._key(wanted)
+        found = await self._cache.fetch(key, lambda: self._render(key, wanted))
+        self._hold(wanted, found.clip)
         return found
 
-    def _key(self, piece: Piece, voice: str, language: str, speed: float) -> str:
+    async def _load(self, wanted: Wanted) -> bool:
+        clip = await self._cache.get(self._key(wanted))
+        if clip is None:
+            return False
+        self._hold(wanted, clip)
+        return True
+
+    def _hold(self, wanted: Wanted, clip: Clip) -> None:
+        self._held.put(wanted, clip.pcm, clip.nbytes)
+
+    def _key(self, wanted: Wanted) -> str:
+        piece, voice, language, speed = wanted
         said = stitching.frame(piece, language)
         text = f"{piece.before.value} {said.index} {piece.after.value} {said.text}"
         return clip_key(text, voice=voice, engine=f"{self._engine} {CUT}", language=language, speed=speed)
 
-    def _hold(self, piece: Piece, voice: str, language: str, speed: float, pcm: Pcm16) -> None:
-        self._held.put((piece, voice, language, speed), pcm, pcm.nbytes)
-
-    async def _render(self, key: str, piece: Piece, voice: str, language: str, speed: float) -> Clip:
+    async def _render(self, key: str, wanted: Wanted) -> Clip:
+        piece, voice, language, speed = wanted
         said = stitching.frame(piece, language)
         parts = None
         if isinstance(self._speech, TellsParts):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import string
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tiers.prompts import variables as kinds
 from tiers.prompts.pieces import UNBOUNDED, Piece, Spot, inventory, pieces_of
+from tiers.prompts.sources import CatalogueInvalid as CatalogueInvalid
+from tiers.prompts.sources import PromptError as PromptError
+from tiers.prompts.sources import merged, read_tables
 from tiers.prompts.speakable import SPEAKABLE, Spoken
 from tiers.prompts.variables import Variable
 
@@ -21,14 +24,6 @@ BUILT_IN = Path(__file__).with_name("catalogue.toml")
 DEFAULT_LANGUAGE = "en"
 SHOWN = 60
 """Characters of a wrong value that an error repeats."""
-
-
-class PromptError(Exception):
-    """A prompt that cannot be said; the message is for people."""
-
-
-class CatalogueInvalid(PromptError):
-    """A catalogue file is wrong: which file, which prompt, what is expected there."""
 
 
 class UnknownPrompt(PromptError):
@@ -120,23 +115,14 @@ class Catalogue:
         self._prompts = dict(prompts)
 
     @classmethod
-    def load(cls, *paths: Path) -> Catalogue:
-        """Built-in prompts, then each file's tables merged over them: a key given again replaces the old.
+    def load(cls, *paths: Path, over: Mapping[str, Any] = MappingProxyType({})) -> Catalogue:
+        """Built-in prompts, then each file's tables merged over them, then `over`, which is of the same shape.
 
-        A file can add prompts, translate or reword the built-in ones, and change the limits of a variable.
+        A key given again replaces the old. A file can add prompts, translate or reword the built-in ones, and change
+        the limits of a variable.
         """
-        tables = _read(BUILT_IN)
-        own = {name: set(table.get("variables", {})) for name, table in tables.items()}
-        for path in paths:
-            tables = _merged(tables, _read(path))
-        prompts = {name: _parse(name, table) for name, table in tables.items()}
-        for name, variables in own.items():
-            if extra := prompts[name].variables.keys() - variables:
-                raise CatalogueInvalid(
-                    f"prompt {name}: {', '.join(sorted(extra))} cannot be added, because calls use this "
-                    f"prompt with {', '.join(sorted(variables)) or 'no variables'}; name yours otherwise"
-                )
-        return cls(prompts)
+        tables = all_tables(*paths, over=over)
+        return cls({name: parse(name, table) for name, table in tables.items()})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._prompts)
@@ -252,24 +238,24 @@ def _shortened(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CatalogueInvalid(f"cannot read the prompt catalogue {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CatalogueInvalid(f"the prompt catalogue {path} is not TOML: {error}") from error
+def all_tables(*paths: Path, over: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """What is declared of each prompt, all files together. Raises `CatalogueInvalid`."""
+    tables = built_in = read_tables(BUILT_IN)
+    for above in (*map(read_tables, paths), dict(over)):
+        tables = merged(tables, above)
+    for name, table in built_in.items():
+        variables, given = table.get("variables", {}), tables[name]
+        named = given.get("variables", {}) if isinstance(given, dict) else {}
+        if extra := set(named if isinstance(named, dict) else ()) - set(variables):
+            raise CatalogueInvalid(
+                f"prompt {name}: {', '.join(sorted(extra))} cannot be added, because calls use this "
+                f"prompt with {', '.join(sorted(variables)) or 'no variables'}; name yours otherwise"
+            )
+    return tables
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _parse(name: str, table: Any) -> Prompt:
+def parse(name: str, table: Any) -> Prompt:
+    """The prompt that a table declares. Raises `CatalogueInvalid`."""
     try:
         prompt = Prompt.model_validate(table)
     except ValidationError as error:

@@ -41,6 +41,10 @@ class Piece:
     before: Join
     after: Join
 
+    def order(self) -> tuple[str, str, str]:
+        """To sort by."""
+        return self.words, self.before.value, self.after.value
+
 
 class Spot(NamedTuple):
     """A piece in a line, and what lies between it and the next one."""

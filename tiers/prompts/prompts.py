@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -30,9 +30,11 @@ from orchestrator.protocol.audio import SPEAK_RATE, AudioFormat
 from tiers.flow import CallTool, Say
 from tiers.pipeline.metering import SpeechMeter
 from tiers.pipeline.worker import closing
+from tiers.prompts.assembly import Wanted
 from tiers.prompts.catalogue import DEFAULT_LANGUAGE, Catalogue, Line, PromptError, VariablesInvalid
 from tiers.prompts.choices import next_step
 from tiers.prompts.exactly import RUNG, TIER, len_spoken, say_exactly
+from tiers.prompts.pieces import Piece
 from tiers.prompts.rendering import Renderer, VoiceMissing
 from tiers.prompts.tone import tone
 from tiers.prompts.trim import trim_wire
@@ -232,6 +234,79 @@ class Prompts:
                 progress(done, len(todo), line.name)
         return warmed
 
+    async def use(self, catalogue: Catalogue) -> Warmed:
+        """Says the prompts of another catalogue from now on; what is warm is made anew first, where its words are.
+
+        A fixed prompt that cannot be said as it is now leaves memory, so that nobody hears its old words.
+        """
+        before = set(self._fixed(self.catalogue, self._warm))
+        after = set(self._fixed(catalogue, self._warm))
+        warmed, ready = Warmed(), []
+        for line, voice in sorted(after - before, key=lambda pair: pair[0].name):
+            try:
+                clip = (await self._renderer.say(line, line.voice or voice, line.speed)).clip
+                ready.append((line, line.voice or voice, await self._all_forms(clip)))
+                warmed.ready += 1
+            except (PromptError, SpeechFailed, ModelMissing) as error:
+                warmed.failed[f"{line.name}.{line.language}"] = str(error)
+                log.warning("prompt %s is not ready in %s: %s", line.name, line.language, error)
+        self.catalogue = catalogue
+        for line, _ in before - after:
+            for fmt in self._formats:
+                self._warm.pop((line.name, line.language, fmt), None)
+        for line, voice, forms in ready:
+            self._put(line, voice, forms)
+        return warmed
+
+    def _fixed(
+        self, catalogue: Catalogue, warm: Mapping[tuple[str, str, AudioFormat], Mapping[str, bytes]]
+    ) -> Iterator[tuple[Line, str]]:
+        """Prompts without variables that are warm or ought to be, in every voice that they are warm in."""
+        for name in catalogue:
+            if not catalogue.is_constant(name):
+                continue
+            for language in catalogue[name].text:
+                voices = {voice for fmt in self._formats for voice in warm.get((name, language, fmt), {})}
+                if not catalogue[name].bridge or language == DEFAULT_LANGUAGE:
+                    voices = voices or ({self.voice} if warm else set())
+                for voice in voices:
+                    yield catalogue.fill(name, {}, language), voice
+
+    async def warm_pieces(self, progress: Progress | None = None, *, voices: Iterable[str] = ()) -> Warmed:
+        """Makes what stitched prompts are put together from, in the default voice (or `voices`).
+
+        What is in the cache already is not made again, so that a run that was cut short goes on where it was.
+        """
+        todo, warmed = self._pieces(tuple(voices) or (self.voice,)), Warmed()
+        for done, (wanted, name) in enumerate(todo.items(), start=1):
+            try:
+                await self._renderer.assembly.make(*wanted)
+                warmed.ready += 1
+            except (PromptError, SpeechFailed, ModelMissing) as error:
+                warmed.failed[f"{name}: {wanted.piece.words!r}"] = str(error)
+                log.warning("a piece of prompt %s is not ready: %s", name, error)
+            if progress is not None:
+                progress(done, len(todo), name)
+        return warmed
+
+    async def load_pieces(self) -> int:
+        """Takes what `warm_pieces` made out of the store into memory: how many pieces are there then."""
+        wanted = self._pieces((self.voice,))
+        loaded = await self._renderer.assembly.load_all(wanted)
+        log.info("%d of %d pieces of stitched prompts are in memory", loaded, len(wanted))
+        return loaded
+
+    def _pieces(self, voices: Sequence[str]) -> dict[Wanted, str]:
+        """Every piece that stitched prompts need, in an order that stays, and the first prompt that does."""
+        found: dict[Wanted, str] = {}
+        for name, language in self.catalogue.stitched():
+            prompt = self.catalogue[name]
+            pieces = sorted(self.catalogue.pieces(name, language), key=Piece.order)
+            for voice in voices:
+                for piece in pieces:
+                    found.setdefault(Wanted(piece, prompt.voice or voice, language, prompt.speed), name)
+        return found
+
     def expect(self, language: str, voice: str | None = None) -> None:
         """A caller speaks `language` and may come to need its bridges, in the voice nearest to `voice`.
 
@@ -357,6 +432,14 @@ class Prompts:
         return own
 
     async def _keep(self, clip: Clip, line: Line, voice: str) -> None:
-        for fmt in self._formats:
-            data = await asyncio.to_thread(trim_wire, await self.cache.form(clip, fmt), fmt)
+        self._put(line, voice, await self._all_forms(clip))
+
+    async def _all_forms(self, clip: Clip) -> dict[AudioFormat, bytes]:
+        return {
+            fmt: await asyncio.to_thread(trim_wire, await self.cache.form(clip, fmt), fmt)
+            for fmt in self._formats
+        }
+
+    def _put(self, line: Line, voice: str, forms: Mapping[AudioFormat, bytes]) -> None:
+        for fmt, data in forms.items():
             self._warm.setdefault((line.name, line.language, fmt), {})[voice] = data

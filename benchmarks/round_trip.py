@@ -1,0 +1,234 @@
+"""Is every digit, amount and status of a stitched prompt heard? Random prompts, transcribed by Whisper.
+
+The same lines said whole, transcribed in the same way, tell what the recogniser itself gets wrong. docs/prompts.md
+says how they are compared. Exits 1 where a value of a stitched prompt was not heard and the recogniser cannot be it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from faster_whisper import WhisperModel
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks import machine
+from benchmarks.peers.environments import ROOT
+from cache import ClipCache, DiskStore
+from orchestrator import models
+from orchestrator.core.amounts import amounts
+from orchestrator.core.spoken_dates import moment, moment_said
+from orchestrator.protocol.audio import AudioFormat, Encoder, Pcm16, hear
+from orchestrator.protocol.number_words import DIGIT_OF
+from tiers.pipeline.kokoro_parts import KokoroParts
+from tiers.prompts import stitching
+from tiers.prompts.catalogue import Catalogue, Line
+from tiers.prompts.prompts import DEFAULT_VOICE, Prompts
+from tiers.prompts.variables import Enum
+
+RESULTS = ROOT / "benchmarks" / "results"
+HINT = "Your order number 3 0 7 9, 1 4 2 5 is ready. The amount due is $15.20. Please pay it by June 5, 2026."
+"""Told to the recogniser as what was said before, for both renderings alike: in which way numbers are to be written."""
+STITCHED, WHOLE = "stitched", "whole"
+LENGTHS = (4, 6, 7, 8, 9, 9, 9, 10, 12)
+"""Digits of order numbers."""
+
+
+@dataclass(slots=True)
+class Heard:
+    """One line as it was rendered and written down. `wrong` are the values that were not heard."""
+
+    prompt: str
+    rendering: str
+    said: str
+    heard: str
+    seconds: float
+    level_dbfs: float
+    wrong: list[str] = field(default_factory=list)
+
+
+def variable_sets(
+    rng: random.Random, catalogue: Catalogue, count: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Prompts by turns, with random values of all types."""
+    status = catalogue["order_status"].variables["status"]
+    assert isinstance(status, Enum)
+    statuses = list(status.wording["en"])
+    for number in range(count):
+        order = "".join(rng.choices("0123456789", k=rng.choice(LENGTHS)))
+        match number % 4:
+            case 0 | 1:
+                yield "order_status", {"order_id": order, "status": rng.choice(statuses)}
+            case 2:
+                cents = rng.randrange(10 ** rng.randrange(3, 8))
+                amount = f"{Decimal(cents) / 100:.2f} {rng.choice(('USD', 'EUR', 'GBP'))}"
+                due = date(2026, 1, 1) + timedelta(days=rng.randrange(2000))
+                yield "payment_due", {"amount": amount, "date": due.isoformat()}
+            case _:
+                position, minutes = rng.randrange(1, 10 ** rng.randrange(1, 5)), rng.randrange(1441)
+                yield "queue_update", {"position": position, "minutes": minutes}
+
+
+def wrong_values(line: Line, variables: Mapping[str, Any], heard: str) -> list[str]:
+    """The variables whose values are not in the transcript, or not alone where they ought to be."""
+    return [name for name, value in variables.items() if not _is_heard(line, name, value, heard)]
+
+
+def _is_heard(line: Line, name: str, value: Any, heard: str) -> bool:
+    match name:
+        case "order_id":
+            return digits(heard) == value
+        case "status":
+            wording = line.text.split(" ", 4)[4]
+            return letters(wording) in letters(heard)
+        case "amount":
+            number, _, currency = value.partition(" ")
+            found = [(amount.number, amount.currency) for amount in amounts(heard.lower())]
+            return found[:1] == [(Decimal(number), currency)]
+        case "date":
+            when = moment(value)
+            assert when is not None
+            return moment_said(when, heard.lower())
+        case _:
+            numbers = [
+                int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*\d|\d", _figures(heard))
+            ]
+            return numbers[{"position": 0, "minutes": -1}[name] :][:1] == [value] and len(numbers) == 2
+
+
+def digits(text: str) -> str:
+    """All digits of a transcript in a row, whether it has figures or words."""
+    words = re.findall(r"[a-z]+|\d", text.lower())
+    return "".join(DIGIT_OF.get(word, word if word.isdigit() else "") for word in words)
+
+
+def letters(text: str) -> str:
+    """What a transcript has of words, without the freedom that it has in writing them."""
+    return re.sub(r"[^a-z]", "", text.lower().replace("cancell", "cancel"))
+
+
+def _figures(text: str) -> str:
+    """Small numbers that were written as words, as figures."""
+    from orchestrator.protocol.number_words import ONES
+
+    words = {word: str(number) for number, word in enumerate(ONES)}
+    return re.sub(r"[a-z]+", lambda match: words.get(match[0], match[0]), text.lower())
+
+
+class Ear:
+    """Whisper, over a telephone or not."""
+
+    def __init__(self, telephone: bool) -> None:
+        self._format = AudioFormat.PCMU if telephone else AudioFormat.PCM
+        self._model = WhisperModel(str(models.whisper()), compute_type="int8", cpu_threads=1)
+
+    def write_down(self, pcm: Pcm16) -> str:
+        audio = hear(Encoder(self._format).encode(pcm, last=True), self._format)
+        segments, _ = self._model.transcribe(
+            audio, language="en", beam_size=5, condition_on_previous_text=False, initial_prompt=HINT
+        )
+        return "".join(segment.text for segment in segments).strip()
+
+
+async def listen(
+    prompts: Prompts, speech: KokoroParts, ear: Ear, sets: list[tuple[str, dict[str, Any]]], voice: str
+) -> list[Heard]:
+    """Every set stitched and whole."""
+    found = []
+    for name, variables in track(sets, "Listening", console=Console(stderr=True)):
+        line = prompts.catalogue.fill(name, variables)
+        stitched = prompts.peek(line, voice)
+        if stitched is None:
+            raise click.ClickException(f"prompt {name} cannot be stitched for {variables}")
+        whole = np.concatenate([pcm async for pcm in speech.speak(line.spoken, voice=voice)])
+        for rendering, pcm in ((STITCHED, stitched.pcm), (WHOLE, whole)):
+            heard = await asyncio.to_thread(ear.write_down, pcm)
+            level = stitching.speech_level(pcm.astype(np.float32) / 32768.0)
+            wrong = wrong_values(line, variables, heard)
+            found.append(Heard(name, rendering, line.text, heard, len(pcm) / 24_000, round(level, 1), wrong))
+    return found
+
+
+def report(found: list[Heard], console: Console) -> None:
+    table = Table(
+        title="Lines whose values were all heard", title_justify="left", box=None, padding=(0, 2, 0, 0)
+    )
+    for column in ("prompt", "rendering", "lines", "right", "seconds each", "level dBFS", "spread dB"):
+        table.add_column(column)
+    for name in dict.fromkeys(line.prompt for line in found):
+        for rendering in (STITCHED, WHOLE):
+            lines = [line for line in found if (line.prompt, line.rendering) == (name, rendering)]
+            levels = [line.level_dbfs for line in lines]
+            right = sum(not line.wrong for line in lines)
+            seconds = sum(line.seconds for line in lines) / len(lines)
+            mean, spread = f"{np.mean(levels):.1f}", f"{np.std(levels):.1f}"
+            table.add_row(name, rendering, str(len(lines)), str(right), f"{seconds:.2f}", mean, spread)
+    console.print(table)
+    for line in found:
+        if line.wrong:
+            console.print(f"{line.rendering}: {', '.join(line.wrong)} of “{line.said}” heard “{line.heard}”")
+
+
+async def run(count: int, seed: int, voice: str, telephone: bool) -> list[Heard]:
+    speech = KokoroParts(models.kokoro_model(), models.kokoro_voices())
+    cache = ClipCache(DiskStore(models.cache_dir() / "clips"))
+    prompts = Prompts(Catalogue.load(), cache, speech, voice=voice)
+    console = Console(stderr=True)
+    with console.status("Making the pieces") as status:
+        warmed = await prompts.warm_pieces(
+            lambda done, all_, name: status.update(f"Making the pieces: {done} of {all_} ({name})")
+        )
+    if warmed.failed:
+        raise click.ClickException("; ".join(warmed.failed.values()))
+    sets = list(variable_sets(random.Random(seed), prompts.catalogue, count))
+    try:
+        return await listen(prompts, speech, Ear(telephone), sets, voice)
+    finally:
+        await cache.aclose()
+        speech.close()
+
+
+@click.command()
+@click.option("--count", default=200, show_default=True, type=click.IntRange(1), help="Sets of variables.")
+@click.option("--seed", default=6, show_default=True, help="Which sets.")
+@click.option("--voice", default=DEFAULT_VOICE, show_default=True)
+@click.option("--telephone", is_flag=True, help="Listen through μ-law at 8 kHz.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), default=RESULTS / "round_trip.json"
+)
+def main(count: int, seed: int, voice: str, telephone: bool, output: Path) -> None:
+    """Speak random prompts from pieces, and say which of their values Whisper hears."""
+    try:
+        found = asyncio.run(run(count, seed, voice, telephone))
+    except models.ModelMissing as error:
+        raise click.ClickException(str(error)) from None
+    console = Console(width=150)
+    console.print(
+        f"{count} sets of variables, seed {seed}, voice {voice}, {'telephone' if telephone else '24 kHz'}"
+    )
+    report(found, console)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    about = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine.describe()}
+    settings = {"count": count, "seed": seed, "voice": voice, "telephone": telephone}
+    lines = [asdict(line) for line in found]
+    output.write_text(
+        json.dumps({**about, "settings": settings, "lines": lines}, indent=1, ensure_ascii=False)
+    )
+    sys.exit(any(line.wrong for line in found if line.rendering == STITCHED))
+
+
+if __name__ == "__main__":
+    main()
