@@ -152,7 +152,9 @@ class Speaking:
         def became(source: Source) -> None:
             told.source = source
 
-        sound = self._cache.stream(key, asked.text, speak, stale_key=any_version, told=became)
+        # Where an older version's clip is heard, nobody would be charged for the new one.
+        stale_key = any_version if engine.rung in _LOCAL else None
+        sound = self._cache.stream(key, asked.text, speak, stale_key=stale_key, told=became)
         pieces = self._encoded(sound, form, told, asked)
         with asking(Priority.REQUEST):
             first = await anext(pieces, b"")

@@ -311,3 +311,29 @@ async def test_models_and_voices(tmp_path: Path) -> None:
         assert unknown.value.param == "voice"
         await api.client.audio.speech.create(model="tts-1", voice="bf_emma", input="Hello.")
         assert [asked["voice"] for asked in api.engine.asked] == ["bf_emma"]
+
+
+async def test_a_new_version_of_our_own_voice_is_made_behind_the_old_clip() -> None:
+    async for api in serving(Engine("kokoro")):
+        asked = {"model": "kokoro", "voice": "marin", "input": "one", "response_format": "pcm"}
+        before = await api.client.audio.speech.create(**asked)
+        api.engine.version, api.engine.go = "2", asyncio.Semaphore(0)
+        meanwhile = await api.client.audio.speech.create(**asked)
+        assert meanwhile.content == before.content
+        api.engine.go.release()
+        assert api.server.speaking is not None
+        await api.server.speaking._cache.flush()
+        assert len(api.engine.asked) == 2
+
+
+async def test_a_new_version_of_a_paid_voice_is_waited_for_and_paid() -> None:
+    async for api in serving(Engine("endpoint", price=ModelPrice(per_character=0.001))):
+        paid: list[int] = []
+        assert api.server.speaking is not None
+        api.server.speaking.paid = paid.append
+        asked = {"model": "endpoint", "voice": "marin", "input": "one", "response_format": "pcm"}
+        for version in ("1", "2"):
+            api.engine.version = version
+            await api.client.audio.speech.create(**asked)
+        await api.server.speaking._cache.flush()
+        assert (len(api.engine.asked), paid) == (2, [3_000_000, 3_000_000])
