@@ -38,6 +38,11 @@ _ELSEWHERE = {
     ),
     "models": ("orchestrator.models_cli", "models", "Fetch, list and check the local models."),
     "prices": ("orchestrator.money_cli", "prices", "Show what is billed here, and at which prices."),
+    "prompts": (
+        "orchestrator.prompts_cli",
+        "prompts",
+        "Check the catalogue of prompts; speak them ahead.",
+    ),
     "simulate": ("orchestrator.simulate.cli", "simulate", "Run a simulated provider to test against."),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -152,6 +153,7 @@ class Engines:
         warmed = await self.prompts.warm(AudioFormat, languages=self._settings.tier_c.bridge_languages)
         if not warmed.ready:
             raise models.ModelError("; ".join(warmed.failed.values()) or "the catalogue has no fixed prompt")
+        await self.prompts.load_pieces()
 
     async def close(self) -> None:
         """Ends the worker processes, and waits for what is still to be kept."""
@@ -196,6 +198,24 @@ async def _warm(engine: object) -> None:
     warm = getattr(engine, "warm", None)
     if warm is not None:
         await warm()
+
+
+def prompts_to_warm(settings: Settings) -> tuple[Prompts, Callable[[], None]]:
+    """The prompts as a server with these settings says them, without the rest of it; and how to end their engine."""
+    prices, directory = settings.price_table(), settings.models.dir or models.model_dir()
+    speech: Speech
+    if settings.speech_engine() == "endpoint":
+        speech, close = _paid_speech(settings, prices)[0], _nothing
+    else:
+        # Nobody else needs the machine's other cores while a server is being deployed.
+        files = directory / models.KOKORO_MODEL, directory / models.KOKORO_VOICES
+        kokoro = KokoroParts(*files, threads=os.cpu_count() or 1, price=prices["kokoro"])
+        speech, close = kokoro, kokoro.close
+    return Prompts(_catalogue(settings), ClipCache(_clip_store(settings)), speech), close
+
+
+def _nothing() -> None:
+    """There is nothing to end."""
 
 
 def _catalogue(settings: Settings) -> Catalogue:

@@ -61,7 +61,19 @@ class Warmed:
     """What a warm-up came to: prompts ready in memory, and why others are not, by name and language."""
 
     ready: int = 0
+    rendered: int = 0
+    """Those that were not there before."""
     failed: dict[str, str] = field(default_factory=dict)
+
+    def count(self, source: Source) -> None:
+        """One more that is ready."""
+        self.ready += 1
+        self.rendered += source is Source.RENDER
+
+    def add(self, other: Warmed) -> None:
+        self.ready += other.ready
+        self.rendered += other.rendered
+        self.failed |= other.failed
 
 
 class Prompts:
@@ -272,18 +284,54 @@ class Prompts:
                 for voice in voices:
                     yield catalogue.fill(name, {}, language), voice
 
-    async def warm_pieces(self, progress: Progress | None = None, *, voices: Iterable[str] = ()) -> Warmed:
+    async def warm_fixed(
+        self,
+        forms: Sequence[Form],
+        progress: Progress | None = None,
+        *,
+        voices: Sequence[str] = (),
+        languages: Sequence[str] = (DEFAULT_LANGUAGE,),
+    ) -> Warmed:
+        """Puts every prompt without variables into the cache, in `languages` and the default voice (or `voices`).
+
+        `forms` are made as well. Nothing stays in memory for good: that is what `warm` does in a server.
+        """
+        fixed = [line for name in self.catalogue for line in self._lines(name, languages)]
+        todo = [(line, voice) for line in fixed for voice in voices or (self.voice,)]
+        warmed = Warmed()
+        for done, (line, voice) in enumerate(todo, start=1):
+            try:
+                own = line.voice or await self._voice_of(line, voice)
+                found = await self._renderer.say(line, own, line.speed, fresh=True)
+                for form in forms:
+                    await self.cache.form(found.clip, form)
+                warmed.count(found.source)
+            except VoiceMissing as error:
+                # Nobody hears it in that language: there is a tone, or another language.
+                log.info("prompt %s is not said in %s: %s", line.name, line.language, error)
+            except (PromptError, SpeechFailed, ModelMissing) as error:
+                warmed.failed[f"{line.name}.{line.language} in {voice}"] = str(error)
+            if progress is not None:
+                progress(done, len(todo), line.name)
+        return warmed
+
+    async def warm_pieces(
+        self,
+        progress: Progress | None = None,
+        *,
+        voices: Sequence[str] = (),
+        languages: Sequence[str] | None = None,
+    ) -> Warmed:
         """Makes what stitched prompts are put together from, in the default voice (or `voices`).
 
         What is in the cache already is not made again, so that a run that was cut short goes on where it was.
         """
-        todo, warmed = self._pieces(tuple(voices) or (self.voice,)), Warmed()
+        todo, warmed = self._pieces(voices or (self.voice,), languages), Warmed()
         for done, (wanted, name) in enumerate(todo.items(), start=1):
             try:
-                await self._renderer.assembly.make(*wanted)
-                warmed.ready += 1
+                warmed.count((await self._renderer.assembly.make(*wanted)).source)
             except (PromptError, SpeechFailed, ModelMissing) as error:
-                warmed.failed[f"{name}: {wanted.piece.words!r}"] = str(error)
+                warmed.failed[f"{name}: {wanted.piece.words!r} in {wanted.voice}"] = str(error)
                 log.warning("a piece of prompt %s is not ready: %s", name, error)
             if progress is not None:
                 progress(done, len(todo), name)
@@ -296,10 +344,23 @@ class Prompts:
         log.info("%d of %d pieces of stitched prompts are in memory", loaded, len(wanted))
         return loaded
 
-    def _pieces(self, voices: Sequence[str]) -> dict[Wanted, str]:
+    def _lines(self, name: str, languages: Sequence[str]) -> Iterator[Line]:
+        """A prompt that needs no variables, in those of `languages` that it is written in."""
+        if self.catalogue.is_constant(name):
+            for language in self.catalogue[name].text:
+                if language in languages:
+                    yield self.catalogue.fill(name, {}, language)
+
+    async def _voice_of(self, line: Line, voice: str) -> str:
+        """As `_warm_one` has it: other languages have voices of their own."""
+        return voice if line.language == DEFAULT_LANGUAGE else await self._own_voice(line, voice)
+
+    def _pieces(self, voices: Sequence[str], languages: Sequence[str] | None = None) -> dict[Wanted, str]:
         """Every piece that stitched prompts need, in an order that stays, and the first prompt that does."""
         found: dict[Wanted, str] = {}
         for name, language in self.catalogue.stitched():
+            if languages is not None and language not in languages:
+                continue
             prompt = self.catalogue[name]
             pieces = sorted(self.catalogue.pieces(name, language), key=Piece.order)
             for voice in voices:
