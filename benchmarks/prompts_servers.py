@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -21,7 +22,7 @@ from benchmarks.prompts_load import Load, Measured
 from orchestrator import models
 
 FASTKOKORO = Environment("fastkokoro", ("fastkokoro", "onnxruntime", "uvicorn"))
-START_S = 120.0
+START_S = 600.0
 _NGINX = """
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;
 events {{ worker_connections 1024; }}
@@ -146,10 +147,17 @@ async def orchestrator(
 
 async def _until_ready(origin: str) -> None:
     """Until everything is loaded: what loads takes the core that is measured."""
-    async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(START_S):
+    ends = time.monotonic() + START_S
+    async with httpx.AsyncClient(trust_env=False) as client:
         while True:
-            if (await client.get(f"{origin}/readyz")).json()["ready"]:
+            found = (await client.get(f"{origin}/readyz")).json()
+            if found["ready"]:
                 return
+            if time.monotonic() > ends:
+                missing = [
+                    f"{part['name']}: {part['detail']}" for part in found["parts"] if not part["ready"]
+                ]
+                raise BenchmarkError("the orchestrator did not get ready: " + "; ".join(missing))
             await asyncio.sleep(0.2)
 
 

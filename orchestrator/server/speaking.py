@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from cache.streamed import form_stream
 from orchestrator.core.prices import NANO
 from orchestrator.protocol.audio import SPEAK_RATE, Pcm16
 from orchestrator.server.prompt_files import AudioName
+from tiers.pipeline.clauses import split
 from tiers.pipeline.kokoro import LANGUAGES, VOICES
 from tiers.pipeline.metering import SpeechMeter
 from tiers.pipeline.worker import closing
@@ -29,6 +31,9 @@ ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
 """Models of OpenAI's that clients ask for by default: the first engine that can."""
 _LOCAL = frozenset({"kokoro", "kokoro-torch"})
 NOTHING = np.zeros(0, np.int16)
+BEGUN_S = 60.0
+"""How long a sentence may wait for an engine when those before it can be heard already."""
+_ENDED = re.compile(r"[.!?…][\"')\]*_`\u2019\u201d]*$")
 
 
 class UnknownModel(Exception):
@@ -147,7 +152,9 @@ class Speaking:
             return Saying(told, await self._cache.form(clip, form))
 
         def speak() -> AsyncIterator[Pcm16]:
-            return engine.speak(asked.text, voice=voice, speed=asked.speed, language=asked.language)
+            # A local engine is heard when a piece is done; the others send sound before.
+            texts = sentences(asked.text) if engine.rung in _LOCAL else [asked.text]
+            return _by_sentence(engine, texts, voice, asked)
 
         def became(source: Source) -> None:
             told.source = source
@@ -205,6 +212,29 @@ class Speaking:
         if self._own is None and self._voices_file is not None:
             self._own = await asyncio.to_thread(_names_in, self._voices_file)
         return self._own or ()
+
+
+def sentences(text: str) -> list[str]:
+    """`text` cut where sentences end, so that the first one can be heard while the next is made."""
+    found: list[str] = []
+    for clause in split(text):
+        if found and not _ENDED.search(found[-1]):
+            found[-1] += f" {clause}"
+        else:
+            found.append(clause)
+    return found or [text]
+
+
+async def _by_sentence(
+    engine: Speech, texts: Sequence[str], voice: str, asked: SpeechAsked
+) -> AsyncIterator[Pcm16]:
+    for place, text in enumerate(texts):
+        # What has begun is not refused any more, however much else there is to do.
+        with asking(Priority.REQUEST, None if place == 0 else BEGUN_S):
+            pieces = engine.speak(text, voice=voice, speed=asked.speed, language=asked.language)
+            async with closing(pieces):
+                async for piece in pieces:
+                    yield piece
 
 
 def _names_in(path: Path) -> tuple[str, ...]:

@@ -171,6 +171,29 @@ async def test_as_events(api: Api) -> None:
         assert done["orchestrator"]["cached"] is cached
 
 
+async def test_a_local_engine_is_heard_after_its_first_sentence() -> None:
+    """It renders a piece as a whole, so that it is given sentences; but only whole ones."""
+    text = "Your parcel has left. It comes on Monday, before ten, or on Tuesday. Is that all right?"
+    async for api in serving(Engine(rung="kokoro", go=asyncio.Semaphore(4))):
+        async with api.client.audio.speech.with_streaming_response.create(
+            model="tts-1", voice="alloy", input=text, response_format="pcm"
+        ) as answer:
+            pcm = b""
+            async for data in answer.iter_bytes():
+                if not pcm:
+                    assert len(api.engine.asked) < 3
+                    for _ in text.split():
+                        api.engine.go.release()
+                pcm += data
+        said = [asked["text"] for asked in api.engine.asked]
+        assert said == [
+            "Your parcel has left.",
+            "It comes on Monday, before ten, or on Tuesday.",
+            "Is that all right?",
+        ]
+        assert seconds_of(pcm, "pcm") == len(text.split()) * PIECE_S
+
+
 async def test_many_who_ask_at_once_hear_one_render(api: Api) -> None:
     async def ask() -> bytes:
         speech = await api.client.audio.speech.create(
