@@ -24,6 +24,14 @@ class Receiver:
     hang: bool = False
     requests: list[Request] = field(default_factory=list)
     url: str = ""
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def next(self, within_s: float = 30.0) -> Request:
+        """The newest request, as soon as one has come since this was last asked."""
+        async with asyncio.timeout(within_s):
+            await self._arrived.wait()
+        self._arrived.clear()
+        return self.requests[-1]
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Receiver]:
@@ -51,6 +59,7 @@ class Receiver:
                     headers[name.lower()] = value.strip()
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
                 self.requests.append(Request(first.split()[0], headers, body))
+                self._arrived.set()
                 if self.hang:
                     await asyncio.Event().wait()
                 status = self.statuses.pop(0) if self.statuses else 204
