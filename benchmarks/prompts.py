@@ -23,10 +23,9 @@ from rich.table import Table
 
 from benchmarks import machine
 from benchmarks.peers.environments import ROOT
-from benchmarks.processes import BenchmarkError, process
+from benchmarks.processes import COMMAND, BenchmarkError, process
 from benchmarks.prompts_load import Measured
 from benchmarks.prompts_servers import FASTKOKORO, fastkokoro, measure, nginx, orchestrator, redis, request
-from tiers.prompts.catalogue import Prompt
 
 RESULTS = ROOT / "benchmarks" / "results" / "prompts"
 CONNECTIONS = 16
@@ -44,14 +43,7 @@ text.en = "Your order number {{order_id}} is on its way."
 [order_whole.variables.order_id]
 type = "spelled_id"
 """
-STITCHED = """
-[order_stitched]
-render = "stitched"
-text.en = "Your order number {order_id} is on its way."
-[order_stitched.variables.order_id]
-type = "spelled_id"
-"""
-CAN_STITCH = "render" in Prompt.model_fields
+SENTENCE = "Your parcel {} has left us. It will be with you on Monday, before ten."
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +67,22 @@ class Plan:
     """Prompts and sentences that an engine has to say."""
     folder: Path
     rng: random.Random
+    console: Console
 
     def orders(self, count: int) -> list[str]:
         """Nine digits each, no two alike."""
         return [str(number) for number in self.rng.sample(range(10**8, 10**9), count)]
 
 
-def _order(number: str, name: str = "order_whole") -> str:
+def _order(number: str) -> str:
     body = {"variables": {"order_id": number}, "format": "pcmu"}
-    return request("POST", f"/v1/prompts/{name}", body)
+    return request("POST", "/v1/prompts/order_whole", body)
+
+
+def _stitched(number: str) -> str:
+    """The built-in prompt with the same words."""
+    body = {"variables": {"order_id": number, "status": "in_transit"}, "format": "pcmu"}
+    return request("POST", "/v1/prompts/order_status", body)
 
 
 # --- kept prompts, with a simulated voice, so that nothing but the keeping is measured ---
@@ -117,12 +116,12 @@ async def _simulated(plan: Plan) -> AsyncIterator[tuple[str, dict[str, str]]]:
         )
 
 
-async def _kept(plan: Plan, console: Console) -> list[Row]:
+async def _kept(plan: Plan) -> list[Row]:
     rows: list[Row] = []
     async with _simulated(plan) as (voice, settings), AsyncExitStack() as stack:
         first = await stack.enter_async_context(orchestrator(plan.folder, "first", settings, pinned=True))
         body = await _hits(plan, first, rows)
-        await _beside_nginx(plan, body, rows, console)
+        await _beside_nginx(plan, body, rows)
         orders = plan.orders(plan.unseen)
         await measure(first, [_order(number) for number in orders], connections=CONNECTIONS)
         second = await stack.enter_async_context(orchestrator(plan.folder, "second", settings))
@@ -152,7 +151,7 @@ async def _hits(plan: Plan, origin: str, rows: list[Row]) -> bytes:
     return body
 
 
-async def _beside_nginx(plan: Plan, body: bytes, rows: list[Row], console: Console) -> None:
+async def _beside_nginx(plan: Plan, body: bytes, rows: list[Row]) -> None:
     try:
         async with nginx(plan.folder / "nginx", body) as origin:
             file = [request("GET", "/prompt")]
@@ -163,7 +162,7 @@ async def _beside_nginx(plan: Plan, body: bytes, rows: list[Row], console: Conso
             calm = await measure(origin, file, connections=CONNECTIONS, seconds=plan.seconds, rate=rate)
             rows.append(Row("nginx, a file with the same bytes", half, calm))
     except BenchmarkError as error:
-        console.print(f"[yellow]left out: {error}[/]")
+        plan.console.print(f"[yellow]left out: {error}[/]")
 
 
 async def _crowd(plan: Plan, voice: str, origins: Sequence[str], rows: list[Row]) -> None:
@@ -192,64 +191,52 @@ async def _renders(voice: str) -> int:
 # --- what has to be said, with the real voice ---
 
 
-async def _spoken(plan: Plan, console: Console) -> list[Row]:
-    rows: list[Row] = []
+async def _spoken(plan: Plan) -> list[Row]:
+    # The clips are kept where the product keeps them, so that a second run finds the pieces of stitched prompts.
     settings = {
         "tier_c__catalogue": str(plan.folder / "catalogue.toml"),
-        "cache__dir": str(plan.folder / "clips"),
         "tier_b__agent_model": "openai/gpt-4.1-mini",
         "tier_b__agent_base_url": "http://127.0.0.1:9/v1",
         "tier_b__agent_api_key": "sk-none",
     }
+    sentences = [SENTENCE.format(number) for number in plan.orders(plan.rendered)]
+    await _warm(plan)
     async with orchestrator(plan.folder, "kokoro", settings) as origin:
         orders = [_order(number) for number in plan.orders(plan.rendered)]
         whole = await measure(origin, orders, connections=1)
-        rows.append(Row("order number never said before, whole", "one after the other", whole))
-        if CAN_STITCH:
-            rows += await _stitched(plan, origin)
-        else:
-            console.print("[yellow]left out: this catalogue has no stitched prompts[/]")
-        rows += await _sentences(plan, origin, "the orchestrator's /v1/audio/speech", again=True)
+        rows = [Row("order number never said before, whole", "one after the other", whole)]
+        orders = [_stitched(number) for number in plan.orders(plan.unseen)]
+        stitched = await measure(origin, orders, connections=1)
+        kept = stitched.p99_ms < STITCHED_P99_MS
+        what = "order number never said before, stitched"
+        rows.append(Row(what, "one after the other", stitched, kept, _sources(stitched)))
+        rows += await _sentences(origin, "the orchestrator's /v1/audio/speech", sentences)
     try:
-        FASTKOKORO.make(console)
+        FASTKOKORO.make(plan.console)
         async with fastkokoro(plan.folder) as origin:
-            rows += await _sentences(
-                plan, origin, f"fastkokoro {FASTKOKORO.versions()['fastkokoro']}", again=True
-            )
+            who = f"fastkokoro {FASTKOKORO.versions()['fastkokoro']}"
+            rows += await _sentences(origin, who, sentences)
     except (BenchmarkError, TimeoutError, OSError) as error:
-        console.print(f"[yellow]left out: fastkokoro ({error or type(error).__name__})[/]")
+        plan.console.print(f"[yellow]left out: fastkokoro ({error or type(error).__name__})[/]")
     return rows
 
 
-async def _stitched(plan: Plan, origin: str) -> list[Row]:
-    every_digit = [_order(digits, "order_stitched") for digits in ("123456789", "987654321", "102030405")]
-    await measure(origin, every_digit, connections=1)
-    orders = [_order(number, "order_stitched") for number in plan.orders(plan.unseen)]
-    found = await measure(origin, orders, connections=1)
-    kept = found.p99_ms < STITCHED_P99_MS
-    return [Row("order number never said before, stitched", "one after the other", found, kept)]
+async def _warm(plan: Plan) -> None:
+    """Every piece that stitched prompts are made of, as a deployment has them; minutes, the first time."""
+    plan.console.print("orchestrator prompts warm …")
+    warm = await asyncio.create_subprocess_exec(COMMAND, "prompts", "warm", "--language", "en")
+    if await warm.wait():
+        raise BenchmarkError("`orchestrator prompts warm` failed; see above")
 
 
-async def _sentences(plan: Plan, origin: str, who: str, *, again: bool) -> list[Row]:
+async def _sentences(origin: str, who: str, sentences: Sequence[str]) -> list[Row]:
     """The same sentences to whoever speaks OpenAI's API: first bytes and last ones, streamed as raw samples."""
-    orders = random.Random(len(LINE)).sample(range(10**8, 10**9), plan.rendered)
-    asked = [
-        request(
-            "POST",
-            "/v1/audio/speech",
-            {
-                "model": "kokoro",
-                "voice": "af_heart",
-                "response_format": "pcm",
-                "input": f"Your parcel {number} has left us. It will be with you on Monday, before ten.",
-            },
-        )
-        for number in orders
+    usual = {"model": "kokoro", "voice": "af_heart", "response_format": "pcm"}
+    asked = [request("POST", "/v1/audio/speech", {**usual, "input": text}) for text in sentences]
+    return [
+        Row(f"two sentences, {who}", how, await measure(origin, asked, connections=1))
+        for how in ("never said before", "once more")
     ]
-    rows = [Row(f"a sentence, {who}", "never said before", await measure(origin, asked, connections=1))]
-    if again:
-        rows.append(Row(f"a sentence, {who}", "once more", await measure(origin, asked, connections=1)))
-    return rows
 
 
 # --- the report ---
@@ -262,7 +249,7 @@ def _sources(found: Measured) -> str:
 def _cells(row: Row) -> list[str]:
     found = row.measured
     rate = f"{found.per_second:,.0f}" if row.how == "flat out" else ""
-    first = f"{found.first_p50_ms:,.1f}" if row.what.startswith("a sentence") else ""
+    first = f"{found.first_p50_ms:,.1f}" if row.what.startswith("two sentences") else ""
     verdict = {True: "kept", False: "missed", None: ""}[row.target]
     times = [
         f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
@@ -288,13 +275,13 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-async def _run(plan: Plan, console: Console, parts: Sequence[str]) -> list[Row]:
-    (plan.folder / "catalogue.toml").write_text(CATALOGUE + (STITCHED if CAN_STITCH else ""))
+async def _run(plan: Plan, parts: Sequence[str]) -> list[Row]:
+    (plan.folder / "catalogue.toml").write_text(CATALOGUE)
     rows: list[Row] = []
     if "kept" in parts:
-        rows += await _kept(plan, console)
+        rows += await _kept(plan)
     if "spoken" in parts:
-        rows += await _spoken(plan, console)
+        rows += await _spoken(plan)
     return rows
 
 
@@ -316,10 +303,10 @@ def main(seconds: float, unseen: int, rendered: int, parts: tuple[str, ...], see
     seed = secrets.randbelow(10**6) if seed is None else seed
     shutil.rmtree(RESULTS, ignore_errors=True)
     RESULTS.mkdir(parents=True)
-    plan = Plan(seconds, unseen, rendered, RESULTS, random.Random(seed))
+    plan = Plan(seconds, unseen, rendered, RESULTS, random.Random(seed), console)
     about = {"machine": machine.describe(), "load": machine.load(), "seed": seed}
     try:
-        rows = asyncio.run(_run(plan, console, parts or ("kept", "spoken")))
+        rows = asyncio.run(_run(plan, parts or ("kept", "spoken")))
     except BenchmarkError as error:
         raise click.ClickException(str(error)) from None
     Console(width=max(console.width, 170)).print(table(rows))

@@ -20,6 +20,7 @@ import uvloop
 WARM_UP_S = 0.5
 """Before anything is measured."""
 STALLED_S = 60.0
+"""What no single answer takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,8 @@ class _Client:
         if seconds is not None:
             await asyncio.sleep(seconds)
             self._stopped = True
-        async with asyncio.timeout(STALLED_S):
+        in_a_row = 1 if seconds is not None else -(-len(self._requests) // self._load.connections)
+        async with asyncio.timeout(STALLED_S * in_a_row):
             await self._done.wait()
 
     async def _at_rate(self, rate: float, seconds: float) -> None:
