@@ -38,6 +38,7 @@ from orchestrator.server.auth import Auth, subprotocol
 from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.calls import CallDriver, CallInfo, cause_of, new_call_id
 from orchestrator.server.costs import Costs
+from orchestrator.server.definitions import Definitions
 from orchestrator.server.engines import Engines, TierB
 from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Change, ChangeKind, Fleet
@@ -81,10 +82,12 @@ class Orchestrator:
         )
         vet = self.guardrails.vet if Hook.SAID in self.guardrails else None
         self.engines = Engines(settings, partial(PartHealth, self.fleet, settings), vet)
+        self.definitions = Definitions(settings.tier_c, self.store, self.engines.prompts)
         self.events = EventLog(settings.server.events_path)
         self.business = BusinessEvents.from_settings(settings, self.store, self.fleet.status().replica)
         redactor = Redactor(settings.business_events.redact)
         self.approvals = Approvals(self.store, settings.approvals.timeout_s, redactor)
+        self.engines.speaking.affordable = partial(self._affordable, settings.budget.default_bucket)
         self.engines.speaking.paid = partial(self.fleet.ledgers.spend, settings.budget.default_bucket)
         self.links = Links(settings.links.secret, settings.links.ttl_s)
         self.summaries = self._make_summaries(redactor)
@@ -116,6 +119,7 @@ class Orchestrator:
             asyncio.create_task(self._probe(), name="probe"),
             asyncio.create_task(self.toolbox.start(), name="tools"),
             asyncio.create_task(self.engines.prompts.render_ahead(), name="render ahead"),
+            asyncio.create_task(self.definitions.watch(), name="definitions"),
         ]
 
     async def _warm(self) -> None:
@@ -279,19 +283,20 @@ class Orchestrator:
         self._summing_up.add(task)
         task.add_done_callback(self._summing_up.discard)
 
+    def _affordable(self, bucket: str, worst: int) -> bool:
+        """Whether a bucket has so many nano-dollars left today, beside what calls have set aside."""
+        view = self.fleet.ledgers.view(bucket)
+        return worst == 0 or view.cap is None or view.spent + view.reserved + worst <= view.cap
+
     def _make_summaries(self, redactor: Redactor) -> Summaries:
         summary, ledgers = self.settings.summary, self.fleet.ledgers
-
-        def affordable(bucket: str, worst: int) -> bool:
-            view = ledgers.view(bucket)
-            return view.cap is None or view.spent + view.reserved + worst <= view.cap
 
         outlet = None
         if summary.url is not None and summary.secret is not None:
             sink = WebhookSink(summary.url, summary.secret.get_secret_value(), WEBHOOK_S, "summary")
             outlet = Outlet(sink, limit=WAITING, retry_s=summary.retry_s)
         writer = SummaryWriter(
-            summary, self.engines.agent, redactor, affordable=affordable, paid=ledgers.spend
+            summary, self.engines.agent, redactor, affordable=self._affordable, paid=ledgers.spend
         )
         return Summaries(
             summary,

@@ -52,9 +52,11 @@ from orchestrator.server.api_models import (
 from orchestrator.server.approvals import Approvals
 from orchestrator.server.auth import Auth
 from orchestrator.server.business_events import BusinessEvents
+from orchestrator.server.definitions import Definitions
 from orchestrator.server.estimates import EstimateAnswer, EstimateBody, EstimateRefused, Estimator
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.http_approvals import add_approvals
+from orchestrator.server.http_definitions import add_definitions
 from orchestrator.server.http_prompts import add_prompts, check_key
 from orchestrator.server.http_speech import PATHS as SPEECH_PATHS
 from orchestrator.server.http_speech import add_speech
@@ -101,6 +103,9 @@ class Service(Protocol):
     @property
     def summaries(self) -> Summaries: ...
 
+    @property
+    def definitions(self) -> Definitions: ...
+
     def calls(self) -> Sequence[Mapping[str, Any]]:
         """Calls in progress, each as `CallStatus` wants it."""
         ...
@@ -138,6 +143,7 @@ def build_api(service: Service) -> FastAPI:
     _add_health(api, service)
     _add_routing(api, service, guarded)
     _add_estimates(api, service, guarded)
+    add_definitions(api, service, guarded)
     add_prompts(api, service, auth, guarded)
     add_speech(api, service, guarded)
     add_summaries(api, service, auth, guarded)

@@ -59,7 +59,8 @@ def lint(*paths: Path, over: Mapping[str, Any] | None = None, languages: Sequenc
         try:
             prompt = parse(name, table)
         except CatalogueInvalid as error:
-            found.append(Finding(Severity.ERROR, name, str(error).removeprefix(f"prompt {name}: ")))
+            message = str(error).removeprefix(f"prompt {name}").lstrip(":, ")
+            found.append(Finding(Severity.ERROR, name, message))
             continue
         found += _prompt(name, prompt, languages)
     return sorted(found, key=lambda finding: list(Severity).index(finding.severity))

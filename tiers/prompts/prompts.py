@@ -231,7 +231,8 @@ class Prompts:
         else the cache lets go of. One that cannot be said does not stop the others. Running it again does only what
         is missing.
         """
-        self._formats, voices = tuple(formats), tuple(voices) or (self.voice,)
+        catalogue = self.catalogue
+        self._formats, voices, languages = tuple(formats), tuple(voices) or (self.voice,), tuple(languages)
         bridges = [line for language in languages for line in self.catalogue.bridges(language)]
         todo = [(line, voice) for line in (*bridges, *self.catalogue.constant()) for voice in voices]
         warmed = Warmed()
@@ -244,6 +245,8 @@ class Prompts:
                 log.warning("prompt %s is not ready in %s: %s", line.name, line.language, error)
             if progress is not None:
                 progress(done, len(todo), line.name)
+        if self.catalogue is not catalogue:  # others are in use by now
+            return await self.warm(self._formats, progress, voices=voices, languages=languages)
         return warmed
 
     async def use(self, catalogue: Catalogue) -> Warmed:

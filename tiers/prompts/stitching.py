@@ -15,8 +15,8 @@ from orchestrator.listening import WINDOW_MS, loudness
 from orchestrator.protocol.audio import SPEAK_RATE, Float32, Pcm16
 from tiers.prompts.pieces import Join, Piece
 
-LEVEL_DBFS = -23.0
-"""How loud the speech of every piece is, its pauses not counted."""
+LEVEL_DBFS = -20.5
+"""How loud the speech of every piece is, its pauses not counted: as loud as Kokoro says a whole line."""
 MOST_GAIN_DB = 12.0
 FADE_MS = 20
 """How long two pieces overlap where no pause lies between them; each one is faded over it at its ends."""
@@ -111,7 +111,7 @@ def speech_level(samples: Float32) -> float:
 
 
 def _levelled(samples: Float32) -> Float32:
-    gain = np.clip(LEVEL_DBFS - speech_level(samples), -MOST_GAIN_DB, MOST_GAIN_DB)
+    gain = min(LEVEL_DBFS - speech_level(samples), MOST_GAIN_DB)
     return np.asarray(samples * 10.0 ** (gain / 20.0), dtype=np.float32)
 
 
