@@ -329,7 +329,8 @@ class Prompts:
 
         What is in the cache already is not made again, so that a run that was cut short goes on where it was.
         """
-        todo, warmed = self._pieces(voices or (self.voice,), languages), Warmed()
+        todo = await asyncio.to_thread(self._pieces, voices or (self.voice,), languages)
+        warmed = Warmed()
         for done, (wanted, name) in enumerate(todo.items(), start=1):
             try:
                 warmed.count((await self._renderer.assembly.make(*wanted)).source)
@@ -342,7 +343,7 @@ class Prompts:
 
     async def load_pieces(self) -> int:
         """Takes what `warm_pieces` made out of the store into memory: how many pieces are there then."""
-        wanted = self._pieces((self.voice,))
+        wanted = await asyncio.to_thread(self._pieces, (self.voice,))
         loaded = await self._renderer.assembly.load_all(wanted)
         log.info("%d of %d pieces of stitched prompts are in memory", loaded, len(wanted))
         return loaded

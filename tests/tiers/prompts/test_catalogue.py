@@ -264,3 +264,69 @@ def test_a_wrong_file_says_where_and_what(tmp_path, toml, message):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(CatalogueInvalid, match=r"absent\.toml: No such file"):
         Catalogue.load(tmp_path / "absent.toml")
+
+
+def test_yaml_says_the_same_as_toml(tmp_path):
+    toml = Catalogue.load(write(tmp_path / "all.toml", ALL_TYPES))
+    yaml = """
+    everything:
+      text:
+        en: "{text} {integer} {money} {date} {time} {phone} {spelled_id} {enum}"
+      variables:
+        text: {type: text, max_length: 20}
+        integer: {type: integer, minimum: 1, maximum: 500}
+        money: {type: money}
+        date: {type: date}
+        time: {type: time}
+        phone: {type: phone}
+        spelled_id: {type: spelled_id, max_length: 8}
+        enum: {type: enum, wording: {en: {yes: agreed, no: refused}}}
+    """
+    assert Catalogue.load(write(tmp_path / "all.yaml", yaml))["everything"] == toml["everything"]
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ("a: [", r"own\.yml is not YAML"),
+        ("- a", "expected prompts by name"),
+        ("x: {text: {en: Hi}, bridge: perhaps}", "prompt x: bridge"),
+    ],
+)
+def test_a_wrong_yaml_file_says_where_and_what(tmp_path, yaml, message):
+    with pytest.raises(CatalogueInvalid, match=message):
+        Catalogue.load(write(tmp_path / "own.yml", yaml))
+
+
+def test_an_empty_file_adds_nothing(tmp_path):
+    assert set(Catalogue.load(write(tmp_path / "own.yaml", "# nothing yet\n"))) == set(CATALOGUE)
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ('x.text.en = "Hi"\nx.render = "sung"', "prompt x: render: .*'whole' or 'stitched'"),
+        (
+            'x.text.en = "{a}"\nx.render = "stitched"\nx.variables.a.type = "text"',
+            "cannot all be said beforehand",
+        ),
+        (
+            'x.text.en = "Hi"\nx.cacheable = false\nx.ttl_s = 3',
+            "cacheable = false and ttl_s exclude each other",
+        ),
+        ('x.text.en = "Hi"\nx.cacheable = false\nx.bridge = true', "cacheable = false and a bridge exclude"),
+        ('x.text.en = "Hi"\nx.speed = 3.0', "prompt x: speed"),
+        ('x.text.en = "Hi"\nx.ttl_s = 0', "prompt x: ttl_s"),
+    ],
+)
+def test_how_a_prompt_is_rendered_is_checked(tmp_path, toml, message):
+    with pytest.raises(CatalogueInvalid, match=message):
+        Catalogue.load(write(tmp_path / "own.toml", toml))
+
+
+def test_only_the_currencies_that_are_named_are_taken(tmp_path):
+    own = 'x.text.en = "{a}"\nx.variables.a = {type = "money", currencies = ["EUR"]}'
+    catalogue = Catalogue.load(write(tmp_path / "own.toml", own))
+    assert catalogue.fill("x", {"a": "1 EUR"}).text == "€1.00"
+    with pytest.raises(VariablesInvalid, match=r'"12.50 EUR", in EUR'):
+        catalogue.fill("x", {"a": "1 USD"})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ from cache import ClipCache, Container, DiskStore, Source, clip_key, transcode
 from orchestrator.models import ModelMissing
 from orchestrator.protocol.answers import PromptSource
 from orchestrator.protocol.audio import AudioFormat, to_pcm16
-from tiers.prompts.catalogue import Catalogue, UnknownLanguage, VariablesInvalid
+from tiers.prompts.catalogue import Catalogue, Prompt, UnknownLanguage, VariablesInvalid
 from tiers.prompts.prompts import Prompts
 from tiers.prompts.rendering import VoiceMissing
+from tiers.prompts.variables import SpelledId
 from tiers.speech import SpeechFailed
 
+PIN = SpelledId(type="spelled_id")
 ORDER = {"order_id": "4172", "status": "out_for_delivery"}
 SPOKEN = "Your order number four one seven two is out for delivery."
 
@@ -199,3 +202,63 @@ async def test_an_engine_that_returns_silence_has_failed(prompts, hum, monkeypat
     monkeypatch.setattr(type(hum), "samples", staticmethod(lambda *_: np.zeros(samples, np.int16)))
     with pytest.raises(SpeechFailed, match="hum returned no sound for prompt goodbye"):
         await prompts.render("goodbye")
+
+
+async def test_a_prompt_has_a_voice_and_a_speed_of_its_own_unless_others_are_asked_for(hum):
+    slow = Prompt(text={"en": "Slowly."}, voice="sage", speed=0.8)
+    prompts = Prompts(Catalogue({"slow": slow}), ClipCache(), hum)
+    await prompts.render("slow")
+    await prompts.render("slow", voice="cedar", speed=1.5)
+    assert [spoken[1:3] for spoken in hum.spoken] == [("sage", 0.8), ("cedar", pytest.approx(1.2))]
+    assert prompts.peek(prompts.catalogue.fill("slow")) is not None
+
+
+def kept_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+async def test_what_may_not_be_kept_is_said_anew_each_time(hum, tmp_path: Path):
+    secret = Prompt(text={"en": "Your code is {code}."}, cacheable=False, variables={"code": PIN})
+    prompts = Prompts(Catalogue({"secret": secret}), ClipCache(DiskStore(tmp_path)), hum)
+    for _ in range(2):
+        await prompts.audio("secret", {"code": "4172"}, Container.MP3)
+    await prompts.cache.aclose()
+    assert len(hum.spoken) == 2
+    assert kept_in(tmp_path) == []
+
+
+async def test_what_may_be_kept_for_a_time_is_said_anew_after_it(hum, monkeypatch):
+    brief = Prompt(text={"en": "Today only."}, ttl_s=60)
+    prompts = Prompts(Catalogue({"brief": brief}), ClipCache(), hum)
+    now = time.time()
+    for passed, times in ((0, 1), (59, 1), (61, 2)):
+        monkeypatch.setattr("time.time", lambda passed=passed: now + passed)
+        await prompts.render("brief")
+        assert len(hum.spoken) == times
+
+
+async def test_fixed_prompts_are_spoken_ahead_in_the_forms_asked_for(hum, tmp_path: Path):
+    def make() -> Prompts:
+        return Prompts(Catalogue.load(), ClipCache(DiskStore(tmp_path)), hum)
+
+    first = make()
+    warmed = await first.warm_fixed([Container.OPUS], voices=["marin", "cedar"])
+    await first.cache.aclose()
+    assert warmed.failed == {}
+    assert warmed.rendered == warmed.ready == len(hum.spoken) > 10
+    assert {spoken[1] for spoken in hum.spoken} == {"marin", "cedar"}
+    again = make()
+    assert (await again.warm_fixed([Container.OPUS], voices=["marin"])).rendered == 0
+    await again.cache.aclose()
+
+
+async def test_others_prompts_are_said_from_now_on(prompts, hum):
+    await prompts.warm([AudioFormat.PCM])
+    catalogue = Catalogue.load(over={"goodbye": {"text": {"en": "So long."}}})
+    warmed = await prompts.use(catalogue)
+    assert (warmed.ready, warmed.failed) == (1, {})
+    assert prompts.clip("goodbye", AudioFormat.PCM) == hum.samples("So long.", "marin").tobytes()
+    hum.fault = SpeechFailed("out of breath")
+    warmed = await prompts.use(Catalogue.load(over={"goodbye": {"text": {"en": "Farewell."}}}))
+    assert warmed.failed == {"goodbye.en": "out of breath"}
+    assert prompts.clip("goodbye", AudioFormat.PCM) is None, "better none than its old words"
