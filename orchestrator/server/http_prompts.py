@@ -41,6 +41,8 @@ T = TypeVar("T")
 PATH = "/v1/prompts/"
 VARIABLE = "var."
 """Before the names of variables in an address: ``?var.order_id=4172``."""
+LONGEST = 1 << 16
+"""Bytes of a body that is read ahead of the framework."""
 FIELDS = frozenset({"format", "voice", "language", "speed", EXPIRES, SIGNATURE})
 """What an address may hold beside them."""
 _MEDIA: Mapping[str, bytes] = {name: MEDIA_TYPES[form].encode() for name, form in FORMS.items()}
@@ -193,26 +195,36 @@ class Memory:
             return
         name, method = scope["path"][len(PATH) :], scope["method"]
         answer = None
-        if "/" not in name and method == "POST":
-            body, receive = await _read(receive)
-            answer = self._answer(scope, name, body)
-        elif "/" not in name and method in ("GET", "HEAD"):
-            answer = self._answer(scope, name, b"")
+        if "/" not in name and method in ("POST", "GET", "HEAD"):
+            headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+            body = b""
+            if method == "POST" and self._may_post(scope, headers):
+                body, receive = await _read(receive)
+            answer = self._answer(scope, name, headers, body)
         if answer is None:
             await self._app(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    def _answer(self, scope: Scope, name: str, body: bytes) -> FileAnswer | None:
+    def _may_post(self, scope: Scope, headers: Mapping[str, str]) -> bool:
+        """Whether the body is worth reading: nobody sends one that may not, or one that is far too long."""
+        try:
+            check_key(self._auth, scope, headers)
+        except Refused:
+            return False
+        return (
+            headers.get("content-length", "0").isdecimal()
+            and int(headers.get("content-length", "0")) < LONGEST
+        )
+
+    def _answer(self, scope: Scope, name: str, headers: Mapping[str, str], body: bytes) -> FileAnswer | None:
         """None where anything is not as usual: then somebody else says what is wrong with it."""
         prompts, method = self._service.prompts, scope["method"]
         if prompts is None:
             return None
-        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
         try:
             if method == "POST":
-                check_key(self._auth, scope, headers)
                 until, asked = None, _asked_in(name, headers, scope["query_string"], body)
             else:
                 until = admit(self._service, self._auth, scope, headers)

@@ -22,7 +22,14 @@ from orchestrator.config import Settings
 from orchestrator.server.api_errors import ERRORS, ApiError, answers, speech_failure
 from orchestrator.server.api_models import Body, ErrorBody
 from orchestrator.server.prompt_files import AudioName
-from orchestrator.server.speaking import Saying, Speaking, SpeechAsked, UnknownModel, UnknownVoice
+from orchestrator.server.speaking import (
+    BudgetSpent,
+    Saying,
+    Speaking,
+    SpeechAsked,
+    UnknownModel,
+    UnknownVoice,
+)
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +116,7 @@ def add_speech(api: FastAPI, service: Service, guarded: list[Any]) -> None:
         speaking = _speaking(service)
         voice = body.voice.id if isinstance(body.voice, VoiceRef) else body.voice
         asked = SpeechAsked(body.input, body.model, voice, body.language, body.speed, body.response_format)
-        saying = await _begin(speaking, asked)
+        saying = await _begin(speaking, asked, service.settings.budget.default_bucket)
         if body.stream_format == "sse":
             return StreamingResponse(
                 _events(saying), media_type="text/event-stream", headers=_headers(saying)
@@ -174,7 +181,7 @@ def _speaking(service: Service) -> Speaking:
     return service.speaking
 
 
-async def _begin(speaking: Speaking, asked: SpeechAsked) -> Saying:
+async def _begin(speaking: Speaking, asked: SpeechAsked, bucket: str) -> Saying:
     if not any(char.isalnum() for char in asked.text):
         message = "input: expected text with something to say in it; send words"
         raise ApiError(400, "invalid_request", message, "input")
@@ -182,6 +189,11 @@ async def _begin(speaking: Speaking, asked: SpeechAsked) -> Saying:
         return await speaking.begin(asked)
     except UnknownModel as error:
         raise _no_model(str(error)) from None
+    except BudgetSpent as error:
+        message = (
+            f"{error}; raise budget.buckets.{bucket}.usd_per_day, or ask for an engine that costs nothing"
+        )
+        raise ApiError(429, "budget_spent", message) from None
     except UnknownVoice as error:
         raise ApiError(400, "invalid_voice", f"{error}; use one of those", "voice") from None
     except Exception as error:

@@ -22,7 +22,7 @@ from tiers.pipeline.clauses import split
 from tiers.pipeline.kokoro import LANGUAGES, VOICES
 from tiers.pipeline.metering import SpeechMeter
 from tiers.pipeline.worker import closing
-from tiers.speech import Speech, engine_id
+from tiers.speech import Speech, SpeechFailed, engine_id
 from tiers.urgency import Priority, asking
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,10 @@ _ENDED = re.compile(r"[.!?…][\"')\]*_`\u2019\u201d]*$")
 
 class UnknownModel(Exception):
     """No engine goes by that name; the message says which ones do."""
+
+
+class BudgetSpent(Exception):
+    """Saying it costs money that is not there."""
 
 
 class UnknownVoice(Exception):
@@ -91,7 +95,10 @@ class Saying:
 
 
 class Speaking:
-    """`engines` in the order in which they stand in for each other; `paid` is told what was spent, in nano-dollars."""
+    """`engines` in the order in which they stand in for each other.
+
+    `paid` is told what was spent, in nano-dollars; `affordable` says whether there is so much left.
+    """
 
     def __init__(
         self,
@@ -107,6 +114,7 @@ class Speaking:
         self._meters = {engine.rung: SpeechMeter(engine) for engine in engines}
         self._voices_file, self._default_voice = voices, default_voice
         self.paid = paid
+        self.affordable: Callable[[int], bool] = lambda nanodollars: True
         self._own: tuple[str, ...] | None = None
 
     @property
@@ -125,7 +133,9 @@ class Speaking:
         return found
 
     async def begin(self, asked: SpeechAsked) -> Saying:
-        """Speech with its first bytes ready. Raises `UnknownModel`, `UnknownVoice`, or what the last engine raised.
+        """Speech with its first bytes ready.
+
+        Raises `UnknownModel`, `UnknownVoice`, `BudgetSpent`, or whatever else the last engine raised.
 
         An engine that fails before its first sound gives way to the next one, where the model leaves that open.
         """
@@ -150,6 +160,9 @@ class Speaking:
         if clip is not None:
             told.source, told.seconds = Source.MEMORY, clip.seconds
             return Saying(told, await self._cache.form(clip, form))
+
+        if not self.affordable(self._meters[engine.rung].worst(len(asked.text), asked.speed)):
+            raise BudgetSpent(f"what {engine.rung} may cost is used up for today")
 
         def speak() -> AsyncIterator[Pcm16]:
             # A local engine is heard when a piece is done; the others send sound before.
@@ -228,13 +241,22 @@ def sentences(text: str) -> list[str]:
 async def _by_sentence(
     engine: Speech, texts: Sequence[str], voice: str, asked: SpeechAsked
 ) -> AsyncIterator[Pcm16]:
+    held: list[Pcm16] | None = []
+    """What is silent at the beginning, so that an engine without a sound can still become an error."""
     for place, text in enumerate(texts):
         # What has begun is not refused any more, however much else there is to do.
         with asking(Priority.REQUEST, None if place == 0 else BEGUN_S):
             pieces = engine.speak(text, voice=voice, speed=asked.speed, language=asked.language)
             async with closing(pieces):
                 async for piece in pieces:
+                    if held is not None:
+                        held.append(piece)
+                        if not piece.any():
+                            continue
+                        piece, held = np.concatenate(held), None
                     yield piece
+    if held is not None:
+        raise SpeechFailed(f"{engine.rung} returned no sound")
 
 
 def _names_in(path: Path) -> tuple[str, ...]:

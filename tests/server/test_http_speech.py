@@ -315,6 +315,34 @@ async def test_the_next_engine_speaks_where_the_model_leaves_it_open() -> None:
             await speak(model="cartesia", voice="alloy", input="Hello.")
 
 
+async def test_no_more_is_spent_than_there_is() -> None:
+    paid = Engine(rung="endpoint", price=ModelPrice(per_character=0.001))
+    async for api in serving(paid):
+        assert api.server.speaking is not None
+        api.server.speaking.affordable = lambda worst: worst <= 6_000_000
+        speak = api.client.audio.speech.create
+        await speak(model="tts-1", voice="alloy", input="Hello.")
+        with pytest.raises(openai.RateLimitError, match=r"budget\.buckets\.default") as spent:
+            await speak(model="tts-1", voice="alloy", input="Hello you.")
+        assert spent.value.code == "budget_spent"
+        # What is kept costs nothing.
+        await speak(model="tts-1", voice="alloy", input="Hello.")
+        assert len(paid.asked) == 1
+
+
+async def test_silence_is_no_speech(api: Api) -> None:
+    class Mute(Engine):
+        async def speak(self, text: str, **asked: Any) -> AsyncIterator[Pcm16]:
+            yield np.zeros(2400, np.int16)
+
+    service = api.server
+    service.speaking = Speaking(ClipCache(), [Mute()])
+    for _ in range(2):
+        with pytest.raises(openai.InternalServerError) as failed:
+            await api.client.audio.speech.create(model="tts-1", voice="alloy", input="Hello.")
+        assert failed.value.code == "speech_unavailable"
+
+
 async def test_models_and_voices(tmp_path: Path) -> None:
     file = tmp_path / "voices.npz"
     np.savez(file, af_heart=np.zeros(1), bf_emma=np.zeros(1), ff_siwis=np.zeros(1))
