@@ -299,6 +299,8 @@ class SpeechPool:
 
     async def _work(self, slot: _Slot, job: _Job) -> None:
         try:
+            if slot.stopping or job.answer.done():
+                raise GivenUp  # before it had begun
             value = await slot.process.do(job.what, job.asked, self._limit_s)
         except WorkerDied:
             self._lost(slot, job)

@@ -37,7 +37,7 @@ class SpeechProcess:
         self._engine = engine
         self._process: asyncio.subprocess.Process | None = None
         self._last = 0
-        self._running = False
+        self._doing = self._sent = self._unwanted = False
 
     @property
     def pid(self) -> int | None:
@@ -49,6 +49,7 @@ class SpeechProcess:
 
         Not to be cancelled: `give_up` stops the work, and this says when it is stopped.
         """
+        self._doing, self._sent, self._unwanted = True, False, False
         try:
             async with asyncio.timeout(limit_s):
                 answer = await self._exchange(what, asked)
@@ -56,7 +57,7 @@ class SpeechProcess:
             await self.kill()
             raise WorkerDied from error
         finally:
-            self._running = False
+            self._doing = False
         if "missing" in answer:
             raise ModelMissing(*answer["missing"])
         if "failed" in answer:
@@ -69,8 +70,10 @@ class SpeechProcess:
         process = await self._started()
         assert process.stdin is not None
         assert process.stdout is not None
+        if self._unwanted:
+            raise GivenUp
         self._last += 1
-        self._running = True
+        self._sent = True
         process.stdin.write(packed({"id": self._last, "do": what, "asked": asked}))
         await process.stdin.drain()
         while (answer := await receive(process.stdout))["id"] != self._last:
@@ -92,7 +95,11 @@ class SpeechProcess:
 
     def give_up(self) -> None:
         """Stops the work in progress, if there is any; `do` ends when it is."""
-        if self._running and self._process is not None and self._process.stdin is not None:
+        if not self._doing:
+            return
+        if not self._sent:
+            self._unwanted = True
+        elif self._process is not None and self._process.stdin is not None:
             with suppress(ConnectionError):
                 self._process.stdin.write(packed({"stop": self._last}))
 

@@ -13,6 +13,7 @@ import pickle
 import struct
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import IO, Any
 
 import numpy as np
@@ -65,13 +66,18 @@ class _Served:
                 if self._current is not None and self._current[0] == request["stop"]:
                     self._current[1].cancel()
             else:
-                self._current = request["id"], asyncio.create_task(self._answer(request))
+                task = asyncio.create_task(self._answer(request))
+                task.add_done_callback(partial(self._stopped, request["id"]))
+                self._current = request["id"], task
+
+    def _stopped(self, id: int, task: asyncio.Task[None]) -> None:
+        # Not in the task itself: one that is stopped before it has begun never gets there.
+        if task.cancelled():
+            self._send({"id": id, "stopped": True})
 
     async def _answer(self, request: dict[str, Any]) -> None:
         try:
             answer = {"value": await self._do(request)}
-        except asyncio.CancelledError:
-            answer = {"stopped": True}
         except ModelMissing as error:
             answer = {"missing": (error.model, error.path)}
         except EngineFailed as error:
@@ -79,8 +85,11 @@ class _Served:
         except Exception as error:
             # The class only: an engine's own text may hold an address or a key.
             answer = {"failed": (Cause.UNAVAILABLE, f"{self._engine.rung} failed: {type(error).__name__}")}
+        self._send({"id": request["id"], **answer})
+
+    def _send(self, message: dict[str, Any]) -> None:
         try:
-            self._out.write(packed({"id": request["id"], **answer}))
+            self._out.write(packed(message))
             self._out.flush()
         except BrokenPipeError:
             os._exit(0)

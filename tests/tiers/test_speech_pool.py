@@ -182,6 +182,30 @@ async def test_who_leaves_frees_the_worker(stage: Stage, opens: Opens) -> None:
     assert pool.load().died == 0
 
 
+@pytest.mark.parametrize("priority", [Priority.LIVE, Priority.BATCH])
+async def test_leaving_or_being_more_urgent_at_any_moment_stops_no_worker(
+    stage: Stage, opens: Opens, priority: Priority
+) -> None:
+    """Whatever was under way: the work begun here, the message to the worker, its task there."""
+    pool = opens(limit_s=10.0)
+    for steps in range(16):
+        first = saying(pool, "first", priority)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if priority is Priority.LIVE:
+            first.cancel()
+        second = saying(pool, "second")
+        while (turn := await stage.turn()).text != "second":
+            if priority is Priority.BATCH:
+                await turn.gone()
+        turn.tell()
+        assert is_of("second", await second)
+        if priority is Priority.BATCH:
+            (await stage.turn()).tell()
+            assert is_of("first", await first)
+    assert pool.load().died == 0
+
+
 async def test_a_worker_killed_in_its_work_is_replaced_and_the_work_done(stage: Stage, opens: Opens) -> None:
     pool = opens(split=str.split)
     task = saying(pool, "first second")
