@@ -37,7 +37,7 @@ class SpeechProcess:
         self._engine = engine
         self._process: asyncio.subprocess.Process | None = None
         self._last = 0
-        self._doing = self._sent = self._unwanted = False
+        self._doing = self._sent = self._unwanted = self._closed = False
 
     @property
     def pid(self) -> int | None:
@@ -81,6 +81,8 @@ class SpeechProcess:
         return answer
 
     async def _started(self) -> asyncio.subprocess.Process:
+        if self._process is not None and self._process.returncode is not None:
+            self._process = None  # it died while it had nothing to do
         if self._process is None:
             # In a session of its own, so that Ctrl-C in a terminal is its owner's matter.
             self._process = await asyncio.create_subprocess_exec(
@@ -91,6 +93,8 @@ class SpeechProcess:
             )
             assert self._process.stdin is not None
             self._process.stdin.write(packed({"engine": self._engine}))
+        if self._closed:
+            raise ConnectionAbortedError
         return self._process
 
     def give_up(self) -> None:
@@ -111,7 +115,8 @@ class SpeechProcess:
             await process.wait()
 
     async def close(self) -> None:
-        """Lets the process end by itself, and ends it where it does not."""
+        """Lets the process end by itself, and ends it where it does not. No other is started."""
+        self._closed = True
         if self._process is None or self._process.stdin is None:
             return
         self._process.stdin.close()
