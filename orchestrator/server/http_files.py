@@ -12,7 +12,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 """As ASGI has them: names in lower case."""
 
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})", re.ASCII)
-_MOST_TAGS = 8192
+_MOST_KNOWN = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +22,35 @@ class FileAnswer:
     body: bytes
 
 
-class Tags:
-    """Strong entity tags of bytes that are held elsewhere, hashed once for as long as they stay the same object."""
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known of bytes that are sound: their strong entity tag, and how long they play."""
+
+    tag: str
+    seconds: float
+
+
+class Abouts:
+    """What is known of bytes that are held elsewhere, worked out once for as long as they stay the same object."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[Hashable, tuple[int, int, str]] = OrderedDict()
+        self._known: OrderedDict[Hashable, tuple[int, int, About]] = OrderedDict()
 
-    def of(self, name: Hashable, data: bytes) -> str:
-        """The tag of `data`, which is kept under `name`."""
+    def get(self, name: Hashable, data: bytes) -> About | None:
+        """What was noted of `data`, which is kept under `name`."""
         known = self._known.get(name)
         # What is kept under one name is replaced as a whole: another object of the same length and address would
-        # have to come to be there, with other bytes, for a tag to be wrong.
-        if known is not None and known[:2] == (id(data), len(data)):
-            return known[2]
-        tag = tag_of(data)
-        self._known[name] = (id(data), len(data), tag)
-        while len(self._known) > _MOST_TAGS:
-            self._known.popitem(last=False)
-        return tag
+        # have to come to be there, with other bytes, for this to be wrong.
+        return known[2] if known is not None and known[:2] == (id(data), len(data)) else None
+
+    def note(self, name: Hashable, data: bytes, seconds: float) -> About:
+        about = self.get(name, data)
+        if about is None:
+            about = About(tag_of(data), seconds)
+            self._known[name] = (id(data), len(data), about)
+            while len(self._known) > _MOST_KNOWN:
+                self._known.popitem(last=False)
+        return about
 
 
 def tag_of(data: bytes) -> str:

@@ -200,7 +200,7 @@ class Memory:
             body = b""
             if method == "POST" and self._may_post(scope, headers):
                 body, receive = await _read(receive)
-            answer = self._answer(scope, name, headers, body)
+            answer = await self._answer(scope, name, headers, body)
         if answer is None:
             await self._app(scope, receive, send)
             return
@@ -218,7 +218,9 @@ class Memory:
             and int(headers.get("content-length", "0")) < LONGEST
         )
 
-    def _answer(self, scope: Scope, name: str, headers: Mapping[str, str], body: bytes) -> FileAnswer | None:
+    async def _answer(
+        self, scope: Scope, name: str, headers: Mapping[str, str], body: bytes
+    ) -> FileAnswer | None:
         """None where anything is not as usual: then somebody else says what is wrong with it."""
         prompts, method = self._service.prompts, scope["method"]
         if prompts is None:
@@ -229,7 +231,7 @@ class Memory:
             else:
                 until = admit(self._service, self._auth, scope, headers)
                 asked = _asked_by(name, scope["query_string"].decode("latin-1"))
-            spoken = None if asked is None else prompts.peek_file(asked)
+            spoken = None if asked is None else await prompts.quick_file(asked)
         except (ApiError, Refused, PromptError):
             return None
         if asked is None or spoken is None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast, get_args
 
 from cache import FORMS, Clip, Form, Found, Source
-from orchestrator.protocol.audio import SPEAK_RATE
-from orchestrator.server.http_files import Tags
+from orchestrator.server.http_files import Abouts
 from tiers.prompts.catalogue import DEFAULT_LANGUAGE, Line
 from tiers.prompts.prompts import Prompts
 
@@ -63,8 +62,8 @@ class PromptVoice(Protocol):
         """Raises a `PromptError`; anything else means that no engine could say it."""
         ...
 
-    def peek_file(self, asked: Asked) -> SpokenFile | None:
-        """The same without waiting for anything: None where it is not in memory as it was asked for."""
+    async def quick_file(self, asked: Asked) -> SpokenFile | None:
+        """The same from memory alone, in a millisecond or a few: None where it is not there."""
         ...
 
     async def preview(self, asked: Asked) -> Preview:
@@ -77,7 +76,7 @@ class PromptFiles:
 
     def __init__(self, prompts: Prompts) -> None:
         self._prompts = prompts
-        self._tags = Tags()
+        self._abouts = Abouts()
 
     async def speak_file(self, asked: Asked) -> SpokenFile:
         line, found = await self._prompts.find(
@@ -88,15 +87,19 @@ class PromptFiles:
         cost = sum(charge.nanodollars for charge in self._prompts.charges(line, found))
         return self._file(line, found.clip, form, audio, _cache_result(found), cost)
 
-    def peek_file(self, asked: Asked) -> SpokenFile | None:
-        prompts = self._prompts
+    async def quick_file(self, asked: Asked) -> SpokenFile | None:
+        prompts, cache, form = self._prompts, self._prompts.cache, FORMS[asked.form]
         line = prompts.catalogue.fill(asked.name, asked.variables, asked.language)
-        clip = prompts.peek(line, asked.voice or None, asked.speed)
+        voice = asked.voice or None
+        for key in prompts.keys(line, voice, asked.speed):
+            data = cache.peek_form(key, form)
+            about = None if data is None else self._abouts.get((key, form), data)
+            if data is not None and about is not None:
+                return SpokenFile(line.text, data, about.tag, "hit", about.seconds)
+        clip = prompts.peek(line, voice, asked.speed)
         if clip is None:
             return None
-        form = FORMS[asked.form]
-        audio = prompts.cache.peek_form(clip.key, form)
-        return None if audio is None else self._file(line, clip, form, audio, "hit", 0)
+        return self._file(line, clip, form, await cache.form(clip, form), "hit", 0)
 
     async def preview(self, asked: Asked) -> Preview:
         prompts = self._prompts
@@ -109,8 +112,8 @@ class PromptFiles:
     def _file(
         self, line: Line, clip: Clip, form: Form, audio: bytes, cache: CacheResult, cost: int
     ) -> SpokenFile:
-        tag = self._tags.of((clip.key, form), audio)
-        return SpokenFile(line.text, audio, tag, cache, len(clip.pcm) / SPEAK_RATE, cost)
+        about = self._abouts.note((clip.key, form), audio, clip.seconds)
+        return SpokenFile(line.text, audio, about.tag, cache, about.seconds, cost)
 
 
 def audio_name(text: str) -> AudioName | None:

@@ -43,12 +43,12 @@ class CatalogueVoice:
         line = self.catalogue.fill(asked.name, asked.variables, asked.language)
         if self.broken:
             raise RuntimeError("secret engine detail")
-        cached = self.peek_file(asked)
+        cached = await self.quick_file(asked)
         self.said.add((line.text, asked.voice))
         audio = f"{asked.form}:{line.text}".encode()
         return cached or SpokenFile(line.text, audio, tag_of(audio), "miss", 1.25, 1500)
 
-    def peek_file(self, asked: Asked) -> SpokenFile | None:
+    async def quick_file(self, asked: Asked) -> SpokenFile | None:
         line = self.catalogue.fill(asked.name, asked.variables, asked.language)
         if self.broken or (line.text, asked.voice) not in self.said:
             return None

@@ -131,6 +131,10 @@ class Prompts:
         line = self.catalogue.fill(name, variables, language)
         return line, await self._renderer.say(line, self._voice(line, voice), speed * line.speed)
 
+    def keys(self, line: Line, voice: str | None = None, speed: float = 1.0) -> tuple[str, ...]:
+        """Of the clips that the line may be, the one that is said first before the others."""
+        return self._renderer.keys(line, self._voice(line, voice), speed * line.speed)
+
     def peek(self, line: Line, voice: str | None = None, speed: float = 1.0) -> Clip | None:
         """The line's clip if it is in memory, or can be put together from what is."""
         return self._renderer.peek(line, self._voice(line, voice), speed * line.speed)
@@ -335,8 +339,7 @@ class Prompts:
             try:
                 warmed.count((await self._renderer.assembly.make(*wanted)).source)
             except (PromptError, SpeechFailed, ModelMissing) as error:
-                warmed.failed[f"{name}: {wanted.piece.words!r} in {wanted.voice}"] = str(error)
-                log.warning("a piece of prompt %s is not ready: %s", name, error)
+                warmed.failed[f"{name}: {wanted}"] = str(error)
             if progress is not None:
                 progress(done, len(todo), name)
         return warmed

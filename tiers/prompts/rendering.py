@@ -43,6 +43,11 @@ class Renderer:
         engine = f"{self._engine} {TRIMMED}"
         return clip_key(line.spoken, voice=voice, engine=engine, language=line.language, speed=speed)
 
+    def keys(self, line: Line, voice: str, speed: float = 1.0) -> tuple[str, ...]:
+        """Of the clips that the line may be: put together, where it can be, before whole."""
+        whole = self.key(line, voice, speed)
+        return (self.assembly.key(line, voice, speed), whole) if line.spots else (whole,)
+
     async def say(self, line: Line, voice: str, speed: float = 1.0, *, fresh: bool = False) -> Found:
         """Put together, where the line is and all its pieces are there; else whole, from the cache or the engine.
 
