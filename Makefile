@@ -14,10 +14,10 @@ ARGS =
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help demo test serve bench peers pipeline prompts recognition soak cost check install models clients lock clean
+.PHONY: help demo test serve bench peers pipeline prompts recognition soak cost check check-prompts install models clients lock clean
 
 help: ## List the targets
-	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: install models ## Call, lose the provider, hear the call go on
 	$(VENV)/bin/orchestrator demo $(ARGS)
@@ -48,6 +48,9 @@ soak: install models ## Hold 50 calls for ten minutes while the provider keeps f
 
 cost: install ## Place 10,000 simulated calls under budgets: what they cost, who answers
 	$(VENV)/bin/python -m benchmarks.cost $(ARGS)
+
+check-prompts: install models ## Hear every digit, amount and status of 200 stitched prompts
+	$(VENV)/bin/python -m benchmarks.round_trip $(ARGS)
 
 check: install ## Lint, formatting and types
 	$(VENV)/bin/ruff check .

@@ -220,7 +220,7 @@ BRIDGES: Mapping[BridgeCause, str] = {
 
 class TierC(Section):
     catalogue: Path | None = None
-    """A TOML file with more prompts, or other words for the built-in ones."""
+    """A TOML or YAML file with more prompts, or other words for the built-in ones."""
     bridge: str = BRIDGES["default"]
     """The bridge of every cause that `bridges` does not name; set by itself, of all of them."""
     bridges: dict[BridgeCause, str] = Field(default_factory=dict)

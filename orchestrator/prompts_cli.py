@@ -17,6 +17,8 @@ from orchestrator.config import Settings, SettingsError, load_settings
 from tiers.prompts.linting import Finding, Severity, lint
 from tiers.prompts.prompts import Prompts, Warmed
 
+SHOWN = 5
+"""Names that are told of those that failed for one reason."""
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 
 
@@ -89,8 +91,10 @@ def warm(
     except KeyboardInterrupt:
         raise click.ClickException("stopped; what was rendered is kept, run it again to go on") from None
     click.echo(f"{warmed.ready} clips are ready ({warmed.rendered} are new), {len(warmed.failed)} are not.")
-    for name, why in warmed.failed.items():
-        click.echo(f"{name}: {why}", err=True)
+    for why in dict.fromkeys(warmed.failed.values()):
+        names = [name for name, reason in warmed.failed.items() if reason == why]
+        more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        click.echo(f"{'; '.join(names[:SHOWN])}{more}: {why}", err=True)
     sys.exit(bool(warmed.failed))
 
 

@@ -27,7 +27,7 @@ DURATIONS = "/encoder/Clip_output_0"
 FRAME = 600
 """Samples of a frame, at 24 kHz."""
 LAG = 3 * FRAME
-"""Sound comes so much before the frames that it is counted to: measured at stops after pauses, in all voices alike."""
+"""Sound comes so much before the frames that it is counted to: measured where words begin after a pause."""
 _GRAPH, _OUTPUT, _NAME = 7, 12, 1
 """Field numbers of ONNX's ModelProto.graph, GraphProto.output and ValueInfoProto.name."""
 

@@ -35,6 +35,10 @@ class Wanted(NamedTuple):
     language: str
     speed: float = 1.0
 
+    def __str__(self) -> str:
+        before, after = self.piece.before.value, self.piece.after.value
+        return f"{self.piece.words!r} ({before}, {after}) in {self.voice}"
+
 
 class Assembly:
     """The pieces of all stitched prompts. `engine` is the name and version that their clips are kept under."""

@@ -184,7 +184,7 @@ async def test_one_piece_that_fails_does_not_stop_the_others(stitching, telling)
     telling.fault = SpeechFailed("out of breath")
     warmed = await stitching.warm_pieces()
     assert warmed.ready == 0
-    assert warmed.failed["order_status: 'four' in marin"] == "out of breath"
+    assert warmed.failed["order_status: 'four' (on, pause) in marin"] == "out of breath"
     telling.fault = None
     assert not (await stitching.warm_pieces()).failed
 
