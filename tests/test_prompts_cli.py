@@ -78,7 +78,7 @@ def test_a_run_that_broke_off_says_what_is_missing_and_the_next_makes_the_rest(w
     result = warm()
     assert result.exit_code == 1
     assert f"20 clips are ready (20 are new), {LINES + PIECES - 20} are not." in result.output
-    assert "in marin: out of breath" in result.output
+    assert "and 95 more: out of breath" in result.output
     voice.breath = 10**6
     result = warm()
     assert result.exit_code == 0
