@@ -10,21 +10,20 @@ import json
 import random
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 import httpx
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import machine
 from benchmarks.peers.environments import ROOT
 from benchmarks.processes import COMMAND, BenchmarkError, process
-from benchmarks.prompts_load import Measured
+from benchmarks.prompts_picture import draw
+from benchmarks.prompts_report import Row, markdown, sources, table
 from benchmarks.prompts_servers import FASTKOKORO, fastkokoro, measure, nginx, orchestrator, redis, request
 
 RESULTS = ROOT / "benchmarks" / "results" / "prompts"
@@ -44,17 +43,6 @@ text.en = "Your order number {{order_id}} is on its way."
 type = "spelled_id"
 """
 SENTENCE = "Your parcel {} has left us. It will be with you on Monday, before ten."
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """`what` was measured how. `target`: whether it was kept; None where there is none."""
-
-    what: str
-    how: str
-    measured: Measured
-    target: bool | None = None
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +114,7 @@ async def _kept(plan: Plan) -> list[Row]:
         await measure(first, [_order(number) for number in orders], connections=CONNECTIONS)
         second = await stack.enter_async_context(orchestrator(plan.folder, "second", settings))
         found = await measure(second, [_order(number) for number in orders], connections=1)
-        rows.append(Row("kept in Redis, not in memory", "one after the other", found, note=_sources(found)))
+        rows.append(Row("kept in Redis, not in memory", "one after the other", found, note=sources(found)))
         await _crowd(plan, voice, [first, second], rows)
     return rows
 
@@ -141,7 +129,7 @@ async def _hits(plan: Plan, origin: str, rows: list[Row]) -> bytes:
     most = await measure(origin, [hit], connections=CONNECTIONS, seconds=plan.seconds)
     told = f"{len(body):,} bytes of μ-law"
     rows.append(
-        Row("in memory", "flat out", most, most.per_second >= HITS_PER_SECOND, f"{told}; {_sources(most)}")
+        Row("in memory", "flat out", most, most.per_second >= HITS_PER_SECOND, f"{told}; {sources(most)}")
     )
     half = most.per_second / 2
     calm = await measure(origin, [hit], connections=CONNECTIONS, seconds=plan.seconds, rate=half)
@@ -209,13 +197,14 @@ async def _spoken(plan: Plan) -> list[Row]:
         stitched = await measure(origin, orders, connections=1)
         kept = stitched.p99_ms < STITCHED_P99_MS
         what = "order number never said before, stitched"
-        rows.append(Row(what, "one after the other", stitched, kept, _sources(stitched)))
+        rows.append(Row(what, "one after the other", stitched, kept, sources(stitched)))
         rows += await _sentences(origin, "the orchestrator's /v1/audio/speech", sentences)
     try:
         FASTKOKORO.make(plan.console)
         async with fastkokoro(plan.folder) as origin:
             who = f"fastkokoro {FASTKOKORO.versions()['fastkokoro']}"
-            rows += await _sentences(origin, who, sentences)
+            # It streams only who asks for that, in a field of its own.
+            rows += await _sentences(origin, who, sentences, {"stream": True})
     except (BenchmarkError, TimeoutError, OSError) as error:
         plan.console.print(f"[yellow]left out: fastkokoro ({error or type(error).__name__})[/]")
     return rows
@@ -229,50 +218,16 @@ async def _warm(plan: Plan) -> None:
         raise BenchmarkError("`orchestrator prompts warm` failed; see above")
 
 
-async def _sentences(origin: str, who: str, sentences: Sequence[str]) -> list[Row]:
+async def _sentences(
+    origin: str, who: str, sentences: Sequence[str], extra: Mapping[str, object] | None = None
+) -> list[Row]:
     """The same sentences to whoever speaks OpenAI's API: first bytes and last ones, streamed as raw samples."""
-    usual = {"model": "kokoro", "voice": "af_heart", "response_format": "pcm"}
+    usual = {"model": "kokoro", "voice": "af_heart", "response_format": "pcm", **(extra or {})}
     asked = [request("POST", "/v1/audio/speech", {**usual, "input": text}) for text in sentences]
     return [
         Row(f"two sentences, {who}", how, await measure(origin, asked, connections=1))
         for how in ("never said before", "once more")
     ]
-
-
-# --- the report ---
-
-
-def _sources(found: Measured) -> str:
-    return ", ".join(f"{count:,} {cache or 'of unknown source'}" for cache, count in found.caches.items())
-
-
-def _cells(row: Row) -> list[str]:
-    found = row.measured
-    rate = f"{found.per_second:,.0f}" if row.how == "flat out" else ""
-    first = f"{found.first_p50_ms:,.1f}" if row.what.startswith("two sentences") else ""
-    verdict = {True: "kept", False: "missed", None: ""}[row.target]
-    times = [
-        f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
-        for value in (found.p50_ms, found.p99_ms, found.max_ms)
-    ]
-    return [row.what, row.how, f"{found.count:,}", rate, *times, first, verdict, row.note]
-
-
-HEAD = ("what", "how", "answers", "a second", "p50 ms", "p99 ms", "max ms", "first byte p50 ms", "target", "")
-
-
-def table(rows: Sequence[Row]) -> Table:
-    made = Table(title="A prompt over HTTP", box=box.SIMPLE_HEAD, title_justify="left")
-    for place, head in enumerate(HEAD):
-        made.add_column(head, justify="right" if 2 <= place <= 7 else "left", no_wrap=place != 9)
-    for row in rows:
-        made.add_row(*_cells(row))
-    return made
-
-
-def markdown(rows: Sequence[Row]) -> str:
-    lines = [HEAD, ["---"] * len(HEAD), *(_cells(row) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 async def _run(plan: Plan, parts: Sequence[str]) -> list[Row]:
@@ -311,6 +266,7 @@ def main(seconds: float, unseen: int, rendered: int, parts: tuple[str, ...], see
         raise click.ClickException(str(error)) from None
     Console(width=max(console.width, 170)).print(table(rows))
     console.print(f"seed {seed}; {about['machine']['cpu']}, {about['machine']['cpus']} cores")  # type: ignore[index]
+    draw(RESULTS / "prompts.png", rows)
     (RESULTS / "figures.md").write_text(markdown(rows))
     kept = [{**asdict(row), "per_second": row.measured.per_second} for row in rows]
     (RESULTS / "figures.json").write_text(json.dumps({**about, "rows": kept}, indent=1) + "\n")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
-from benchmarks.prompts import Row, markdown
 from benchmarks.prompts_load import Load, Measured, _run
+from benchmarks.prompts_picture import draw
+from benchmarks.prompts_report import Row, markdown
 from benchmarks.prompts_servers import request
 
 WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nX-Cache: hit\r\n\r\nhello"
@@ -84,7 +86,7 @@ async def test_at_a_rate_every_request_is_made_however_slow_the_server() -> None
     assert 40 <= found.count <= 60
 
 
-def test_the_table() -> None:
+def test_the_table_and_the_picture(tmp_path: Path) -> None:
     found = Measured(count=10, seconds=2.0, p50_ms=0.5, p99_ms=1.25, max_ms=1200.0, first_p50_ms=0.4)
     rows = [
         Row("in memory", "flat out", found, True, "note"),
@@ -93,3 +95,5 @@ def test_the_table() -> None:
     first, second = markdown(rows).splitlines()[2:]
     assert first == "| in memory | flat out | 10 | 5 | 0.50 | 1.25 | 1,200 |  | kept | note |"
     assert second == "| two sentences, us | once more | 10 |  | 0.50 | 1.25 | 1,200 | 0.4 | missed |  |"
+    draw(tmp_path / "prompts.png", rows)
+    assert (tmp_path / "prompts.png").read_bytes().startswith(b"\x89PNG")
