@@ -31,8 +31,13 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
         axes.annotate(
             f"{median:,.3g} / {p99:,.3g}", (p99, y), (8, 0), textcoords="offset points", va="center"
         )
+    axes.xaxis.set_major_formatter(lambda value, _: _shown(value))
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.margins(x=0.15)
     axes.set_xlabel("milliseconds, median / 99th percentile")
     figure.savefig(path, dpi=120)
+
+
+def _shown(ms: float) -> str:
+    return f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}"
