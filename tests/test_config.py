@@ -603,6 +603,17 @@ def test_the_text_agents_price(model: str | None, per_million: tuple[float, floa
     assert (price.text_in, price.text_out) == pytest.approx(per_million)
 
 
+def test_summaries_need_somewhere_to_go_and_somewhere_to_be_heard(file: Path) -> None:
+    file.write_text("[summary]\nat_hang_up = true\n")
+    assert "set summary.url and summary.secret too" in problem_with(file)
+    file.write_text('[summary]\nat_hang_up = true\nurl = "https://a.example"\nsecret = "whsec_bWluZQ=="\n')
+    assert "set links.public_url" in problem_with(file)
+    file.write_text('[summary]\nurl = "http://a.example"\nsecret = "whsec_bWluZQ=="\n')
+    assert "https://" in problem_with(file)
+    assert "https://" in problem_with(summary__url="http://a.example", summary__secret="whsec_bWluZQ==")
+    assert "requests have to be signed" in problem_with(summary__url="https://a.example")
+
+
 # The documentation
 
 

@@ -262,7 +262,7 @@ class ProcessStatus(BaseModel):
 
 
 class SinkStatus(BaseModel):
-    """Where this replica's business events go."""
+    """Where this replica's business events and summaries go."""
 
     sink: str
     sent: int

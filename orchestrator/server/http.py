@@ -155,7 +155,7 @@ def build_api(service: Service) -> FastAPI:
             allow_origins=list(settings.server.allowed_origins),
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["X-Cost-USD", "X-Cache", "X-Audio-Seconds", "ETag"],
+            expose_headers=["X-Cost-USD", "X-Cache", "X-Audio-Seconds", "ETag", "Content-Range"],
         )
     return api
 
@@ -349,7 +349,7 @@ def _status(service: Service) -> Status:
                 dropped=outlet.dropped,
                 failing=outlet.failing or None,
             )
-            for outlet in service.business.outlets
+            for outlet in [*service.business.outlets, *service.summaries.outlets]
         ],
         approvals=len(service.approvals.pending()),
         process=_process(len(calls)),

@@ -20,6 +20,8 @@ from orchestrator.server.prompt_files import AudioName, PromptVoice
 from orchestrator.server.store import StoreUnavailable
 from orchestrator.server.summaries import Item, Job, Summaries, TooMany
 
+LONGEST_CONVERSATION = 50_000
+
 
 class Said(Body):
     role: Literal["user", "assistant"]
@@ -37,6 +39,10 @@ class SummaryItem(Body):
     def _one_of_them(self) -> SummaryItem:
         if (self.text is None) == (self.conversation is None):
             raise PydanticCustomError("summary", "expected either `text` or `conversation`")
+        length = sum(len(said.text) for said in self.conversation or ())
+        if length > LONGEST_CONVERSATION:
+            problem = "expected a conversation of at most {most} characters, got {length}; send its end"
+            raise PydanticCustomError("summary", problem, {"most": LONGEST_CONVERSATION, "length": length})
         return self
 
 

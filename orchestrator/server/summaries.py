@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 PROMPT = "call_summary"
 TYPE = "orchestrator.summaries.ready"
 PATH = "/v1/summaries/"
-WAITING = 1000
+WAITING = 100
 """Jobs that may wait."""
 AGAIN_S = 30.0
 """How long a job is tried again that no engine has time for."""
@@ -104,6 +104,11 @@ class Summaries:
         self._paid, self._wall = paid, wall
         self._queue: asyncio.Queue[tuple[Job, Mapping[str, Sequence[HistoryItem]]]] = asyncio.Queue(WAITING)
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def outlets(self) -> list[Outlet]:
+        """The way to the webhook, if there is one."""
+        return [] if self._outlet is None else [self._outlet]
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="summaries")

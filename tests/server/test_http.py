@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -70,7 +71,7 @@ class Server:
     tally: Tally = field(default_factory=Tally)
     speaking: Speaking | None = None
     links: Links = field(default_factory=lambda: Links(None, 300.0))
-    summaries: Any = None
+    summaries: Any = field(default_factory=lambda: SimpleNamespace(outlets=[]))
     approvals: Approvals = field(default_factory=lambda: Approvals(EmbeddedStore(), 60.0))
     business: BusinessEvents = field(default_factory=lambda: BusinessEvents("r1", []))
 

@@ -263,6 +263,8 @@ async def test_a_batch_is_made_and_told(desk: Desk) -> None:
     assert other.content.startswith(b"mp3:Here is a summary")
     missing = await desk.client.get(f"/v1/summaries/{job['id']}/nobody")
     assert error_of(missing, 404)["code"] == "summary_not_ready"
+    (sink,) = desk.summaries.outlets
+    assert (sink.name, sink.sent, sink.dropped) == ("summary", 1, 0)
     # Two renders at 1500, and what the agent took.
     assert desk.server.fleet.ledgers.overview()["default"].spent == 2 * 1500 + 500
 
@@ -310,6 +312,11 @@ async def test_a_hang_up_makes_one_where_that_is_wanted(desk: Desk) -> None:
         ({"items": [{"id": "a", "text": "a"}, {"id": "a", "text": "b"}]}, "items.1.id", "twice"),
         ({"items": [{"id": "a/b", "text": "a"}]}, "items.0.id", "pattern"),
         ({"items": [{"text": "a"}] * 201}, "items", "at most 200"),
+        (
+            {"items": [{"conversation": [{"role": "user", "text": "a" * 4000}] * 13}]},
+            "items.0",
+            "at most 50000",
+        ),
         ({"items": [{"text": "a"}], "url": "http://10.0.0.1"}, "url", "no such field"),
     ],
 )
