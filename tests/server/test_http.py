@@ -447,6 +447,7 @@ async def test_openapi_is_true(client: httpx.AsyncClient) -> None:
         "/v1/route",
         "/v1/status",
         "/v1/estimate",
+        "/v1/prompts",
         "/v1/prompts/{name}",
         "/v1/prompts/{name}/preview",
         "/v1/audio/speech",
