@@ -20,6 +20,7 @@ from orchestrator.server.store import Store, StoreUnavailable
 from tiers.prompts.catalogue import Catalogue, CatalogueInvalid, Prompt
 from tiers.prompts.prompts import Prompts
 from tiers.prompts.sources import read_tables
+from tiers.urgency import Priority, asking
 
 log = logging.getLogger(__name__)
 
@@ -76,19 +77,14 @@ class Definitions:
                 self.problem = str(error)
                 log.error("the prompts stay as they were: %s", error)
                 return False
-            await self._take(catalogue, over)
+            with asking(Priority.BATCH):
+                await self._take(catalogue, over)
             return True
 
     def prompts(self) -> dict[str, tuple[Prompt, str]]:
         """Every prompt in use, and where its newest words are from: built_in, file or api."""
         catalogue = self._prompts.catalogue
         return {name: (catalogue[name], self._origin(name)) for name in catalogue}
-
-    def definition(self, name: str) -> dict[str, Any]:
-        """What was defined by API under `name`. Raises `UnknownDefinition`."""
-        if name not in self._over:
-            raise UnknownDefinition(name)
-        return dict(self._over[name])
 
     async def put(self, name: str, table: dict[str, Any]) -> Prompt:
         """Defines a prompt, or changes one: what `table` gives stands above the file and the built-in ones.
@@ -128,7 +124,8 @@ class Definitions:
                 wanted = json.dumps({"revision": uuid.uuid4().hex, "prompts": over})
                 if await self._store.put_if(KEY, held, wanted) == wanted:
                     self._held = wanted
-                    await self._take(catalogue, over)
+                    with asking(Priority.REQUEST):
+                        await self._take(catalogue, over)
                     return
         raise StoreUnavailable("others changed the prompts at the same time")
 

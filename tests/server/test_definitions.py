@@ -129,7 +129,6 @@ class TestDefinitions:
         assert catalogue_of(one).fill("goodbye", language="de").text == "Auf Wiederhören."
         assert catalogue_of(one).fill("goodbye").text.endswith("Goodbye.")
         assert one.prompts()["goodbye"][1] == "api"
-        assert one.definition("goodbye") == {"text": {"de": "Auf Wiederhören."}}
         await other.delete("goodbye")
         assert await one.refresh()
         assert one.prompts()["goodbye"][1] == "built_in"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from orchestrator.models import ModelMissing
 from orchestrator.protocol.audio import float_to_pcm16
 from tiers.pipeline.errors import Cause, EngineFailed
 from tiers.pipeline.kokoro import SPEEDS, KokoroSpeech, StoppableSession, language_of, nearest_voice
@@ -28,6 +29,8 @@ FRAME = 600
 """Samples of a frame, at 24 kHz."""
 LAG = 3 * FRAME
 """Sound comes so much before the frames that it is counted to: measured where words begin after a pause."""
+LONGEST = 400
+"""Phonemes that are said in one piece; the model takes 510."""
 _GRAPH, _OUTPUT, _NAME = 7, 12, 1
 """Field numbers of ONNX's ModelProto.graph, GraphProto.output and ValueInfoProto.name."""
 
@@ -47,7 +50,13 @@ class KokoroParts(KokoroSpeech):
             return self._create_parts(parts, voice or self._voice, speed, language, options)
 
         speed = min(max(speed, SPEEDS[0]), SPEEDS[1])
-        return await self._worker.run(work, stop)
+        try:
+            return await self._worker.run(work, stop)
+        except (EngineFailed, ModelMissing):
+            raise
+        except Exception as error:
+            message = f"{self.rung} could not say {len(parts)} parts: {type(error).__name__}"
+            raise EngineFailed(Cause.UNAVAILABLE, message) from error
 
     def _create_parts(
         self, parts: Sequence[str], voice: str, speed: float, language: str, options: ort.RunOptions
@@ -56,6 +65,8 @@ class KokoroParts(KokoroSpeech):
         if DURATIONS not in {output.name for output in kokoro.sess.get_outputs()}:
             return None
         phonemes, starts = self._phonemes(kokoro, parts, language)
+        if len(phonemes) > LONGEST:
+            return None
         tokens = kokoro.tokenizer.tokenize(phonemes)
         style = self._styles[nearest_voice(voice, language, self._styles)]
         inputs = {

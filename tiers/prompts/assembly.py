@@ -66,7 +66,8 @@ class Assembly:
         if not spots:
             return None
         pcm = stitching.stitch(spots, speed)
-        return Clip(self.key(line, voice, speed), line.spoken, pcm, time.time() + KEPT_S)
+        kept = KEPT_S if line.keep_s is None else min(KEPT_S, line.keep_s)
+        return Clip(self.key(line, voice, speed), line.spoken, pcm, time.time() + kept)
 
     async def find(self, line: Line, voice: str, speed: float) -> Found | None:
         """The line from pieces in memory or the store; None where one of them was never made."""

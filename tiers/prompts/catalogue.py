@@ -104,6 +104,11 @@ class Prompt(BaseModel):
     variables: dict[str, Variable] = Field(default_factory=dict)
 
     @property
+    def is_stitched(self) -> bool:
+        """Without variables there is nothing to be put together."""
+        return self.render == "stitched" and bool(self.variables)
+
+    @property
     def keep_s(self) -> float | None:
         return self.ttl_s if self.cacheable else 0.0
 
@@ -171,7 +176,7 @@ class Catalogue:
     def stitched(self) -> Iterator[tuple[str, str]]:
         """Names and languages of the prompts that are put together from pieces."""
         for name, prompt in self._prompts.items():
-            if prompt.render == "stitched":
+            if prompt.is_stitched:
                 yield from ((name, language) for language in prompt.text)
 
     def pieces(self, name: str, language: str) -> set[Piece]:
@@ -190,7 +195,7 @@ class Catalogue:
         said = _say_all(name, prompt, given, language)
         template = prompt.text[language]
         words = {key: value.words for key, value in said.items()}
-        spots = pieces_of(template, words, prompt.variables) if prompt.render == "stitched" else ()
+        spots = pieces_of(template, words, prompt.variables) if prompt.is_stitched else ()
         return Line(
             name,
             language,
@@ -272,10 +277,8 @@ def parse(name: str, table: Any) -> Prompt:
 
 
 def _check_rendering(name: str, prompt: Prompt) -> None:
-    if not prompt.cacheable and (prompt.bridge or prompt.ttl_s is not None or prompt.render == "stitched"):
-        other = (
-            "a bridge" if prompt.bridge else "ttl_s" if prompt.ttl_s is not None else 'render = "stitched"'
-        )
+    if not prompt.cacheable and (prompt.bridge or prompt.ttl_s is not None):
+        other = "a bridge" if prompt.bridge else "ttl_s"
         raise CatalogueInvalid(
             f"prompt {name}: cacheable = false and {other} exclude each other; remove one of them"
         )

@@ -14,7 +14,7 @@ from orchestrator.protocol.answers import AnswerRequest, AudioDelta, Message, Te
 from orchestrator.protocol.audio import AudioFormat
 from tests.e2e.conftest import running_redis
 from tests.tiers.prompts.conftest import Hum
-from tiers.prompts.catalogue import Catalogue
+from tiers.prompts.catalogue import Catalogue, Prompt
 from tiers.prompts.prompts import Prompts
 from tiers.speech import Parts, SpeechFailed
 
@@ -100,6 +100,25 @@ async def test_the_same_line_has_one_key_and_others_have_others(stitching):
     assert np.array_equal(one.pcm, again.pcm)
     assert not np.array_equal(one.pcm, other.pcm)
     assert one.until is not None, "there are too many of them to keep"
+
+
+async def test_what_may_not_be_kept_is_stitched_anew_each_time(telling):
+    secret = BUILT_IN["order_status"].model_copy(update={"cacheable": False})
+    prompts = Prompts(Catalogue({"secret": secret}), ClipCache(), telling)
+    await prompts.warm_pieces()
+    clip = (await prompts.find("secret", ORDER))[1].clip
+    assert clip.is_over
+    data = await prompts.cache.form(clip, AudioFormat.PCMU)
+    assert data
+    assert prompts.cache.peek_form(clip.key, AudioFormat.PCMU) is None
+    assert telling.spoken == []
+
+
+async def test_without_variables_there_is_nothing_to_stitch(telling):
+    plain = Prompt(text={"de": "Guten Tag."}, render="stitched")
+    prompts = Prompts(Catalogue({"plain": plain}), ClipCache(), telling)
+    assert (await prompts.warm_pieces()).ready == 0
+    assert (await prompts.find("plain", language="de"))[1].source is Source.RENDER
 
 
 async def test_a_value_beyond_the_wording_is_said_whole(stitching, telling):
