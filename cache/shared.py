@@ -85,7 +85,7 @@ class RedisStore(Blobs):
         super().__init__()
         self._client = client
         self._prefix = prefix
-        self._limit = limit
+        self.limit = limit
         self._keep_seconds = keep_seconds
         self._pause = pause
         self._lease_ms = int(lease_s * 1000)
@@ -164,7 +164,7 @@ class RedisStore(Blobs):
         return data if isinstance(data, bytes) else None
 
     async def _write(self, name: str, data: bytes, until: float | None) -> None:
-        if self.away or len(data) > min(LARGEST, self._limit):
+        if self.away or len(data) > min(LARGEST, self.limit):
             return
         short, keep = name.removesuffix(".clip"), self._keep_seconds
         if until is not None:
@@ -172,7 +172,7 @@ class RedisStore(Blobs):
         await self._send(
             self._put_script(
                 keys=[self._prefix + short, self._used, self._sizes, self._ends],
-                args=[self._prefix, short, data, keep, self._limit],
+                args=[self._prefix, short, data, keep, self.limit],
             )
         )
 

@@ -8,9 +8,14 @@ from typing import Any
 
 import pytest
 
+from cache import DiskStore, RedisStore
 from orchestrator.config import load_settings
+from orchestrator.models import ModelMissing
 from orchestrator.protocol.answers import AnswerRequest, Message
-from orchestrator.server.engines import Engines, TierB
+from orchestrator.server.engines import Engines, TierB, _clip_store
+from tiers.pipeline.kokoro import KokoroSpeech
+from tiers.speech import engine_id
+from tiers.speech_pool import SpeechPool
 
 ASK = AnswerRequest("answer_1", (Message("user", "Where is my order?"),), "Be kind.", max_output_tokens=100)
 
@@ -98,3 +103,31 @@ def test_ones_own_server_is_not_sent_the_key_of_openai() -> None:
     own = {"tier_b__agent_model": "openai/gpt-4.1-mini", "tier_b__agent_base_url": "http://127.0.0.1:9/v1"}
     engines = Engines(load_settings(**own, openai__api_key="sk-openai"))
     assert [known.api_key for known in engines.agent._models] == [None]
+
+
+async def test_the_local_voice_is_a_pool_within_settings_or_in_this_process(tmp_path: Path) -> None:
+    own = {"models__dir": tmp_path, "cache__dir": tmp_path}
+    pooled = Engines(load_settings(**own, speech__workers=3))
+    assert isinstance(pooled.speech[-1], SpeechPool)
+    assert pooled.speech[-1].load().workers == 3
+    here = Engines(load_settings(**own, speech__workers=0))
+    assert isinstance(here.speech[-1], KokoroSpeech)
+    assert engine_id(here.speech[-1]) == engine_id(pooled.speech[-1]), "they share their clips"
+    await pooled.close()
+    await here.close()
+
+
+async def test_weights_that_are_missing_are_missing_in_a_worker_as_well(tmp_path: Path) -> None:
+    engines = Engines(load_settings(models__dir=tmp_path, cache__dir=tmp_path))
+    with pytest.raises(ModelMissing, match="orchestrator models fetch"):
+        await engines.prompts.render("goodbye")
+    await engines.close()
+
+
+def test_the_store_of_clips_has_the_limits_of_the_settings(tmp_path: Path) -> None:
+    disk = _clip_store(load_settings(cache__dir=tmp_path, cache__disk_mb=7))
+    assert isinstance(disk, DiskStore)
+    assert disk.limit == 7 << 20
+    redis = _clip_store(load_settings(redis__url="redis://127.0.0.1:9/0", cache__redis_mb=5))
+    assert isinstance(redis, RedisStore)
+    assert redis.limit == 5 << 20
