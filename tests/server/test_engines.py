@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from cache import DiskStore, RedisStore
+from orchestrator import models
 from orchestrator.config import load_settings
 from orchestrator.models import ModelMissing
 from orchestrator.protocol.answers import AnswerRequest, Message
-from orchestrator.server.engines import Engines, TierB, _clip_store
+from orchestrator.server.engines import Engines, TierB, _clip_store, prompts_to_warm
 from tiers.pipeline.kokoro import KokoroSpeech
 from tiers.speech import engine_id
 from tiers.speech_pool import SpeechPool
@@ -115,6 +116,28 @@ async def test_the_local_voice_is_a_pool_within_settings_or_in_this_process(tmp_
     assert engine_id(here.speech[-1]) == engine_id(pooled.speech[-1]), "they share their clips"
     await pooled.close()
     await here.close()
+
+
+async def test_other_weights_are_another_version(tmp_path: Path) -> None:
+    sums = tmp_path / "SHA256SUMS"
+    versions = []
+    for lines in (
+        None,
+        "a  kokoro/model.onnx\nb  kokoro/voices.npz\n",
+        "a  kokoro/model.onnx\nc  kokoro/voices.npz\n",
+    ):
+        if lines is not None:
+            sums.write_text(f"{lines}d  whisper-tiny.en/model.bin\n")
+        engines = Engines(load_settings(models__dir=tmp_path, cache__dir=tmp_path))
+        versions.append(engine_id(engines.speech[-1]))
+        prompts, close = prompts_to_warm(load_settings(models__dir=tmp_path, cache__dir=tmp_path))
+        assert prompts._renderer._engine == versions[-1], "what is spoken ahead is found by the server"
+        close()
+        await engines.close()
+    assert versions[0] == "kokoro 82m-1.0"
+    assert len(set(versions)) == 3
+    sums.write_text("e  whisper-tiny.en/model.bin\n")
+    assert models.kokoro_weights(tmp_path) == "", "Whisper has no voice"
 
 
 async def test_weights_that_are_missing_are_missing_in_a_worker_as_well(tmp_path: Path) -> None:

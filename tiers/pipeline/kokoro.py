@@ -161,7 +161,8 @@ class _Kokoro(ABC):
 class KokoroSpeech(_Kokoro):
     """The ONNX export. `threads` is what one synthesis may use; `workers` how many run at once.
 
-    `price` is per minute of audio, for who counts a machine's time as money.
+    `price` is per minute of audio, for who counts a machine's time as money. `weights` tells the files from others of
+    the same names: it is part of the version.
     """
 
     def __init__(
@@ -173,8 +174,10 @@ class KokoroSpeech(_Kokoro):
         workers: int = 1,
         voice: str = DEFAULT_VOICE,
         price: ModelPrice = FREE,
+        weights: str = "",
     ) -> None:
         super().__init__(workers, voice, price)
+        self.version = f"{self.version}-{weights}" if weights else self.version
         self._model, self._voices, self._threads = Path(model), Path(voices), threads
         self._loading = threading.Lock()
         self._kokoro: Any = None
