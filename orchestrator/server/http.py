@@ -48,6 +48,7 @@ from orchestrator.server.api_models import (
     SinkStatus,
     Status,
     StoreStatus,
+    VoiceStatus,
 )
 from orchestrator.server.approvals import Approvals
 from orchestrator.server.auth import Auth
@@ -352,8 +353,14 @@ def _status(service: Service) -> Status:
             for outlet in [*service.business.outlets, *service.summaries.outlets]
         ],
         approvals=len(service.approvals.pending()),
+        voices=_voices(service.speaking),
         process=_process(len(calls)),
     )
+
+
+def _voices(speaking: Speaking | None) -> list[VoiceStatus]:
+    loads = speaking.loads if speaking is not None else {}
+    return [VoiceStatus(rung=rung, **asdict(load)) for rung, load in loads.items()]
 
 
 def _money(tally: Tally) -> MoneyStatus:
