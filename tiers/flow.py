@@ -262,7 +262,9 @@ _UNKNOWN = re.compile(
 _WRAPPERS = ("order", "result", "data")
 _NOT_DONE = frozenset({"failed", "unknown", "declined", "refused", "vetoed", "cancelled"})
 """What the server says of a tool that it runs, with the reason beside it: the order itself need not be unknown."""
-_NO_SUCH = re.compile(r"\bnot[ _]found\b|\bno such\b|\bunknown order\b|\bdoes(?: not|n't) exist\b", re.IGNORECASE)
+_NO_SUCH = re.compile(
+    r"\bnot[ _]found\b|\bno such\b|\bunknown order\b|\bdoes(?: not|n't) exist\b", re.IGNORECASE
+)
 
 
 def _order_result(result: ToolResult, history: tuple[HistoryItem, ...], request: AnswerRequest) -> Say | None:
