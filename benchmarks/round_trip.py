@@ -198,7 +198,8 @@ def lost(found: list[Heard]) -> list[Heard]:
 async def run(
     count: int, seed: int, voice: str, telephone: bool, turns: Sequence[str] = PROMPTS
 ) -> list[Heard]:
-    speech = KokoroParts(models.kokoro_model(), models.kokoro_voices(), threads=CORES)
+    files = models.kokoro_model(), models.kokoro_voices()
+    speech = KokoroParts(*files, threads=CORES, weights=models.kokoro_weights())
     cache = ClipCache(DiskStore(models.cache_dir() / "clips"))
     built_in = Catalogue.load()
     wanted = Catalogue({name: built_in[name] for name in ("order_status", *turns)})
