@@ -34,6 +34,7 @@ from orchestrator.server.api_models import (
     CandidateBody,
     Connect,
     DecisionBody,
+    GuardrailStatus,
     Health,
     MoneyStatus,
     OverrideBody,
@@ -55,6 +56,7 @@ from orchestrator.server.auth import Auth, Refusal
 from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.estimates import EstimateAnswer, EstimateBody, EstimateRefused, Estimator
 from orchestrator.server.fleet import Fleet
+from orchestrator.server.guardrails import Guardrails
 from orchestrator.server.http_approvals import add_approvals
 from orchestrator.server.tally import Tally
 from tiers.prompts.catalogue import PromptError, UnknownPrompt, VariablesInvalid
@@ -130,6 +132,9 @@ class Service(Protocol):
 
     @property
     def business(self) -> BusinessEvents: ...
+
+    @property
+    def guardrails(self) -> Guardrails: ...
 
 
 def build_api(service: Service) -> FastAPI:
@@ -365,9 +370,25 @@ def _status(service: Service) -> Status:
             )
             for outlet in service.business.outlets
         ],
+        guardrails=_guardrails(service.guardrails),
         approvals=len(service.approvals.pending()),
         process=_process(len(calls)),
     )
+
+
+def _guardrails(guardrails: Guardrails) -> list[GuardrailStatus]:
+    return [
+        GuardrailStatus(
+            hook=hook.value,
+            allowed=tally.allowed,
+            rewritten=tally.rewritten,
+            vetoed=tally.vetoed,
+            failed=tally.failed,
+            mean_ms=round(tally.total_ms / max(tally.allowed + tally.rewritten + tally.vetoed, 1), 1),
+            longest_ms=round(tally.longest_ms, 1),
+        )
+        for hook, tally in guardrails.tallies.items()
+    ]
 
 
 def _money(tally: Tally) -> MoneyStatus:
