@@ -212,9 +212,6 @@ class McpTool:
     async def __call__(self, run: Run) -> Any:
         return await self._server.call(self._tool, run)
 
-    async def close(self) -> None:
-        pass
-
 
 def _meta(run: Run, token: str) -> Any:
     told = asdict(run.context)
