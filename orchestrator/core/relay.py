@@ -141,7 +141,7 @@ class Relay:
                 self._request(event, Owed(event.get("response") or {}, client_asked=True, since=now), now)
                 return
             if kind == "response.cancel":
-                if self._cancels_waiting(event):
+                if self._cancels_waiting(event, now):
                     return
                 self._note_cancel(event)
             elif kind in ("input_audio_buffer.commit", "input_audio_buffer.clear"):
@@ -207,10 +207,12 @@ class Relay:
         if event.get("response_id") is None and not self.ctx.responses and self.creates:
             self._give_up_create()
 
-    def _cancels_waiting(self, event: Event) -> bool:
+    def _cancels_waiting(self, event: Event, now: float) -> bool:
         """The client takes back a request that the provider has not even been asked."""
         if event.get("response_id") is not None or self.ctx.responses:
             return False
+        if self.tools.cancel(now):
+            return True
         owed = self.gate.take_back()
         if owed is not None:
             self.creates.remove(owed)

@@ -193,17 +193,18 @@ class RelayTools:
         if all(call.quiet for call in going_on.calls):
             ctx.end_turn(going_on.turn, Outcome.CLOSED, "wait_for_user")
             if going_on.client_asked and not going_on.shown:
-                self._end_empty(going_on, now)
+                self._end_empty(going_on, "completed", now)
         elif going_on.cut or self.occupied():
             ctx.end_turn(going_on.turn, Outcome.STOPPED, "the caller went on")
-            self.unsaid = True
+            # One that is still to begin finds it in the conversation.
+            self.unsaid = self.unsaid or ctx.default_response() is not None
         else:
             said = [call.say for call in going_on.calls if call.say is not None]
             owed = Owed(going_on.request, going_on.client_asked, since=now, turn=going_on.turn)
             owed.say = said[-1] if said else None
             self._ask(owed, now)
 
-    def _end_empty(self, going_on: Continuation, now: float) -> None:
+    def _end_empty(self, going_on: Continuation, status: str, now: float) -> None:
         """Nothing is said, and the client that asked for a response waits for its end."""
         ctx, session = self.ctx, self.ctx.session
         response = ctx.writer.create(
@@ -214,7 +215,7 @@ class RelayTools:
             client_asked=True,
             owed_since=now,
         )
-        ctx.writer.finish(response, "completed", usage=local_usage(0, 0))
+        ctx.writer.finish(response, status, usage=local_usage(0, 0))
 
     def _ask(self, owed: Owed, now: float) -> None:
         self.unsaid = False
@@ -256,11 +257,21 @@ class RelayTools:
 
     def caller_spoke(self, now: float) -> None:
         """The caller speaks while tools are at work: the answer to that turn takes their results up."""
-        for going_on in self.waiting:
-            if not going_on.cut:
-                going_on.cut, going_on.preamble_at = True, None
-                self.ctx.end_turn(going_on.turn, Outcome.STOPPED, "the caller went on")
-                going_on.turn = 0
+        self._cut("the caller went on", now)
+
+    def cancel(self, now: float) -> bool:
+        """The client wants no answer any more; False where none waits for tools."""
+        return self._cut("the client cancelled it", now)
+
+    def _cut(self, reason: str, now: float) -> bool:
+        live = [going_on for going_on in self.waiting if not going_on.cut]
+        for going_on in live:
+            going_on.cut, going_on.preamble_at = True, None
+            self.ctx.end_turn(going_on.turn, Outcome.STOPPED, reason)
+            going_on.turn = 0
+            if going_on.client_asked and not going_on.shown:
+                self._end_empty(going_on, "cancelled", now)
+        return bool(live)
 
     def forget(self, response: OpenResponse) -> bool:
         """The session is given up in the middle of a response: True if tools are at work for it."""

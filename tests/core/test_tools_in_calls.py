@@ -249,15 +249,45 @@ def test_a_caller_who_goes_on_while_a_tool_works_gets_both(tier: str) -> None:
     call_id = talk.calls("get_order_status", order_id="4172")
     talk.caller("And hurry up.")
     talk.done({"status": "shipped"})
-    if tier == "A":
-        talk.says("I am at it.")
-        assert talk.told(call_id)["result"] == {"status": "shipped"}
-        talk.says("It has been shipped.")
-    else:
-        assert talk.told(call_id)["result"] == {"status": "shipped"}
-        talk.says("It has been shipped.")
+    assert talk.told(call_id)["result"] == {"status": "shipped"}
+    talk.says("It has been shipped.")
     assert talk.bench.ctx.outcomes.open == []
     assert len(talk.runs()) == 1
+
+
+def test_a_result_that_comes_in_the_middle_of_another_answer_is_said_after_it(tier: str) -> None:
+    talk = Talk(tier)
+    talk.caller("Where is order 4172?")
+    call_id = talk.calls("get_order_status", order_id="4172")
+    talk.caller("And hurry up.")
+    if tier == "B":  # there the other answer waits for the tool
+        assert talk.bench.all(StartAnswer)[-1].request.history[-1] == Message("user", "Where is order 4172?")
+        return
+    talk.bench.begin_answer("resp_9", "item_a9", "I am at it.")
+    talk.done({"status": "shipped"})
+    asked = [e for e in talk.bench.upstream if e["type"] == "response.create"]
+    assert asked == []
+    talk.bench.end_answer("resp_9", "item_a9", "I am at it.")
+    assert talk.told(call_id)["result"] == {"status": "shipped"}
+    assert len([e for e in talk.bench.upstream if e["type"] == "response.create"]) == 1
+    talk.says("It has been shipped.")
+    assert talk.bench.ctx.outcomes.open == []
+
+
+def test_a_client_that_cancels_while_a_tool_works_is_told_of_the_end(tier: str) -> None:
+    talk = Talk(tier)
+    talk.bench.client({"type": "conversation.item.create", "item": user_text("Where is order 4172?")})
+    talk.bench.client({"type": "response.create", "response": {"metadata": {"n": "1"}}})
+    talk.calls("get_order_status", order_id="4172")
+    talk.bench.client({"type": "response.cancel"})
+    (done,) = talk.bench.of("response.done")
+    assert (done["response"]["status"], done["response"]["metadata"]["n"]) == ("cancelled", "1")
+    talk.done({"status": "shipped"})
+    talk.bench.wait(5.0)
+    assert len(talk.bench.of("response.created")) == 1
+    assert talk.bench.ctx.outcomes.open == []
+    assert not talk.bench.failures()
+    talk.bench.check()
 
 
 def test_a_result_after_the_caller_hung_up_is_still_written_down(tier: str) -> None:
