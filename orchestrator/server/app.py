@@ -209,7 +209,13 @@ class Orchestrator:
         store = Part(
             "store", known.connected, "" if known.connected else "away; going on with the last view", False
         )
-        return [*local, tier_a, store]
+        return [*local, tier_a, store, *self._tools_readiness()]
+
+    def _tools_readiness(self) -> Sequence[Part]:
+        if not self.settings.tools:
+            return []
+        wrong = "; ".join(f"{name}: {problem}" for name, problem in sorted(self.toolbox.problems.items()))
+        return [Part("tools", not wrong, wrong, required=False)]
 
     # --- calls ---
 
