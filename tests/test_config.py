@@ -95,6 +95,8 @@ _SPECIAL_VALUES = {
     "tier_a.transcription_model": "whisper-1",
     "tier_b.agent_model": "openai/gpt-4.1-mini",
     "tier_b.speech": "kokoro-torch",
+    "tier_b.voices": '{"marin": "af_bella"}',
+    "cartesia.voices": '{"marin": "f786b574-daa5-4673-aa0c-cbe3e8534c02"}',
     "tier_b.speculate": "false",
     "tier_b.stt_fallback": "false",
     "tier_b.stt_cloud_model": "openai/whisper-1",

@@ -73,12 +73,13 @@ class Engines:
             self.directory / models.KOKORO_MODEL,
             self.directory / models.KOKORO_VOICES,
             threads=settings.tier_b.threads,
+            chosen=settings.tier_b.voices,
             price=prices["kokoro"],
         )
         engine = settings.speech_engine()
         speech = _paid_speech(settings, prices) if engine in ("cartesia", "endpoint") else []
         if engine == "kokoro-torch":
-            speech = [KokoroTorchSpeech(price=prices["kokoro-torch"])]
+            speech = [KokoroTorchSpeech(chosen=settings.tier_b.voices, price=prices["kokoro-torch"])]
         # A server that stands in for all speech work leaves no local model to load.
         self._local_speech = engine != "endpoint"
         self.speech: list[Speech] = [*speech, kokoro] if self._local_speech else speech
@@ -269,6 +270,7 @@ def _paid_speech(settings: Settings, prices: PriceTable) -> list[Speech]:
                 cartesia.base_url,
                 model=cartesia.model,
                 voice=cartesia.voice,
+                voices=cartesia.voices,
                 price=prices[CARTESIA],
             )
         ]
@@ -279,6 +281,7 @@ def _paid_speech(settings: Settings, prices: PriceTable) -> list[Speech]:
             tier_b.tts_base_url,
             key,
             tier_b.tts_model or "tts-1",
+            voices=tier_b.voices,
             price=prices[TTS_ENDPOINT],
         )
     ]

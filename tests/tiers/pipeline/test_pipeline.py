@@ -602,6 +602,13 @@ async def test_a_known_wish_is_answered_from_the_prompts() -> None:
     assert (agent.requests, voice.texts) == ([], [])
 
 
+async def test_who_asks_for_the_same_assistant_is_told_the_truth_whatever_the_agent_would_say() -> None:
+    agent, prompts = says("Of course I am."), Prompts()
+    events = await collect(pipeline(agent, prompts=prompts), asking("Am I talking to the same assistant?"))
+    assert text(events) == "prompt simpler_service"
+    assert agent.requests == []
+
+
 async def test_a_goodbye_lets_the_call_end() -> None:
     done = (await collect(pipeline(Script(), prompts=Prompts()), asking("Thanks, bye.")))[-1]
     assert isinstance(done, Finished)
