@@ -23,7 +23,6 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import (
     CONNECTION_CLOSED,
     INVALID_PARAMS,
-    INVALID_REQUEST,
     METHOD_NOT_FOUND,
     CallToolResult,
     Implementation,
@@ -40,8 +39,8 @@ log = logging.getLogger(__name__)
 META = "voice-orchestrator/"
 """Before the names of what a call of a tool carries in ``_meta``."""
 ATTEMPT = META + "attempt_id"
-NOT_REACHED = -32099
-"""Error code of ours, for a request that found no connection."""
+NOT_REACHED, FORGOTTEN = -32099, -32098
+"""Error codes of ours: a request found no connection; its session is unknown to the server, maybe a new one."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 30.0
 CLOSE_S = 10.0
 """Seconds for a session to end in."""
@@ -104,7 +103,7 @@ class McpServer:
         try:
             result = await client.call_tool(tool, dict(run.arguments), meta=_meta(run, token))
         except MCPError as error:
-            raise self._meaning(error, run.attempt) from error
+            raise self._meaning(error, run.attempt, client) from error
         except (NotSent, Doubtful):
             raise
         except Exception as error:
@@ -190,13 +189,20 @@ class McpServer:
         if attempt is not None and getattr(message, "method", "") == "tools/call":
             attempt.begin()
 
-    def _meaning(self, error: MCPError, attempt: Attempt) -> Exception:
-        message = brief(error.message)
-        if error.code == NOT_REACHED or not attempt.begun:
-            return NotSent(f"the MCP server {self.name!r} is away: {message}")
-        if error.code == INVALID_REQUEST and error.message == "Session terminated":
+    def _drop(self, client: Client) -> None:
+        """Nothing can be called in this session any more: the next call opens another one."""
+        if self._client is client:
             self._client = None
             self._lost.set()
+
+    def _meaning(self, error: MCPError, attempt: Attempt, client: Client) -> Exception:
+        message = brief(error.message)
+        if error.code == CONNECTION_CLOSED and not attempt.begun:
+            self._drop(client)
+        if error.code == NOT_REACHED or not attempt.begun:
+            return NotSent(f"the MCP server {self.name!r} is away: {message}")
+        if error.code == FORGOTTEN:
+            self._drop(client)
             return NotSent(f"the MCP server {self.name!r} has forgotten the session")
         if error.code in (INVALID_PARAMS, METHOD_NOT_FOUND):
             return ToolError(message)
@@ -279,15 +285,26 @@ async def _http(url: str, api_key: str) -> AsyncIterator[Any]:
 
 
 class _Reaching(httpx2.AsyncHTTPTransport):
-    """Answers for a server that cannot be reached, so that the request fails and the session does not."""
+    """Answers for a server that cannot be reached, so that the request fails and the session does not.
+
+    It also tells apart what the SDK does not: a 404 to a request with a session means, by the protocol, that the
+    session is gone and nothing was done; servers put it in various words.
+    """
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         try:
-            return await super().handle_async_request(request)
+            response = await super().handle_async_request(request)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            told = {"code": NOT_REACHED, "message": f"no connection ({type(error).__name__})"}
-            body = {"jsonrpc": "2.0", "id": None, "error": told}
-            return httpx2.Response(503, json=body, request=request)
+            return _error(request, NOT_REACHED, f"no connection ({type(error).__name__})")
+        if response.status_code == 404 and "mcp-session-id" in request.headers:
+            await response.aclose()
+            return _error(request, FORGOTTEN, "the session is unknown")
+        return response
+
+
+def _error(request: httpx2.Request, code: int, message: str) -> httpx2.Response:
+    body = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}
+    return httpx2.Response(503, json=body, request=request)
 
 
 class _Watched:

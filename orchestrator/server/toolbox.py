@@ -76,6 +76,7 @@ class Toolbox:
         self.problems: dict[str, str] = {}
         """Tools that no call may use, and why."""
         self._running: set[asyncio.Task[ToolOutcome]] = set()
+        self._closing = False
         for server in self._servers.values():
             self._learn(server)
 
@@ -87,6 +88,7 @@ class Toolbox:
 
     async def close(self, grace_s: float = GRACE_S) -> None:
         """Waits for what runs, so that its results are written down, and closes everything but the store."""
+        self._closing = True
         if self._running:
             await asyncio.wait(self._running, timeout=grace_s)
         for task in list(self._running):
@@ -115,6 +117,8 @@ class Toolbox:
 
         Raises nothing but `asyncio.CancelledError`.
         """
+        if self._closing:
+            return ToolOutcome(Result.DECLINED, message="the process is about to end")
         task = asyncio.create_task(self._run_safely(info, action), name=f"tool {action.tool}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from pydantic import SecretStr
 
 from orchestrator.core.tools import Kind, Tool
+from orchestrator.server import tool_mcp
 from orchestrator.server.tool_mcp import McpServer
 from orchestrator.server.tool_runners import Doubtful, NotSent, Run
 from orchestrator.tool_sections import McpSection
@@ -193,6 +195,22 @@ async def test_a_server_that_went_away_was_not_reached_and_comes_back(served: Se
     with pytest.raises(Doubtful):
         await call(server, "die")
     assert [line["tool"] for line in noted(log)] == ["cancel_order", "cancel_order", "die"]
+    await server.close()
+
+
+async def test_a_session_of_the_older_protocol_that_was_forgotten_is_opened_again(
+    served: Served, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tool_mcp, "Client", partial(tool_mcp.Client, mode="legacy"))
+    server = McpServer("shop", McpSection(url=served.url, connect_s=30), lambda _: None)
+    await server.start()
+    await call(server, "cancel_order")
+    served.kill()
+    served.start()
+    with pytest.raises(NotSent, match="has forgotten the session"):
+        await call(server, "cancel_order")
+    await call(server, "cancel_order")
+    assert len(noted(log)) == 2
     await server.close()
 
 

@@ -362,6 +362,8 @@ async def test_a_caller_who_hangs_up_does_not_stop_it(hook: Hook) -> None:
         await task
     closing = asyncio.create_task(toolbox.close())
     await asyncio.sleep(0)
+    # Nothing new is begun by then.
+    assert (await run(toolbox, action(key="another"))).result is Result.DECLINED
     release.set()
     await asyncio.wait_for(closing, 10)
     after = await entry(store)
