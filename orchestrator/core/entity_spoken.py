@@ -89,7 +89,11 @@ def _spelled_out(text: str, signs: dict[str, str]) -> str:
 def _name(text: str) -> str:
     """A name and its letters; only said where it has others than Latin ones."""
     words = re.findall(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*", text)
-    if not words or re.search(r"\d", text) or not all(_letters(word).isascii() for word in words):
+    if (
+        len("".join(words)) < 2
+        or re.search(r"\d", text)
+        or not all(_letters(word).isascii() for word in words)
+    ):
         return text
     return f"{text}, spelled " + ", ".join(" ".join(_letters(word)) for word in words)
 

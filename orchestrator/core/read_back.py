@@ -13,7 +13,7 @@ from orchestrator.core.amounts import spoken_currency
 from orchestrator.core.entities import flat
 from orchestrator.core.entity_finding import Entity
 from orchestrator.core.entity_spoken import spoken
-from orchestrator.core.said_values import Shape, is_said, mentions, shape_of, words_of
+from orchestrator.core.said_values import Shape, figures, is_said, mentions, shape_of, words_of
 from orchestrator.core.spoken_dates import moment, spoken_moment
 from orchestrator.core.tools import Tool
 from orchestrator.protocol.number_words import ONES, cardinal
@@ -109,17 +109,10 @@ def _say(tool: Tool, path: str, value: Any, language: str) -> str:
     return spoken(Entity(shape.value), value, language)
 
 
-def _number(value: int | float, *, english: bool) -> str:
-    if not english or abs(value) >= 10**12 or value != value:
-        return str(value)
-    whole, _, part = (
-        f"{abs(value):f}".rstrip("0").rstrip(".").partition(".")
-        if isinstance(value, float)
-        else (
-            str(abs(value)),
-            "",
-            "",
-        )
-    )
-    words = cardinal(int(whole)) + (" point " + " ".join(ONES[int(digit)] for digit in part) if part else "")
+def _number(value: float, *, english: bool) -> str:
+    plain = figures(value)
+    if not english or abs(value) >= 10**12:
+        return plain
+    whole, _, part = plain.lstrip("-").partition(".")
+    words = cardinal(int(whole)) + (f" point {' '.join(ONES[int(digit)] for digit in part)}" if part else "")
     return f"minus {words}" if value < 0 else words

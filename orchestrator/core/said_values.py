@@ -5,6 +5,7 @@ A number counts only as a whole: 4172 is not in "4 1 7 2 2", unless the last 2 i
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -56,7 +57,7 @@ def shape_of(tool: Tool, path: str, value: Any) -> Shape:
     """The shape of an argument's value: as the tool declares it where it fits, else by its looks."""
     if isinstance(value, bool):
         return Shape.BOOLEAN
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and math.isfinite(value):
         declared = _declared(tool, path)
         if (
             declared in (Entity.AMOUNT, Entity.ORDER_NUMBER, Entity.PHONE)
@@ -68,7 +69,7 @@ def shape_of(tool: Tool, path: str, value: Any) -> Shape:
             return Shape.AMOUNT
         as_id = isinstance(value, int) and value > 999 and _ID_NAME.search(path)
         return Shape.ORDER_NUMBER if as_id else Shape.NUMBER
-    text = str(value).strip() if isinstance(value, str) else ""
+    text = str(value).strip() if isinstance(value, str | float) else ""
     if not _key(units(text), _in_text):
         return Shape.NOTHING
     declared = _declared(tool, path)
@@ -93,7 +94,7 @@ _FITS: dict[Entity, Callable[[str], Any]] = {
     ),
     Entity.EMAIL: _EMAIL.fullmatch,
     Entity.PHONE: _PHONE.fullmatch,
-    Entity.NAME: normal_name,
+    Entity.NAME: lambda text: normal_name(text) and not re.search(r"\d", text),
     Entity.AMOUNT: parse,
 }
 
@@ -108,6 +109,12 @@ def _by_looks(text: str) -> Shape:
     if text.startswith("+") and _PHONE.fullmatch(text):
         return Shape.PHONE
     return Shape.ORDER_NUMBER if _CODE.fullmatch(text) else Shape.TEXT
+
+
+def figures(value: float | Decimal) -> str:
+    """A finite number as it is written out: "-0.5", "25", never with an exponent."""
+    plain = f"{Decimal(str(value)):f}"
+    return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
 def words_of(name: str) -> str:
@@ -132,6 +139,8 @@ def is_said(words: str, values: Sequence[Said]) -> list[str]:
         if plain is not None:
             if not plain(words, path, value):
                 missing.append(at)
+        elif shape is Shape.NUMBER and _is_amount(words, value):
+            continue
         elif shape is Shape.TEXT and not _is_short(str(value)):
             if not _long_said(words, said, str(value)):
                 missing.append(at)
@@ -162,6 +171,12 @@ def _amount_said(words: str, path: str, value: Any) -> bool:
     )
 
 
+def _is_amount(words: str, value: float) -> bool:
+    """Whether the words hold a number as money, or with cents: "25 dollars and 50 cents"."""
+    told = (amount for amount in amounts(words) if amount.currency or amount.number % 1)
+    return any(amount.number == Decimal(str(value)) for amount in told)
+
+
 _NO_WORDS = "no not without dont wont never kein keine keinen nicht ohne sin sans pas isnt nope nein non"
 _NEGATIONS = frozenset(_NO_WORDS.split())
 
@@ -170,13 +185,25 @@ def _boolean_said(words: str, path: str, value: Any) -> bool:
     """By the name's words: "gift wrap: yes", "with gift wrap"; for a no with a negation before or right behind them."""
     names = [word[:5] for word in fold(words_of(path)).split() if not word.isdecimal()]
     for clause in re.split(r"[,.;!?\n]", fold(words)):
-        said = re.findall(r"\w+", clause)
-        at = [next((n for n, word in enumerate(said) if word.startswith(name)), -1) for name in names]
-        if at and min(at) >= 0:
-            around = [*said[max(0, min(at) - 4) : min(at)], *said[max(at) + 1 : max(at) + 2]]
+        said = re.findall(r"[^\W\d]\w*", clause)
+        for first, last in _spans(names, said):
+            around = [*said[max(0, first - 4) : first], *said[last + 1 : last + 2]]
             if any(word in _NEGATIONS for word in around) is not bool(value):
                 return True
     return False
+
+
+def _spans(names: Sequence[str], said: Sequence[str]) -> list[Place]:
+    """Where words begin with the names: in a row, or else anywhere ("wrap it as a gift")."""
+    if not names:
+        return []
+    rows = [
+        (at, at + len(names) - 1)
+        for at in range(len(said) - len(names) + 1)
+        if all(word.startswith(name) for word, name in zip(said[at:], names, strict=False))
+    ]
+    anywhere = [next((at for at, word in enumerate(said) if word.startswith(name)), -1) for name in names]
+    return rows or ([(min(anywhere), max(anywhere))] if min(anywhere) >= 0 else [])
 
 
 _PLAIN: dict[Shape, Callable[[str, str, Any], bool]] = {
@@ -195,6 +222,8 @@ def _is_short(text: str) -> bool:
 def _long_said(words: str, said: Sequence[Unit], text: str) -> bool:
     """Most words of a long text, and every number in it."""
     mine = units(text)
+    if _find(said, _key(mine, _in_text), _in_text):
+        return True
     numbers: list[list[Unit]] = [[]]
     for unit in mine:
         if unit.kind is UnitKind.DIGITS:
@@ -251,9 +280,10 @@ def _places(words: str, said: Sequence[Unit], value: Any, shape: Shape) -> list[
         return [place for place in _find(said, text.lower(), _in_address) if not _goes_on(said, place)]
     if shape in (Shape.ORDER_NUMBER, Shape.PHONE):
         return _find(said, "".join(char for char in fold(text) if char.isalnum()), _in_code)
+    places = _find(said, _key(units(text), _in_text), _in_text)
     if shape is Shape.NAME:
-        return _find(said, normal_name(text).replace(" ", "").lower(), _in_text)
-    return _find(said, _key(units(text), _in_text), _in_text)
+        places += _find(said, normal_name(text).replace(" ", "").lower(), _in_text)
+    return places
 
 
 def _goes_on(said: Sequence[Unit], place: Place) -> bool:
@@ -266,9 +296,7 @@ def _goes_on(said: Sequence[Unit], place: Place) -> bool:
 
 def _number_places(words: str, said: Sequence[Unit], value: Decimal) -> list[Place]:
     size = abs(value)
-    plain = f"{size:f}".rstrip("0").rstrip(".") if "." in f"{size:f}" else f"{size:f}"
-    keys = {plain, f"{size:.2f}", f"{size:.1f}"} if plain else {"0"}
-    keys = {key for key in keys if Decimal(key) == size}
+    keys = {key for key in (figures(size), f"{size:.2f}", f"{size:.1f}") if Decimal(key) == size}
     found = []
     for first, last in {place for key in keys for place in _find(said, key, _in_text)}:
         before = said[first - 1] if first and not said[first].fresh else None
@@ -333,7 +361,7 @@ def _starts(said: Sequence[Unit], first: int, lasts: set[int]) -> bool:
     before = first - 1
     if before < 0 or said[first].fresh or not said[first].counts:
         return True
-    if said[before].kind is UnitKind.SIGN and not said[before].fresh and said[before].form in tuple("-/.,:#"):
+    if _links(said, before) and not said[before].fresh:
         before -= 1
     return before < 0 or not said[before].counts or before in lasts
 
@@ -342,6 +370,11 @@ def _stops(said: Sequence[Unit], last: int, firsts: set[int]) -> bool:
     after = last + 1
     if after >= len(said) or said[after].fresh or not said[last].counts:
         return True
-    if said[after].kind is UnitKind.SIGN and said[after].form in tuple("-/.,:#"):
+    if _links(said, after):
         after += 1
     return after >= len(said) or said[after].fresh or not said[after].counts or after in firsts
+
+
+def _links(said: Sequence[Unit], at: int) -> bool:
+    """Whether a sign, or a spoken point, may stand inside a number."""
+    return sign_of(said[at]) == "." or (said[at].kind is UnitKind.SIGN and said[at].form in tuple("-/,:#"))

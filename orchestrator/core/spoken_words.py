@@ -70,7 +70,7 @@ _OTHER_DIGITS = {
     )
     for digit, word in enumerate(words.split())
 }
-_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6}
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 _NOT_SPELLED = frozenset(
     [
         "ID",
@@ -250,7 +250,7 @@ def _below_hundred(tokens: Sequence[_Token], at: int) -> tuple[int, int] | None:
 
 def _large(tokens: Sequence[_Token], at: int, before: Sequence[Unit]) -> tuple[Unit, int] | None:
     """A number with a hundred, thousand or million in it: "four thousand one hundred and seventy-two"."""
-    total, group, place, scaled = 0, -1, at, 10**9
+    total, group, place, scaled = 0, -1, at, 10**12
     seen = False
     while place < len(tokens) and (place == at or tokens[place].close()):
         word = tokens[place].low
@@ -379,8 +379,9 @@ def sign_of(unit: Unit) -> str:
 
 
 def numerals(text: str) -> str:
-    """Text with figures for number words, without commas and full stops between words; signs stay where they are."""
+    """Text with figures for number words and two spaces between sentences; commas and other signs stay."""
     said = ""
     for unit in units(text):
-        said += ("" if unit.glued or not said else " ") + (" " if unit.fresh and said else "") + unit.plain
+        pause = "," if unit.comma else " " if unit.fresh else ""
+        said += ("" if not said else pause if unit.glued else f"{pause} ") + unit.plain
     return said
