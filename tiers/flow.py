@@ -94,6 +94,7 @@ _SOMETHING_ELSE = re.compile(
     re.IGNORECASE,
 )
 _BARE_ORDER = re.compile(
+    r"(?:\(keypad\)[\s,.!:#]*)?"
     r"(?:(?:um|uh|yes|yeah|hi|hello|please|ok|okay|sure|it's|it is|it was|that's|that is|this is|my|the|your|for|"
     r"about|order|number|id|is|was|and|so|well|thanks?|thank you)\b[\s,.!:#]*)*",
     re.IGNORECASE,

@@ -541,7 +541,8 @@ class Answers:
             self._audio(response, item, audio, now)
         ctx.writer.finish(response, "incomplete")
 
-    def _stop(self, answering: Answering, reason: str, now: float) -> None:
+    def _stop(self, answering: Answering, reason: str | None, now: float) -> None:
+        """`reason` is the protocol's, None where it has none for what happened."""
         ctx = self.ctx
         self._halt(answering)
         response = answering.response
@@ -551,7 +552,7 @@ class Answers:
                 item.cut_off = True
             ctx.writer.finish(response, "cancelled", reason=reason)
             self._record(answering, "cancelled", {})
-        ctx.end_turn(answering.owed.turn, Outcome.STOPPED, reason)
+        ctx.end_turn(answering.owed.turn, Outcome.STOPPED, reason or "")
         self._drop(answering, now, advance=False)
 
     def _drop(self, answering: Answering, now: float, *, advance: bool = True) -> None:

@@ -141,6 +141,20 @@ class Local(Hearing):
                 return
         raise ClientError("There is no active response to cancel.", code="response_cancel_not_active")
 
+    # --- the caller's keypad ---
+
+    def keys_pressed(self, now: float) -> None:
+        """The caller begins to press keys."""
+        if self.ctx.session.interrupts_response:
+            self._interrupt(None, now)
+        self._idle_due = self._bridge_due = None
+
+    def keyed(self, event: Event, now: float) -> None:
+        """The keys, as the ``conversation.item.create`` of a user item; a turn under way answers them, too."""
+        items.announce(self.ctx, items.accept_item(self.ctx, event))
+        if self.turn is None and self.ctx.session.creates_response:
+            self._owe(Owed({}, client_asked=False, since=now), now)
+
     # --- the last word ---
 
     def say_goodbye(self, now: float) -> None:

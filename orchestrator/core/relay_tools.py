@@ -255,6 +255,12 @@ class RelayTools:
         if self.unsaid and not self.waiting and not self.occupied():
             self._ask(Owed({}, client_asked=False, since=now), now)
 
+    def added(self, now: float) -> None:
+        """Something to be answered is in the conversation: a response that is still to begin finds it there."""
+        if self.ctx.default_response() is not None or not self.occupied():
+            self.unsaid = True
+            self.response_over(now)
+
     def caller_spoke(self, now: float) -> None:
         """The caller speaks while tools are at work: the answer to that turn takes their results up."""
         self._cut("the caller went on", now)

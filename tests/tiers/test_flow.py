@@ -119,6 +119,11 @@ def test_everything_else_is_left_alone(words: str) -> None:
     assert ask(words) is None
 
 
+def test_an_order_number_may_be_keyed_in() -> None:
+    asked = Message("assistant", "What is your order number?")
+    assert ask("Where is my order?", asked, "(keypad) 4172#") == LOOK_UP
+
+
 @pytest.mark.parametrize(
     "words",
     [
