@@ -34,8 +34,9 @@ class Consent(StrEnum):
     UNCLEAR = "unclear"
 
 
+LONGEST = 400
 MOST_WORDS = 40
-"""A longer answer is no plain yes, whatever it consists of."""
+"""Characters and words. A longer answer is no plain yes, whatever it consists of."""
 MOST_REPEATS = 4
 """A word that is said more often in a row is a recogniser's stutter."""
 
@@ -49,7 +50,7 @@ def judge(
     caller may repeat too; without them only a few verbs are known ("yes, cancel order 4172").
     """
     code = re.split(r"[-_]", language.lower())[0]
-    if not _may_be_plain(_words(text)):
+    if len(text) > LONGEST or not _may_be_plain(_words(text)):
         return Consent.UNCLEAR
     if code not in VOCABULARIES:
         return _exact(" ".join(_words(text)), code)

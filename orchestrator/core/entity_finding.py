@@ -36,6 +36,9 @@ MIN_CODE = 3
 MIN_PHONE = 5
 """A number that is not introduced as what it is has at least so many characters."""
 
+LONGEST = 1000
+"""Characters of a turn that are looked at, the last ones: more than a minute of speech."""
+
 _CORRECTION = re.compile(
     r"(?<!\border )(?<!\bnumber )(?<!\baccount )(?<!\bbooking )\b(?:no|nope|i mean|i meant|sorry|correction|"
     r"scratch that|make that|make it|actually|rather|wait|oops|nein|ich meine|entschuldigung|perdón|digo|pardon|"
@@ -47,7 +50,7 @@ _CORRECTION = re.compile(
 def found(kind: Entity, text: str) -> list[Found]:
     """What the text holds of a kind, in order. A correction that is no whole entity makes everything uncertain."""
     kept: list[Found] = []
-    for segment in _CORRECTION.split(text):
+    for segment in _CORRECTION.split(text[-LONGEST:]):
         here, partial = _in_segment(kind, segment)
         if here and kept and kind in (Entity.ORDER_NUMBER, Entity.PHONE):
             partial = len(here[-1].value) < len(kept[-1].value)

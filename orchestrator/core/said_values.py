@@ -40,6 +40,8 @@ class Shape(Enum):
 WORDS_EXACT = 8
 """A text of so many words has to be said as it is; of a longer one MOST words and all numbers."""
 MOST = 0.85
+LONGEST = 8000
+"""Characters of words that are looked at, the last ones: a call does not wait for more."""
 
 Said = tuple[str, Any, Shape]
 Place = tuple[int, int]
@@ -59,11 +61,7 @@ def shape_of(tool: Tool, path: str, value: Any) -> Shape:
         return Shape.BOOLEAN
     if isinstance(value, int | float) and math.isfinite(value):
         declared = _declared(tool, path)
-        if (
-            declared in (Entity.AMOUNT, Entity.ORDER_NUMBER, Entity.PHONE)
-            and (value >= 0)
-            and isinstance(value, int)
-        ):
+        if declared in (Entity.ORDER_NUMBER, Entity.PHONE) and isinstance(value, int) and value >= 0:
             return Shape(declared.value)
         if declared is Entity.AMOUNT and parse(value) is not None and Decimal(str(value)) * 100 % 1 == 0:
             return Shape.AMOUNT
@@ -131,6 +129,7 @@ def mentions(words: str, action: str) -> bool:
 
 def is_said(words: str, values: Sequence[Said]) -> list[str]:
     """Paths of the values that the words do not hold."""
+    words = words[-LONGEST:]
     said = units(words)
     places: dict[int, list[Place]] = {}
     missing: list[int] = []

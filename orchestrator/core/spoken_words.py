@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from orchestrator.protocol.number_words import DIGIT_OF, REPEATS, TEEN_OF, TENS_OF
 
@@ -71,6 +72,7 @@ _OTHER_DIGITS = {
     for digit, word in enumerate(words.split())
 }
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
+_NUMBER_WORDS = frozenset((*DIGIT_OF, *TEEN_OF, *TENS_OF, *_SCALES, "a", "an"))
 _NOT_SPELLED = frozenset(
     [
         "ID",
@@ -108,12 +110,18 @@ _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-
 
 def fold(text: str) -> str:
     """Text for comparing: small letters without accents and apostrophes."""
+    if text.isascii():
+        return text.lower().replace("'", "")
     plain = unicodedata.normalize("NFKD", text.casefold())
     return "".join(char for char in plain if not unicodedata.combining(char) and char != "'")
 
 
-def units(text: str) -> list[Unit]:
-    """The units of a text, in order. Never fails; signs that only structure a sentence are left out."""
+@lru_cache(maxsize=128)
+def units(text: str) -> tuple[Unit, ...]:
+    """The units of a text, in order. Never fails; signs that only structure a sentence are left out.
+
+    Kept for the last texts: one turn of a call is looked at for several things.
+    """
     tokens = _tokens(text.translate(_DASHES))
     found: list[Unit] = []
     position = 0
@@ -121,21 +129,18 @@ def units(text: str) -> list[Unit]:
         unit, used = _read(tokens, position, found)
         found.append(unit)
         position += used
-    return found
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
 class _Token:
     text: str
+    low: str
     start: int
     end: int
     glued: bool
     fresh: bool
     comma: bool
-
-    @property
-    def low(self) -> str:
-        return self.text.lower()
 
     @property
     def is_word(self) -> bool:
@@ -162,17 +167,24 @@ def _tokens(text: str) -> list[_Token]:
         if (sign == "," and pause) or (sign == "-" and pause and match.start() != end):
             comma = True
             continue
-        found.append(_Token(sign, match.start(), match.end(), match.start() == end, fresh, comma))
+        found.append(
+            _Token(sign, sign.lower(), match.start(), match.end(), match.start() == end, fresh, comma)
+        )
         fresh, comma, end = False, False, match.end()
     return found
 
 
 def _read(tokens: Sequence[_Token], at: int, before: Sequence[Unit]) -> tuple[Unit, int]:
     """The unit that begins at a token, and how many tokens it takes."""
-    for reader in (_named_letter, _repeated, _large, _tens):
-        if (read := reader(tokens, at, before)) is not None:
-            return read
-    return _single(tokens, at, before), 1
+    token = tokens[at]
+    read = None
+    if token.is_letter:
+        read = _named_letter(tokens, at)
+    if read is None and token.low in REPEATS:
+        read = _repeated(tokens, at)
+    if read is None and (token.low in _NUMBER_WORDS or token.low[0].isdecimal()):
+        read = _large(tokens, at) or _tens(tokens, at)
+    return read or (_single(tokens, at, before), 1)
 
 
 def _unit(kind: UnitKind, forms: Sequence[str], tokens: Sequence[_Token], *, sure: bool = False) -> Unit:
@@ -189,7 +201,7 @@ def _unit(kind: UnitKind, forms: Sequence[str], tokens: Sequence[_Token], *, sur
     )
 
 
-def _named_letter(tokens: Sequence[_Token], at: int, before: Sequence[Unit]) -> tuple[Unit, int] | None:
+def _named_letter(tokens: Sequence[_Token], at: int) -> tuple[Unit, int] | None:
     """ "A as in Alpha", "B for Bravo", "D like dog": what the word begins with counts, an M is soon heard as an N."""
     token = tokens[at]
     if not token.is_letter:
@@ -217,7 +229,7 @@ def _x_ray(tokens: Sequence[_Token], at: int) -> int:
     return 2 if rest[:1] == ["-"] and len(rest) == 2 and rest[1].lower() == "ray" else 0
 
 
-def _repeated(tokens: Sequence[_Token], at: int, before: Sequence[Unit]) -> tuple[Unit, int] | None:
+def _repeated(tokens: Sequence[_Token], at: int) -> tuple[Unit, int] | None:
     times = REPEATS.get(tokens[at].low)
     if times is None or at + 1 >= len(tokens) or not tokens[at + 1].close():
         return None
@@ -248,7 +260,7 @@ def _below_hundred(tokens: Sequence[_Token], at: int) -> tuple[int, int] | None:
     return (int(word), 1) if word.isdecimal() and len(word) <= 3 else None
 
 
-def _large(tokens: Sequence[_Token], at: int, before: Sequence[Unit]) -> tuple[Unit, int] | None:
+def _large(tokens: Sequence[_Token], at: int) -> tuple[Unit, int] | None:
     """A number with a hundred, thousand or million in it: "four thousand one hundred and seventy-two"."""
     total, group, place, scaled = 0, -1, at, 10**12
     seen = False
@@ -285,7 +297,7 @@ def _large(tokens: Sequence[_Token], at: int, before: Sequence[Unit]) -> tuple[U
     return _unit(UnitKind.DIGITS, [str(total + max(group, 0))], tokens[at:place]), place - at
 
 
-def _tens(tokens: Sequence[_Token], at: int, before: Sequence[Unit]) -> tuple[Unit, int] | None:
+def _tens(tokens: Sequence[_Token], at: int) -> tuple[Unit, int] | None:
     if tokens[at].low not in TENS_OF:
         return None
     read = _below_hundred(tokens, at)
