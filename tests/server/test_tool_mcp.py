@@ -230,17 +230,19 @@ async def test_a_server_that_is_not_there_at_the_start(log: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "args", "says"),
+    ("command", "args", "connect_s", "says"),
     [
-        ("/absent/shop", (), "FileNotFoundError: No such file"),
-        (sys.executable, ("-c", "pass"), "Connection closed"),
-        (sys.executable, ("-c", "import time; time.sleep(60)"), "it took longer than 0.5 s to start"),
+        ("/absent/shop", (), 30, "FileNotFoundError: No such file"),
+        (sys.executable, ("-c", "pass"), 30, "Connection closed"),
+        (sys.executable, ("-c", "import time; time.sleep(60)"), 0.5, "it took longer than 0.5 s to start"),
     ],
     ids=["absent", "ends", "hangs"],
 )
-async def test_a_command_that_does_not_serve(command: str, args: tuple[str, ...], says: str) -> None:
-    server = McpServer("shop", McpSection(command=command, args=args, connect_s=0.5), lambda _: None)
-    async with asyncio.timeout(20):
+async def test_a_command_that_does_not_serve(
+    command: str, args: tuple[str, ...], connect_s: float, says: str
+) -> None:
+    server = McpServer("shop", McpSection(command=command, args=args, connect_s=connect_s), lambda _: None)
+    async with asyncio.timeout(60):
         await server.start()
         assert says in server.problem
         with pytest.raises(NotSent):
