@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
 import pytest
 
 from orchestrator.core.actions import StartAnswer, StopAnswer
+from orchestrator.core.conversation import text_of
 from orchestrator.core.keypad import MOST, PAUSE_S
 from orchestrator.protocol.answers import Message
 from orchestrator.protocol.session import default_session
@@ -225,3 +227,36 @@ def test_after_the_call_nothing_comes_of_keys(bench: Bench) -> None:
     bench.call.dtmf("7", bench.now)
     bench.wait(5.0)
     assert said(bench) == []
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_keys_in_any_order_with_everything_else(bench: Bench, seed: int) -> None:
+    """No key is lost or said twice, whatever the caller and the provider do meanwhile."""
+    dice = random.Random(seed)
+    if dice.random() < 0.5:
+        bench.connect()
+    else:
+        local(bench)
+    pressed = ""
+    for _ in range(dice.randint(5, 40)):
+        match dice.choice(("key", "key", "key", "wait", "speak", "answer", "lose")):
+            case "key":
+                key = dice.choice("0123456789*#")
+                pressed += key
+                press(bench, key, every_s=dice.choice((0.1, 1.0)))
+            case "wait":
+                bench.wait(dice.choice((0.2, 2.5)))
+            case "speak" if bench.call.local is not None:
+                bench.live(0.9, 500)
+                bench.live(0.0, dice.choice((100, 1000)))
+            case "answer" if bench.call.local is not None and bench.all(StartAnswer):
+                bench.answer("one two three", ms=500, finish=dice.random() < 0.8)
+            case "lose" if bench.call.relay is not None:
+                lose(bench)
+            case _:
+                pass
+    bench.wait(PAUSE_S + 1.0)
+    talk = [text_of(item.wire) for item in bench.ctx.conversation if item.role == "user"]
+    entries = [text.removeprefix("(keypad) ") for text in talk if text.startswith("(keypad) ")]
+    assert "".join(entries) == pressed, f"seed {seed}"
+    assert all("#" not in entry[:-1] for entry in entries)
