@@ -180,6 +180,7 @@ class Hearing(ToolAnswers):
         if ctx.session.creates_response:
             late = ctx.input.total_ms - found.at_ms > BEHIND_MS
             self._owe(Owed({}, client_asked=False, since=now, bridge=Bridge.LATE if late else None), now)
+        self._advance(now)  # what the client asked for before the caller spoke
         self._drop_ahead("the turn was not what it seemed")
 
     # --- pauses ---

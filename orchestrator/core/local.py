@@ -76,7 +76,7 @@ class Local(Hearing):
             case "input_audio_buffer.commit":
                 self._commit(now)
             case "input_audio_buffer.clear":
-                self._clear()
+                self._clear(now)
             case "response.create":
                 self._create_response(event, now)
             case "response.cancel":
@@ -114,12 +114,14 @@ class Local(Hearing):
             self.detector.stop()  # a caller who goes on begins another turn
         self._write_down(items.commit_turn(ctx, item_id, start, stop), now)
         ctx.hold_input(None)
+        self._advance(now)  # what the client asked for before the caller spoke
 
-    def _clear(self) -> None:
+    def _clear(self, now: float) -> None:
         self.ctx.buffer_from_ms = self.ctx.input.total_ms
         self.turn = None
         self._listen(self.ctx.input.total_ms)
         self.ctx.send({"type": "input_audio_buffer.cleared"})
+        self._advance(now)
 
     def _create_response(self, event: Event, now: float) -> None:
         request = event.get("response") or {}
