@@ -89,7 +89,8 @@ def _under(slot: str, given: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
 def _label(path: str) -> str:
     """ "items.0.product" as "Items 1 product"."""
     words = [str(int(part) + 1) if part.isdecimal() else words_of(part) for part in path.split(".")]
-    return " ".join(words).capitalize()
+    label = " ".join(words).capitalize()
+    return label if label[:1].isalpha() else f"Item {label}".strip()
 
 
 def _say(tool: Tool, path: str, value: Any, language: str) -> str:

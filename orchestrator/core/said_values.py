@@ -40,7 +40,7 @@ class Shape(Enum):
 WORDS_EXACT = 8
 """A text of so many words has to be said as it is; of a longer one MOST words and all numbers."""
 MOST = 0.85
-LONGEST = 8000
+LONGEST = 4000
 """Characters of words that are looked at, the last ones: a call does not wait for more."""
 
 Said = tuple[str, Any, Shape]

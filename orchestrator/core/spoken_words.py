@@ -167,6 +167,8 @@ def _tokens(text: str) -> list[_Token]:
         if (sign == "," and pause) or (sign == "-" and pause and match.start() != end):
             comma = True
             continue
+        if fresh and found and _told_one_by_one(found[-1].text, text[found[-1].end : match.end()]):
+            fresh, comma = False, True
         found.append(
             _Token(sign, sign.lower(), match.start(), match.end(), match.start() == end, fresh, comma)
         )
@@ -174,11 +176,16 @@ def _tokens(text: str) -> list[_Token]:
     return found
 
 
+def _told_one_by_one(before: str, behind: str) -> bool:
+    """Whether a full stop stands between single figures: "4. 1. 7. 2." is one number, told slowly."""
+    return len(before) == 1 and before.isdecimal() and re.fullmatch(r"\.\s+\d", behind) is not None
+
+
 def _read(tokens: Sequence[_Token], at: int, before: Sequence[Unit]) -> tuple[Unit, int]:
     """The unit that begins at a token, and how many tokens it takes."""
     token = tokens[at]
     read = None
-    if token.is_letter:
+    if token.is_letter or (token.is_word and len(token.text) <= 3):
         read = _named_letter(tokens, at)
     if read is None and token.low in REPEATS:
         read = _repeated(tokens, at)
@@ -202,22 +209,28 @@ def _unit(kind: UnitKind, forms: Sequence[str], tokens: Sequence[_Token], *, sur
 
 
 def _named_letter(tokens: Sequence[_Token], at: int) -> tuple[Unit, int] | None:
-    """ "A as in Alpha", "B for Bravo", "D like dog": what the word begins with counts, an M is soon heard as an N."""
+    """ "A as in Alpha", "B for Bravo", "D like dog", and "be as in Bravo", as recognisers write it.
+
+    What the word begins with counts: an M is soon heard as an N.
+    """
     token = tokens[at]
-    if not token.is_letter:
-        return None
     following = [other.low for other in tokens[at + 1 : at + 4]]
-    if following[:2] == ["as", "in"]:
-        used = 4
-    elif following[:1] in (["for"], ["like"]):
-        used = 3
-    else:
+    used = (
+        4
+        if following[:2] in (["as", "in"], ["as", "an"])
+        else 3
+        if following[:1] in (["for"], ["like"])
+        else 0
+    )
+    if token.low == "as" and following[:1] in (["in"], ["an"]) and following[1:2] and following[1] in NATO:
+        return _unit(UnitKind.LETTER, [NATO[following[1]]], tokens[at : at + 3], sure=True), 3
+    if not used or at + used > len(tokens):
         return None
-    last = tokens[at + used - 1] if at + used <= len(tokens) else None
-    if last is None or not last.is_word or last.fresh or (used == 3 and last.low[0] != token.low):
+    last = tokens[at + used - 1]
+    if not last.is_word or last.fresh or (used == 3 and last.low[0] != token.low):
         return None
     more = _x_ray(tokens, at + used - 1)
-    if last.is_letter and not more:
+    if (last.is_letter and not more) or not (token.is_letter or last.low in NATO):
         return None
     used += more
     return _unit(UnitKind.LETTER, [fold(last.text[0])], tokens[at : at + used], sure=True), used
@@ -234,9 +247,11 @@ def _repeated(tokens: Sequence[_Token], at: int) -> tuple[Unit, int] | None:
     if times is None or at + 1 >= len(tokens) or not tokens[at + 1].close():
         return None
     token = tokens[at + 1]
-    digit = DIGIT_OF.get(token.low) or (token.text if len(token.text) == 1 and token.text.isdigit() else "")
-    if digit:
-        return _unit(UnitKind.DIGITS, [digit * times], tokens[at : at + 2]), 2
+    digits = DIGIT_OF.get(token.low) or (token.text if token.text.isdecimal() else "")
+    if digits and len(digits) > 1 and digits[0] == digits[1]:
+        return None
+    if digits:  # "double five one two" may be written "double 512"
+        return _unit(UnitKind.DIGITS, [digits[0] * times + digits[1:]], tokens[at : at + 2]), 2
     if token.is_letter:
         return _unit(UnitKind.LETTER, [fold(token.text) * times], tokens[at : at + 2]), 2
     return None
@@ -352,7 +367,10 @@ def _is_spelled(tokens: Sequence[_Token], at: int) -> bool:
         return any(o.is_letter or (token.text.isupper() and o.text[0].isdecimal()) for o in around)
     if len(token.text) > 4 or not token.text.isascii():
         return False
-    after = _beside(tokens, at, 1)
+    after, before = _beside(tokens, at, 1), _beside(tokens, at, -1)
+    dashed = at > 0 and tokens[at].glued and tokens[at - 1].text == "-"
+    if dashed and before is not None and before.is_letter and token.text.isupper():  # "S-M-Y-TH"
+        return True
     if after is None or not after.text[0].isdecimal():
         return False
     joined = after.glued
@@ -373,7 +391,8 @@ def _near_spelled(tokens: Sequence[_Token], at: int, before: Sequence[Unit]) -> 
     if before and before[-1].counts and not tokens[at].fresh:
         return True
     after = _beside(tokens, at, 1)
-    return after is not None and (_is_number(after) or after.low in NATO or after.is_letter)
+    named = after is not None and _named_letter(tokens, at + 1) is not None
+    return after is not None and (_is_number(after) or after.low in NATO or after.is_letter or named)
 
 
 _WORD_SIGNS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core.consent import Consent, judge
@@ -275,6 +275,7 @@ NEGATIVE = {
 }
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_negation_anywhere_is_never_a_yes(data: st.DataObject) -> None:
     language = data.draw(st.sampled_from(sorted(NEGATIVE)))
@@ -283,12 +284,14 @@ def test_a_negation_anywhere_is_never_a_yes(data: st.DataObject) -> None:
     assert judge(" ".join(words), language, ORDER, data.draw(st.sampled_from(["", ASKED]))) is not Consent.YES
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_question_is_never_a_yes(data: st.DataObject) -> None:
     language = data.draw(st.sampled_from(sorted(VOCABULARIES)))
     assert judge(data.draw(_spoken(language)) + "?", language, ORDER, ASKED) is not Consent.YES
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(VOCABULARIES)), st.data())
 def test_nothing_but_agreement_is_a_yes(language: str, data: st.DataObject) -> None:
     """Without a phrase that agrees there is no yes, whatever else is said."""
@@ -300,17 +303,20 @@ def test_nothing_but_agreement_is_a_yes(language: str, data: st.DataObject) -> N
         assert judge(" ".join(said), language, ORDER) is not Consent.YES
 
 
+@settings(deadline=None)
 @given(st.sampled_from(("yes", "Yes, please.", "yeah", "go ahead")), st.integers(0, 10**6))
 def test_a_yes_with_another_number_is_never_a_yes(yes: str, number: int) -> None:
     consent = judge(f"{yes} {number}", "en", {"order_id": "4172"})
     assert (consent is Consent.YES) == (str(number) == "4172")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), st.sampled_from(["en", "de", "es", "fr", "it", "xx"]))
 def test_any_text_gets_an_answer(text: str, language: str) -> None:
     assert judge(text, language, ORDER, ASKED) in Consent
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz '", max_size=30))
 def test_a_yes_holds_a_word_of_agreement(text: str) -> None:
     if judge(text, "en") is Consent.YES:
