@@ -181,6 +181,12 @@ def _ended(words: str) -> str:
     return words if words[-1:] in ".?!" else words + "."
 
 
+def read_out(words: str, past: Sequence[Entry], manners: Manners) -> str:
+    """Words that are to be said exactly: even those are changed by a model that reads back badly."""
+    open_ = proposed(past)
+    return words if open_ is None else _read_back(words, open_.call, manners)
+
+
 def _read_back(say: str, call: Call | None, manners: Manners) -> str:
     if manners is Manners.PARAPHRASE and call is not None:
         values = " and ".join(details.in_words(str(value)) for value in call.arguments.values())

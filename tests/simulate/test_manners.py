@@ -292,6 +292,15 @@ def test_a_model_that_misreads() -> None:
     assert misread("Order 9") == "Order 0"
 
 
+@pytest.mark.parametrize("manners", [Manners.PARAPHRASE, Manners.MISREAD])
+def test_not_even_instructions_make_a_bad_reader_exact(manners: Manners) -> None:
+    line = Line(manners)
+    assert line.hear("Hello.", instructions='Say exactly: "Order 4 1 7 2."') == Say(["Order 4 1 7 2."])
+    first = line.propose()
+    again = line.hear("Pardon?", instructions=f'Say exactly: "{READ_BACK}"')
+    assert first == again != Say([READ_BACK])
+
+
 def test_an_injected_model_obeys_what_a_result_says() -> None:
     for manners, obeys in ((Manners.WELL, False), (Manners.INJECTED, True)):
         line = Line(manners)
