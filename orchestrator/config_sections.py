@@ -166,6 +166,14 @@ OPENINGS = (
 class TierB(Section):
     agent_model: str | None = None
     """A LiteLLM model name, like openai/gpt-5.4-mini. None is the embedded model."""
+    agent_fallbacks: Names = ()
+    """Other LiteLLM models, in the order in which they are asked where the ones before fail."""
+
+    @property
+    def agent_models(self) -> tuple[str, ...]:
+        """All text models, in order; none where the embedded one answers."""
+        return (self.agent_model, *self.agent_fallbacks) if self.agent_model else ()
+
     agent_base_url: HttpUrl | None = None
     agent_api_key: SecretStr | None = None
     agent_timeout_s: PositiveFloat = 8.0

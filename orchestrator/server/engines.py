@@ -232,7 +232,7 @@ def _transcriber(
 
 def _agent(settings: Settings, prices: PriceTable, directory: Path, health: HealthOf) -> Agent:
     tier_b = settings.tier_b
-    known = health("agent", [tier_b.agent_model or EMBEDDED])
+    known = health("agent", tier_b.agent_models or [EMBEDDED])
     if tier_b.agent_model is None:
         # Reading a session's instructions for the first time takes the small model seconds on a busy machine.
         embedded = EmbeddedModel(directory / models.SMOLLM2, threads=tier_b.threads)
@@ -246,7 +246,13 @@ def _agent(settings: Settings, prices: PriceTable, directory: Path, health: Heal
         base_url=tier_b.agent_base_url,
         price=prices.published(tier_b.agent_model),
     )
-    return Agent([model], first_token_timeout=tier_b.agent_timeout_s / 2, health=known)
+    others = [
+        ChatModel(name, api_key=_key(_openai_key(settings, name)), price=prices.published(name))
+        for name in tier_b.agent_fallbacks
+    ]
+    # Every model gets its share of the time in which the answer has to begin.
+    share = tier_b.agent_timeout_s / max(2, 1 + len(others))
+    return Agent([model, *others], first_token_timeout=share, health=known)
 
 
 def _openai_key(settings: Settings, model: str) -> SecretStr | None:

@@ -109,6 +109,42 @@ def test_ones_own_server_is_not_sent_the_key_of_openai() -> None:
     assert [known.api_key for known in engines.agent._models] == [None]
 
 
+def test_models_that_stand_in_are_asked_in_order_each_with_its_own_key_and_at_its_own_cost() -> None:
+    two = {
+        "tier_b__agent_model": "openai/gpt-4.1-mini",
+        "tier_b__agent_fallbacks": "anthropic/claude-haiku-4-5",
+    }
+    engines = Engines(load_settings(**two, openai__api_key="sk-openai"))
+    models = engines.agent._models
+    assert [(model.name, model.api_key) for model in models] == [
+        ("openai/gpt-4.1-mini", "sk-openai"),
+        ("anthropic/claude-haiku-4-5", None),
+    ]
+    alone = [tier_b(tier_b__agent_model=model.name).worst(ASK) for model in models]
+    assert tier_b(**two).worst(ASK) == sum(alone)
+
+
+async def test_the_next_model_answers_where_the_first_is_down(
+    text_agent: tuple[LlmSimulator, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one's own server is away; the one that stands in is OpenAI's, as LiteLLM finds it."""
+    simulator, address = text_agent
+    monkeypatch.setenv("OPENAI_API_BASE", address)
+    settings = load_settings(
+        tier_b__agent_model="openai/gpt-4.1-mini",
+        tier_b__agent_base_url="http://127.0.0.1:9/v1",
+        tier_b__agent_api_key="k",
+        tier_b__agent_fallbacks="openai/gpt-4.1-nano",
+        openai__api_key="sk-openai",
+    )
+    tier = TierB(Engines(settings).pipeline, settings.tier_b.instructions)
+    ask = AnswerRequest("answer_1", (Message("user", "Tell me a story."),), speak=False)
+    events = [event async for event in tier.answer(ask)]
+    assert isinstance(events[-1], Finished)
+    assert events[-1].rung == "openai/gpt-4.1-nano"
+    assert [request["model"] for request in map(dict, simulator.requests)] == ["gpt-4.1-nano"]
+
+
 @pytest.fixture
 async def text_agent() -> AsyncIterator[tuple[LlmSimulator, str]]:
     simulator = LlmSimulator(LlmOptions(Brain(), first_token_ms=1, tokens_per_second=5_000))
