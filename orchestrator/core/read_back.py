@@ -13,9 +13,10 @@ from orchestrator.core.amounts import spoken_currency
 from orchestrator.core.entities import flat
 from orchestrator.core.entity_finding import Entity
 from orchestrator.core.entity_spoken import spoken
-from orchestrator.core.said_values import Shape, figures, is_said, mentions, shape_of, words_of
+from orchestrator.core.said_values import is_said, mentions
 from orchestrator.core.spoken_dates import moment, spoken_moment
 from orchestrator.core.tools import Tool
+from orchestrator.core.value_shapes import Shape, figures, shape_of, words_of
 from orchestrator.protocol.number_words import ONES, cardinal
 
 _FRAMES = {

@@ -205,6 +205,9 @@ def test_a_repeated_action_is_not_known_without_the_question() -> None:
         ("yes, on November 28th", {"day": "2026-11-28"}, Consent.UNCLEAR),
         ("yes, on November 29th", {"day": "2026-11-28"}, Consent.CHANGE),
         ("yes, next day", {"delivery": "next_day"}, Consent.YES),
+        ("yes, from 4172 to 9035", {"from": "4172", "to": "9035"}, Consent.YES),
+        ("yes, from 9035 to 4172", {"from": "4172", "to": "9035"}, Consent.UNCLEAR),
+        ("yes, to 4172", {"from": "4172", "to": "9035"}, Consent.UNCLEAR),
         ("yes 4172", None, Consent.CHANGE),
     ],
 )
