@@ -28,7 +28,6 @@ from orchestrator.core.relay_tools import RelayTools
 from orchestrator.core.relay_veto import RelayVeto
 from orchestrator.core.responses import OpenItem, OpenPart, OpenResponse, merge_metadata
 from orchestrator.core.suspicion import Suspicion
-from orchestrator.protocol.answers import Charge
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.wire import AudioShape, Event, base64_size
 
@@ -372,7 +371,7 @@ class Relay:
         if wire.get("id") in ctx.hidden:
             return
         if "input_audio_transcription" in kind:
-            self._pay_for_words(kind, event)
+            self.gate.written_down(kind, event)
             if not self.veto.holds(kind, event):
                 self._on_transcription(kind, event, now)
             return
@@ -406,16 +405,6 @@ class Relay:
                     opened.announced = True
                     opened.item_done = kind.endswith(".done")
         self._pass_on({**event, "previous_item_id": ctx.conversation.previous(item.id)})
-
-    def _pay_for_words(self, kind: str, event: Event) -> None:
-        ctx = self.ctx
-        if kind.endswith(".completed") and event["item_id"] in ctx.conversation:
-            model = ctx.transcribes_with
-            charge = Charge("transcription", model, ctx.price(model, event["usage"]), event["usage"])
-            key = self.gate.words_came(event["item_id"])
-            ctx.charge(charge, self.rung, key=key, item_id=event["item_id"])
-        if not kind.endswith(".delta"):
-            ctx.purse.end(self.gate.words_came(event["item_id"]))
 
     def _on_transcription(self, kind: str, event: Event, now: float) -> None:
         ctx = self.ctx
