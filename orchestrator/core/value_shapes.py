@@ -98,7 +98,7 @@ def _by_looks(text: str) -> Shape:
 
 def figures(value: float | Decimal) -> str:
     """A finite number as it is written out: "-0.5", "25", never with an exponent."""
-    plain = f"{Decimal(str(value)):f}"
+    plain = f"{Decimal(str(value)):f}" if value else "0"  # no "-0"
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
