@@ -468,6 +468,7 @@ class Relay:
             owed_since=owed.since,
             turn=owed.turn or (0 if out_of_band else ctx.outcomes.ask()),
             say=owed.say,
+            rounds=owed.rounds,
         )
         ctx.responses[response.id] = response
         self.gate.began(response.id, owed, out_of_band=out_of_band)
@@ -660,8 +661,9 @@ class Relay:
             return None
         response = self.ctx.default_response()
         if response is not None:
-            owed_by = response.turn
-            return Owed(response.request, response.client_asked, response.owed_since, turn=owed_by)
+            owed = Owed(response.request, response.client_asked, response.owed_since, turn=response.turn)
+            owed.say, owed.rounds = response.say, response.rounds
+            return owed
         if self.turn is not None and self.turn.awaits_response:
             return Owed({}, client_asked=False, since=self.turn.ended_at, turn=self.turn.number)
         return next((owed for owed in self.creates if not owed.out_of_band), None)

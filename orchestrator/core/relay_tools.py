@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestrator.core import items
+from orchestrator.core.asking import MOST_ROUNDS
 from orchestrator.core.context import Bridge, CallContext, Owed
 from orchestrator.core.conversation import Item
 from orchestrator.core.outcomes import Outcome
@@ -33,6 +34,8 @@ class Continuation:
     turn: int
     shown: bool = False
     """The client has seen the response, and its end."""
+    rounds: int = 0
+    """How often the answer has gone on after tools, with this time."""
     preamble_at: float | None = None
     cut: bool = False
     """The caller went on speaking: what comes is added to the conversation, and answered with the next turn."""
@@ -151,6 +154,7 @@ class RelayTools:
             return False
         shown = response.held is None
         going_on = Continuation(calls, response.request, response.client_asked, response.turn, shown)
+        going_on.rounds = response.rounds + 1
         running = [call.tool for call in calls if call.phase is Phase.RUNNING and call.tool is not None]
         slow = [tool.preamble_after_s for tool in running if tool.preamble]
         if slow and not response.client_asked and response.speaks:
@@ -201,7 +205,7 @@ class RelayTools:
         else:
             said = [call.say for call in going_on.calls if call.say is not None]
             owed = Owed(going_on.request, going_on.client_asked, since=now, turn=going_on.turn)
-            owed.say = said[-1] if said else None
+            owed.say, owed.rounds = said[-1] if said else None, going_on.rounds
             self._ask(owed, now)
 
     def _end_empty(self, going_on: Continuation, status: str, now: float) -> None:
@@ -225,6 +229,8 @@ class RelayTools:
         wanted = dict(owed.request)
         if owed.say is not None:
             wanted |= {"instructions": exactly(owed.say), "tool_choice": "none"}
+        elif owed.rounds >= MOST_ROUNDS:
+            wanted["tool_choice"] = "none"
         if wanted:
             event["response"] = wanted
         self.request(event, owed, now)
@@ -293,23 +299,17 @@ class RelayTools:
 
     def leave(self) -> list[Owed]:
         """The session is given up: the answers that were to go on."""
-        owed = [
-            Owed(
-                each.request,
-                each.client_asked,
-                since=self._since(each),
-                bridge=Bridge.DEFAULT,
-                turn=each.turn,
-            )
-            for each in self.waiting
-            if not each.cut
-        ]
+        waiting = [each for each in self.waiting if not each.cut]
         self.waiting.clear()
-        return owed
+        return [self._owed(each) for each in waiting]
 
     @staticmethod
-    def _since(going_on: Continuation) -> float:
-        return max(call.since for call in going_on.calls)
+    def _owed(going_on: Continuation) -> Owed:
+        calls = going_on.calls
+        since, say = max(call.since for call in calls), [call.say for call in calls if call.say is not None]
+        owed = Owed(going_on.request, going_on.client_asked, since, bridge=Bridge.DEFAULT, turn=going_on.turn)
+        owed.say, owed.rounds = say[-1] if say else None, going_on.rounds
+        return owed
 
     @property
     def pending(self) -> bool:

@@ -91,6 +91,24 @@ def test_a_read_back_that_broke_off_is_said_again_in_full() -> None:
     assert len(talk.runs()) == 1
 
 
+def test_a_hedge_reads_back_the_same_words() -> None:
+    """The provider is late with a read-back, and Tier B makes it beside: in our words, not an agent's."""
+    talk = Talk("A")
+    talk.caller("Please cancel order 4172.")
+    talk.calls("cancel_order", order_id="4172")
+    words = talk.exact
+    talk.bench.wait(0.7)
+    assert talk.bench.request.say == words
+    talk.bench.answer(words or "", finish=False)
+    talk.bench.wait(0.5)
+    talk.tier = "B"
+    talk.bench.answer()
+    talk.bench.wait(1.5)
+    talk.caller("Yes.")
+    assert len(talk.runs()) == 1
+    talk.bench.check()
+
+
 def test_a_call_that_was_being_written_when_the_provider_died_never_ran() -> None:
     talk = Talk("A")
     bench = talk.bench

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.core.actions import AskApproval, StartAnswer
+from orchestrator.core.asking import MOST_ROUNDS
 from orchestrator.core.tools import Result, Tool
 from orchestrator.protocol.answers import Message
 from tests.core.bench import TOOL, update, user_text
@@ -18,6 +19,14 @@ def propose(talk: Talk, order_id: str = "4172") -> str:
     talk.caller(f"Please cancel order {order_id}.")
     talk.calls("cancel_order", order_id=order_id)
     return talk.says_exactly()
+
+
+def may_call(talk: Talk) -> bool:
+    """Whether the model may call tools in the answer that it is asked for."""
+    if talk.tier == "B":
+        return talk.bench.request.tool_choice != "none"
+    asked = [e for e in talk.bench.upstream if e["type"] == "response.create"]
+    return not asked or (asked[-1].get("response") or {}).get("tool_choice") != "none"
 
 
 def agree(talk: Talk, words: str = "Yes, please.", order_id: str = "4172") -> None:
@@ -191,11 +200,13 @@ def test_arguments_that_do_not_fit_and_unknown_tools_are_refused(tier: str) -> N
 def test_a_tool_that_is_not_allowed_is_neither_offered_nor_run(tier: str) -> None:
     talk = Talk(tier, toolset(STATUS, client_tools=frozenset({"lookup"})))
     talk.bench.client(update(tools=[{**TOOL, "name": "lookup"}, {**TOOL, "name": "wipe_disk"}]))
+    mcp = {"type": "mcp", "server_label": "files", "server_url": "https://files.example"}
+    talk.bench.client(update(tools=[mcp, {**TOOL, "name": "lookup"}, {**TOOL, "name": "wipe_disk"}]))
     talk.caller("Wipe it.")
     offered = {"lookup", "get_order_status"}
     if tier == "A":
         updates = [e for e in talk.bench.upstream if e["type"] == "session.update"]
-        assert {tool["name"] for tool in updates[-1]["session"]["tools"]} == offered
+        assert {tool.get("name") for tool in updates[-1]["session"]["tools"]} == offered
     else:
         assert {tool["name"] for tool in talk.bench.request.tools} == offered
     call_id = talk.calls("wipe_disk")
@@ -447,11 +458,11 @@ def test_a_tool_that_needs_no_confirmation_runs_at_once(tier: str) -> None:
 def test_nothing_is_said_twice_to_a_model_that_keeps_calling(tier: str) -> None:
     talk = Talk(tier)
     talk.caller("Where is order 4172?")
-    for _ in range(8):
-        if tier == "B" and not talk.bench.request.tools:
-            break
+    for _ in range(MOST_ROUNDS):
+        assert may_call(talk)
         talk.calls("get_order_status", order_id="4172")
         talk.done({"status": "shipped"})
+    assert not may_call(talk)
     talk.says("It has been shipped.")
     assert talk.bench.ctx.outcomes.open == []
     history = talk.bench.ctx.conversation.history()
