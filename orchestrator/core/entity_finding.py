@@ -341,10 +341,10 @@ def _domain(said: Sequence[Unit], at: int) -> tuple[int, str]:
         elif sign and sign != "-":
             break
         elif dots and last is not None and not sign_of(last):
-            spelled = unit.kind is last.kind is UnitKind.LETTER and not unit.comma
+            spelled = unit.kind is last.kind is UnitKind.LETTER
             if not (spelled or (unit.glued and not sign) or (sign == "-" and unit.glued)):
                 break
-        elif len(taken) > 40 or (unit.comma and not unit.counts and not (last and sign_of(last))):
+        elif len(taken) > 40 or (unit.comma and not (unit.counts or sign) and not (last and sign_of(last))):
             break
         taken.append(unit)
         place += 1
