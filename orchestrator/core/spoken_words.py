@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 
@@ -127,6 +127,8 @@ def units(text: str) -> tuple[Unit, ...]:
     position = 0
     while position < len(tokens):
         unit, used = _read(tokens, position, found)
+        if unit.fresh and found and found[-1].sure and (unit.sure or unit.kind is UnitKind.DIGITS):
+            unit = replace(unit, fresh=False, comma=True)  # "B as in Bravo. D as in Delta. 4172."
         found.append(unit)
         position += used
     return tuple(found)

@@ -27,6 +27,7 @@ CAPTURED = {
         ("Alpha, be as in Bravo Dash 4172.", "AB4172"),
         ("It's 41.72.", "4172"),
         ("As an alpha, be as in Bravo 4172.", "AB4172"),
+        ("My order number is B as in Bravo. D as in Delta 9035.", "BD9035"),
         ("Double 512", "5512"),
         ("4. 1. No, sorry. 4. 2. 7. 2.", "4272"),
         ("alpha bravo double four seven", "AB447"),
