@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -325,3 +328,15 @@ def test_a_yes_holds_a_word_of_agreement(text: str) -> None:
     if judge(text, "en") is Consent.YES:
         agreeing = {word for phrase in _phrases("en", Sense.YES) for word in phrase.split()}
         assert set(text.replace("'", "").split()) & agreeing
+
+
+def test_the_documented_examples_hold() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "consent.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|(.*)\|$", page, re.MULTILINE)
+    examples = [(consent, said) for consent, cell in rows for said in re.findall(r'"([^"]+)"', cell)]
+    assert {consent for consent, _ in examples} >= set(Consent)
+    judged = [(consent, said) for consent, said in examples if consent in tuple(Consent)]
+    assert len(judged) > 20
+    assert [(said, judge(said, "en", ORDER)) for _, said in judged] == [
+        (said, consent) for consent, said in judged
+    ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -272,3 +274,12 @@ def test_entities_in_lists_and_objects_are_checked_too() -> None:
 def test_values_are_flattened_with_their_paths() -> None:
     nested = {"a": 1, "b": {"c": [2, {"d": 3}], "e": {}}, "f": []}
     assert flat(nested) == [("a", 1), ("b.c.0", 2), ("b.c.1.d", 3), ("b.e", {}), ("f", [])]
+
+
+def test_the_documented_examples_hold() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "consent.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|[^|]*\|([^|]*)\|$", page, re.MULTILINE)
+    kinds = {kind: (understood, said) for kind, understood, said in rows if kind in tuple(Entity)}
+    assert set(kinds) == set(Entity)
+    for kind, (_, said) in kinds.items():
+        assert capture(kind, said), f"{kind}: {said}"
