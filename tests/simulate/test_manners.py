@@ -288,8 +288,26 @@ def test_a_model_that_misreads() -> None:
     assert Line(Manners.MISREAD).propose() == Say(
         ["You would like me to cancel order 4 1 7 3. Is that right?"]
     )
-    assert misread("Book it for Maria Jensen?") == "Book it for Maria Oliver?"
-    assert misread("Order 9") == "Order 0"
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        ("Order 9. Is that right?", "Order 0. Is that right?"),
+        ("Twenty euros of it. Is that right?", "thirty euros of it. Is that right?"),
+        (
+            "On December third at ten thirty AM. Is that right?",
+            "On December third at ten forty AM. Is that right?",
+        ),
+        (
+            "I am to book it for Maria Jensen. Is that right?",
+            "I am to book it for Maria Oliver. Is that right?",
+        ),
+        ("Book it for Maria Jensen?", "Book it for Maria Oliver?"),
+    ],
+)
+def test_a_wrong_value_is_a_value(words: str, wrong: str) -> None:
+    assert misread(words) == wrong
 
 
 @pytest.mark.parametrize("manners", [Manners.PARAPHRASE, Manners.MISREAD])
