@@ -209,6 +209,12 @@ class _Echo:
         return cls(small | question | (_VERBS if told and not asked else frozenset()), question)
 
 
+_OPENING = (
+    "is are am was were do does did can could would will should shall may might have has had ist sind war kann konnte "
+    "soll sollte wird habe haben hat es son esta puede podria debo tiene est sont peut puis dois avez a"
+)
+_OPENERS = frozenset(_OPENING.split())
+"""An answer that begins with one of these is a question, with or without its sign ("is my order correct")."""
 _DENIERS = frozenset(["dont", "not", "never", "isnt", "wasnt", "cant", "cannot", "shouldnt"])
 _PLAIN_YES = frozenset(["yes", "yeah", "yep", "yup", "yea", "yess"])
 _HARD_CHANGES = frozenset(
@@ -220,6 +226,7 @@ def _senses(words: Sequence[str], known: Vocabulary, echo: _Echo) -> list[Sense]
     """What the words mean, phrase by phrase, the longest first."""
     senses: list[Sense] = []
     at = 0
+    begun = False
     while at < len(words):
         for length in range(min(known.longest, len(words) - at), 0, -1):
             phrase = tuple(words[at : at + length])
@@ -230,6 +237,9 @@ def _senses(words: Sequence[str], known: Vocabulary, echo: _Echo) -> list[Sense]
             length, phrase, sense = 1, (words[at],), None
         denied = at > 0 and words[at - 1] in _DENIERS and phrase[0] not in _PLAIN_YES
         senses.append(_in_context(phrase, sense, echo, denied=denied))
+        if not begun and phrase[0] in _OPENERS and sense is not Sense.YES:
+            senses[-1] = Sense.QUESTION
+        begun = begun or senses[-1] not in (Sense.POLITE, Sense.WEAK)
         at += length
     return senses
 
@@ -272,7 +282,7 @@ def _decide(senses: Sequence[Sense], *, other: bool, question: bool, dated: bool
     if no:
         return Consent.CHANGE if Sense.OTHER in has else Consent.NO
     if yes:
-        if has <= _AGREEING:
+        if has <= _AGREEING and Sense.ECHO not in senses[: senses.index(Sense.YES)]:
             return Consent.YES
         return Consent.CHANGE if Sense.OTHER in has else Consent.UNCLEAR
     return Consent.UNCLEAR

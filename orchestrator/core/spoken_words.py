@@ -104,6 +104,7 @@ _NOT_SPELLED = frozenset(
 """Capitals before digits that are words of their own: "ID 4172"."""
 
 _TOKEN = re.compile(r"\d{1,3}(?:,\d{3})+(?![\d,])|\d+|[^\W\d_]+(?:'[^\W\d_]+)*|[-.,!?;:@+_/#$€£¥%&…\n]")
+_CONSONANTS = re.compile(r"[bcdfghjklmnpqrstvwxz]{2,3}")
 _SENTENCE_SIGNS = ".!?;:…\n"
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-") | {"\u2019": "'"})
 
@@ -371,7 +372,8 @@ def _is_spelled(tokens: Sequence[_Token], at: int) -> bool:
         return False
     after, before = _beside(tokens, at, 1), _beside(tokens, at, -1)
     dashed = at > 0 and tokens[at].glued and tokens[at - 1].text == "-"
-    if dashed and before is not None and before.is_letter and token.text.isupper():  # "S-M-Y-TH"
+    cluster = (dashed and token.text.isupper()) or _CONSONANTS.fullmatch(token.low)
+    if before is not None and before.is_letter and cluster:  # "S-M-Y-TH", "s m y th"
         return True
     if after is None or not after.text[0].isdecimal():
         return False

@@ -97,6 +97,7 @@ CAPTURED = {
         ("John Smith, S M Y T H E", "John Smythe"),
         ("Smith, spelled SMYTH", "Smyth"),
         ("My last name is S-M-Y-TH.", "Smyth"),
+        ("Smith spelled s m y th.", "Smyth"),
         ("Anna Smith, spelled A N N A, S M I T H", "Anna Smith"),
         ("My name is José García.", "Jose Garcia"),
         ("I'm calling about my order", None),
