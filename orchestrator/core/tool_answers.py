@@ -105,8 +105,14 @@ class ToolAnswers(Answers):
         owed = answering.owed
         if owed.out_of_band or owed.request.get("input") is not None:
             return False
-        if self.desk.awaited:  # begun for another tier, or before the caller went on
-            answering.calls = self.desk.awaited
+        settled = self.desk.words_known(
+            now
+        )  # made in another tier: the turn that may hold the yes is written down now
+        running = [
+            call for call in self.desk.awaited if call not in settled
+        ]  # ... or before the caller went on
+        if settled or running:
+            answering.calls = [*settled, *running]
             self._wait(answering, now)
             return True
         self.desk.news.clear()  # it is in the conversation, and answered with the rest
