@@ -21,9 +21,10 @@ from typing import Any, Protocol
 
 from orchestrator.core import wording
 from orchestrator.core.actions import Action, AskApproval, RunTool
-from orchestrator.core.consent import Consent, again, judge, readback, was_read_back
+from orchestrator.core.consent import Consent, again, readback
 from orchestrator.core.conversation import Conversation, Item
 from orchestrator.core.entities import check
+from orchestrator.core.proposals import Proposal, Verdict
 from orchestrator.core.summary import summarise
 from orchestrator.core.tools import (
     HANDOFF,
@@ -42,8 +43,6 @@ ASK_AGAIN = 2
 """How often an unclear answer is asked about before the call is no longer waited for."""
 SHORT_ANSWER = 5
 """Words up to which an unclear answer is taken for one to the read-back; a longer one is about something else."""
-LATE_TURNS = 3
-"""Turns of the caller after which a read-back is forgotten."""
 
 
 class Phase(Enum):
@@ -75,30 +74,6 @@ class Pending:
     """It was begun for an answer that may be thrown away: the conversation does not know of it."""
     output: dict[str, Any] = field(default_factory=dict)
     """What a model is told."""
-
-
-@dataclass(slots=True)
-class Proposal:
-    """A call that waits for the caller's yes. `after`: the item behind which it is read back."""
-
-    number: int
-    tool: Tool
-    arguments: dict[str, Any]
-    text: str
-    after: str
-    asked: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the caller said to a read-back; `consent` None: nothing yet. `unwritten`: a turn whose words are awaited."""
-
-    consent: Consent | None = None
-    text: str = ""
-    unwritten: str = ""
-    interrupted: bool = False
-    latest: bool = False
-    """Nothing was said since."""
 
 
 class Recorder(Protocol):
@@ -309,7 +284,7 @@ class Desk:
         elif verdict.consent in (Consent.NO, Consent.CHANGE):
             self._close(open_, verdict.consent.value, verdict.text)
             self._refuse(call, "The caller did not agree to this.", result="cancelled")
-        elif verdict.consent is None and not verdict.interrupted and self._read(open_):
+        elif verdict.consent is None and not verdict.interrupted and open_.was_read(self.conversation):
             self._note_call(call, "proposed", "the caller has not answered yet")
             note = "It was read back. Wait for the caller's answer."
             self._resolve(call, {"status": "confirmation_needed", "note": note}, quiet=True)
@@ -337,46 +312,9 @@ class Desk:
 
     def verdict(self) -> Verdict:
         """What the caller has said to what was read back."""
-        proposal = self.proposal
-        if proposal is None:
-            return Verdict()
-        words, read, interrupted = "", False, False
-        answers: list[Item] = []
-        for item in self._behind(proposal.after):
-            if item.role == "assistant" and not item.bridge:
-                words = f"{words} {item.heard_text()}"
-                read = read or was_read_back(words, proposal.tool, proposal.arguments)
-            elif item.role == "user" and (item.needs_transcript or item.words):
-                if read:
-                    answers.append(item)
-                else:
-                    interrupted = True
-        if not answers:
-            return Verdict(interrupted=interrupted and not read, latest=interrupted)
-        return self._judged(answers, proposal)
-
-    def _judged(self, answers: list[Item], proposal: Proposal) -> Verdict:
-        language = self.language()
-        for item in answers:
-            if item.needs_transcript:
-                return Verdict(unwritten=item.id)
-            consent = judge(item.words, language, proposal.arguments, proposal.text)
-            latest = item is answers[-1]
-            if consent is not Consent.UNCLEAR or latest:
-                # A yes counts for what was asked last, and not for what was talked of meanwhile.
-                if consent is Consent.YES and len(answers) > LATE_TURNS:
-                    consent = Consent.UNCLEAR
-                return Verdict(consent, item.words, latest=latest)
-        return Verdict()
-
-    def _read(self, proposal: Proposal) -> bool:
-        words = " ".join(i.heard_text() for i in self._behind(proposal.after) if i.role == "assistant")
-        return was_read_back(words, proposal.tool, proposal.arguments)
-
-    def _behind(self, item_id: str) -> list[Item]:
-        found = list(self.conversation)
-        position = next((n for n, item in enumerate(found) if item.id == item_id), -1)
-        return found[position + 1 :]
+        return (
+            Verdict() if self.proposal is None else self.proposal.verdict(self.conversation, self.language())
+        )
 
     def _agreed(self, proposal: Proposal, verdict: Verdict, call: Pending, now: float) -> None:
         self.proposal = None
