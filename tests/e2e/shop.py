@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 
-from orchestrator.simulate.dialogue import Call
 from orchestrator.simulate.support_call import SUPPORT_CALL, Death, Turn
 from tests.clients.recorder import Event, Recorder
 from tests.e2e.stack import Engines, Running, Stack, stack, start
@@ -35,17 +34,19 @@ class Shop:
         return [run for run in runs if run["mutating"] and run["call"]["call_id"] == call_id]
 
     def begin_anew(self) -> None:
-        """Nothing is cancelled, refunded or booked, and the service is healthy."""
+        """Nothing is cancelled, refunded or booked, no fault is armed, and the service is healthy."""
         self.stack.heal()
-        httpx.delete(f"{self.business.url}/control/records", timeout=10).raise_for_status()
+        for what in ("records", "faults"):
+            httpx.delete(f"{self.business.url}/control/{what}", timeout=10).raise_for_status()
 
     def behave(self, manners: str) -> None:
         """The models of both tiers have these manners from now on."""
         for model in (self.stack.provider, self.model):
             model.post("/control/manners", {"manners": manners}).raise_for_status()
 
-    def slow_down(self, call: Call, after_ms: int) -> None:
-        body = {"fault": "slow", "after_ms": after_ms, "model": call.name}
+    def arm(self, fault: str, tool: str, after_ms: int = 0) -> None:
+        """A fault of the business, at the tool's next call."""
+        body = {"fault": fault, "after_ms": after_ms, "model": tool}
         self.business.post("/control/faults", body).raise_for_status()
 
     @property
@@ -125,7 +126,7 @@ class SupportCall:
             await self._interrupt(number - 1)
         used = turn.changes or turn.reads
         if turn.slow_ms and used is not None:
-            self.shop.slow_down(used, turn.slow_ms)
+            self.shop.arm("slow", used.name, turn.slow_ms)
         await self.caller.write(turn.words)
         await self.caller.send({"type": "response.create", "response": {"metadata": {"turn": str(number)}}})
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from orchestrator.core.wording import cannot_tell
 from orchestrator.simulate.dialogue import Call
 from orchestrator.simulate.manners import Manners
-from orchestrator.simulate.support_call import SUPPORT_CALL, deaths, expected_changes
+from orchestrator.simulate.support_call import SUPPORT_CALL, Turn, deaths, expected_changes
 from tests.clients.recorder import Recorder
 from tests.e2e.shop import DOWN, Shop, SupportCall, shopping
 
@@ -107,6 +108,29 @@ async def test_whatever_a_model_does_nothing_is_changed_without_a_yes(
         row["arguments"] for row in shop.stack.rows(call_id, "tool_call") if row["status"] == "proposed"
     ]
     assert any(9999 in each.values() for each in proposed) == (manners is Manners.INJECTED), "it was tried"
+
+
+@pytest.mark.parametrize("tier", ["A", "B"])
+async def test_a_change_whose_answer_was_lost_is_not_made_again_and_the_caller_is_told(
+    shop: Shop, tier: str
+) -> None:
+    shop.begin_anew()
+    shop.behave(Manners.WELL)
+    if tier == "B":
+        shop.stack.force("B")
+    turns = [Turn("Please cancel order 4172."), Turn("Yes, please.")]
+    async with Recorder(shop.stack.realtime, orchestrator=True) as caller:
+        await caller.update(audio={"input": {"turn_detection": None}})
+        assert caller.session["orchestrator"]["tier"] == tier
+        call_id = caller.session["orchestrator"]["call_id"]
+        shop.arm("reset", "cancel_order")
+        await SupportCall(shop, caller).hold(turns=turns * 2)
+        told = [words for words in caller.said() if words.startswith(cannot_tell("en")[:20])]
+    assert len(told) == 2, "when it was lost, and when it was asked for again"
+    assert [(run["tool"], run["outcome"]) for run in shop.runs(call_id)] == [("cancel_order", "done")]
+    first, again = shop.stack.rows(call_id, "tool_result")
+    assert (first["result"], first["known"]) == ("unknown", False)
+    assert (again["result"], again["known"]) == ("unknown", True)
 
 
 def _agreed_to(shop: Shop, call_id: str) -> None:
