@@ -261,6 +261,7 @@ class CallContext:
             self.do,
             self.record,
             lambda: self.session.language,
+            lambda: self.send({"type": "session.updated", "session": self.describe_session()}),
         )
         self.writer = ResponseWriter(self.ids, self.conversation, self.playback, self.send)
 

@@ -82,7 +82,7 @@ class Recorder(Protocol):
 
 @dataclass(slots=True)
 class Desk:
-    """`language` and `tier` tell those of the call at the moment."""
+    """`language` tells that of the call at the moment."""
 
     toolset: Toolset
     call_id: str
@@ -91,6 +91,8 @@ class Desk:
     do: Callable[[Action], None]
     record: Recorder
     language: Callable[[], str]
+    announce: Callable[[], None]
+    """Tell the client how its session stands."""
     agent: str = ""
     """The named agent that has the call; its instructions and tools are the model's."""
     transferred: str = ""
@@ -235,6 +237,7 @@ class Desk:
             self.transferred = str(call.arguments.get("reason") or "the caller asked for a person")
             summary = summarise(self.conversation.history())
             self.record("transfer", reason=self.transferred, summary=summary)
+            self.announce()
             say = wording.transferring(self.language())
             self._resolve(call, {"status": "transferring", "say": say}, say=say)
         else:

@@ -404,6 +404,7 @@ def test_a_person_takes_the_call_and_is_told_what_it_was_about(tier: str) -> Non
     (row,) = talk.bench.rows("transfer")
     assert row["reason"] == "wants a person"
     assert "talk to a person" in row["summary"]
+    assert talk.bench.of("session.updated")[-1]["session"]["orchestrator"]["transfer"] == "wants a person"
 
 
 def test_another_agent_brings_its_own_instructions_and_tools(tier: str) -> None:
