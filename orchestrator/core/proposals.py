@@ -22,7 +22,9 @@ class Verdict:
     text: str = ""
     unwritten: str = ""
     interrupted: bool = False
-    """The caller spoke before the read-back was heard to its end."""
+    """The caller spoke before what matters was read back to its end."""
+    misread: bool = False
+    """... though all was said that there was to say: it held another value, or none."""
     latest: bool = False
     """Nothing was said since."""
 
@@ -37,6 +39,8 @@ class Proposal:
     text: str
     after: str
     asked: int = 1
+    noted: bool = False
+    """That it was refused stands in the timeline."""
 
     def was_read(self, conversation: Conversation) -> bool:
         """Whether the caller has heard all that matters of it."""
@@ -45,11 +49,11 @@ class Proposal:
 
     def verdict(self, conversation: Conversation, language: str) -> Verdict:
         """What the caller has said to it."""
-        words, read, interrupted = "", False, False
+        words, read, interrupted, cut = "", False, False, False
         answers: list[Item] = []
         for item in self._behind(conversation):
             if item.role == "assistant" and not item.bridge:
-                words = f"{words} {item.heard_text()}"
+                words, cut = f"{words} {item.heard_text()}", cut or item.cut_off
                 read = read or was_read_back(words, self.tool, self.arguments)
             elif item.role == "user" and (item.needs_transcript or item.words):
                 if read:
@@ -57,7 +61,8 @@ class Proposal:
                 else:
                     interrupted = True
         if not answers:
-            return Verdict(interrupted=interrupted and not read, latest=interrupted)
+            interrupted = interrupted and not read
+            return Verdict(interrupted=interrupted, misread=interrupted and not cut, latest=interrupted)
         return self._judged(answers, language)
 
     def _judged(self, answers: Sequence[Item], language: str) -> Verdict:

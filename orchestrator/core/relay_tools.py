@@ -334,6 +334,7 @@ class RelayTools:
 
     def words_known(self, now: float) -> None:
         """A turn was written down: it may be the yes that a call waits for."""
+        self.ctx.desk.overhear()
         if self.ctx.desk.words_known(now):
             self._words_due = None
             self.resolved(now)

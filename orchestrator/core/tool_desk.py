@@ -285,7 +285,7 @@ class Desk:
         elif verdict.consent is Consent.YES:
             self._agreed(open_, verdict, call, now)
         elif verdict.consent in (Consent.NO, Consent.CHANGE):
-            self._close(open_, verdict.consent.value, verdict.text)
+            self._close(open_, _word(verdict), verdict.text)
             self._refuse(call, "The caller did not agree to this.", result="cancelled")
         elif verdict.consent is None and not verdict.interrupted and open_.was_read(self.conversation):
             self._note_call(call, "proposed", "the caller has not answered yet")
@@ -302,8 +302,7 @@ class Desk:
         self.proposal = Proposal(self._numbers, tool, call.arguments, text, output_id)
 
     def _ask_again(self, proposal: Proposal, call: Pending, verdict: Verdict) -> None:
-        consent = "interrupted" if verdict.interrupted else "unclear"
-        self._note_consent(proposal, consent, verdict.text, call.call_id)
+        self._note_consent(proposal, _word(verdict), verdict.text, call.call_id)
         text = (
             proposal.text
             if verdict.interrupted
@@ -326,7 +325,16 @@ class Desk:
 
     def _close(self, proposal: Proposal, consent: str, text: str) -> None:
         self.proposal = None
-        self._note_consent(proposal, consent, text)
+        if not proposal.noted:
+            self._note_consent(proposal, consent, text)
+
+    def overhear(self) -> None:
+        """Another tier's model answers the caller's latest turn: a refusal is on record all the same."""
+        proposal, verdict = self.proposal, self.verdict()
+        if proposal is None or proposal.noted or verdict.consent not in (Consent.NO, Consent.CHANGE):
+            return
+        proposal.noted = True
+        self._note_consent(proposal, _word(verdict), verdict.text)
 
     def listen(self, now: float) -> Pending | str | None:
         """The caller's latest turn is known, and we are to answer it: was it to a read-back?
@@ -339,7 +347,7 @@ class Desk:
         verdict = self.verdict()
         if not verdict.latest:
             if verdict.consent in (Consent.NO, Consent.CHANGE):
-                self._close(proposal, verdict.consent.value, verdict.text)
+                self._close(proposal, _word(verdict), verdict.text)
             return None
         if verdict.consent is Consent.YES:
             call = Pending(self.ids.new("call"), proposal.tool.name, proposal.arguments, proposal.tool, now)
@@ -348,7 +356,7 @@ class Desk:
             self._agreed(proposal, verdict, call, now)
             return call
         if verdict.consent in (Consent.NO, Consent.CHANGE):
-            self._close(proposal, verdict.consent.value, verdict.text)
+            self._close(proposal, _word(verdict), verdict.text)
             self._note(f"The caller did not agree to this: {proposal.text} It was not done.")
             return None
         return self._unclear(proposal, verdict)
@@ -359,7 +367,7 @@ class Desk:
             self._close(proposal, "unclear", verdict.text)
             self._note(f"This was not agreed to and not done: {proposal.text}")
             return None
-        self._note_consent(proposal, "interrupted" if verdict.interrupted else "unclear", verdict.text)
+        self._note_consent(proposal, _word(verdict), verdict.text)
         proposal.asked += 1
         proposal.after = self.conversation.last_id or proposal.after
         if verdict.interrupted:
@@ -535,6 +543,13 @@ class Desk:
             output=spoken,
             message=outcome.message,
         )
+
+
+def _word(verdict: Verdict) -> str:
+    """What the timeline calls it."""
+    if verdict.consent is None:
+        return "misread" if verdict.misread else "interrupted"
+    return "changed" if verdict.consent is Consent.CHANGE else verdict.consent.value
 
 
 def dumped(output: Mapping[str, Any]) -> str:

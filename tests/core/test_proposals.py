@@ -20,7 +20,7 @@ def talk(*said: str | tuple[str, float]) -> Conversation:
         words, share = entry if isinstance(entry, tuple) else (entry, 1.0)
         role = "assistant" if words.startswith("> ") else "user"
         item = Item(f"item_{number}", {"type": "message", "role": role}, transcript=words.removeprefix("> "))
-        item.sent_ms, item.heard_ms = 1000.0, 1000.0 * share
+        item.sent_ms, item.heard_ms, item.cut_off = 1000.0, 1000.0 * share, share < 1
         if words == "?":
             item.transcript, item.audio = None, b"audio"
         found.insert(item)
@@ -54,13 +54,14 @@ def test_the_first_clear_word_counts_unless_it_is_taken_back(said: list[str], co
 
 def test_nothing_counts_before_the_read_back_was_heard_to_its_end() -> None:
     cut = verdict((f"> {TEXT}", 0.4), "Yes.")
-    assert (cut.consent, cut.interrupted) == (None, True)
+    assert (cut.consent, cut.interrupted, cut.misread) == (None, True, False)
     again = verdict((f"> {TEXT}", 0.4), "Yes.", f"> {TEXT}", "Yes.")
     assert (again.consent, again.interrupted) == (Consent.YES, False)
 
 
 def test_a_read_back_with_another_value_is_none() -> None:
-    assert verdict("> I am about to cancel order 4 1 7 3. Is that right?", "Yes.").consent is None
+    wrong = verdict("> I am about to cancel order 4 1 7 3. Is that right?", "Yes.")
+    assert (wrong.consent, wrong.misread) == (None, True)
 
 
 def test_a_turn_whose_words_are_not_known_is_waited_for() -> None:

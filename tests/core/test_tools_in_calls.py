@@ -74,12 +74,13 @@ def test_a_no_cancels_it(tier: str) -> None:
     talk = Talk(tier)
     propose(talk)
     talk.caller("No, leave it.")
+    assert [row["consent"] for row in talk.bench.rows("tool_confirmation")] == ["no"]
     if tier == "A":
         call_id = talk.calls("cancel_order", order_id="4172")
         assert talk.told(call_id)["status"] == "cancelled"
     talk.says("All right, I leave it as it is.")
     assert talk.runs() == []
-    assert talk.bench.rows("tool_confirmation")[-1]["consent"] == "no"
+    assert [row["consent"] for row in talk.bench.rows("tool_confirmation")] == ["no"]
     agree(talk, "Yes.")
     assert talk.runs() == []
 
