@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import re
 import sys
@@ -42,6 +43,7 @@ from tiers.prompts.variables import Enum
 RESULTS = ROOT / "benchmarks" / "results"
 HINT = "Your order number 3 0 7 9, 1 4 2 5 is ready. The amount due is $15.20. Please pay it by June 5, 2026."
 """Told to the recogniser as what was said before, for both renderings alike: in which way numbers are to be written."""
+CORES = os.cpu_count() or 1
 STITCHED, WHOLE = "stitched", "whole"
 LENGTHS = (4, 6, 7, 8, 9, 9, 9, 10, 12)
 """Digits of order numbers."""
@@ -136,7 +138,7 @@ class Ear:
 
     def __init__(self, telephone: bool) -> None:
         self._format = AudioFormat.PCMU if telephone else AudioFormat.PCM
-        self._model = WhisperModel(str(models.whisper()), compute_type="int8", cpu_threads=1)
+        self._model = WhisperModel(str(models.whisper()), compute_type="int8", cpu_threads=CORES)
 
     def write_down(self, pcm: Pcm16) -> str:
         audio = hear(Encoder(self._format).encode(pcm, last=True), self._format)
@@ -196,7 +198,7 @@ def lost(found: list[Heard]) -> list[Heard]:
 async def run(
     count: int, seed: int, voice: str, telephone: bool, turns: Sequence[str] = PROMPTS
 ) -> list[Heard]:
-    speech = KokoroParts(models.kokoro_model(), models.kokoro_voices())
+    speech = KokoroParts(models.kokoro_model(), models.kokoro_voices(), threads=CORES)
     cache = ClipCache(DiskStore(models.cache_dir() / "clips"))
     built_in = Catalogue.load()
     wanted = Catalogue({name: built_in[name] for name in ("order_status", *turns)})

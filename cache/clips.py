@@ -85,6 +85,7 @@ class ClipCache:
         self._newest: Lru[str, str] = Lru(1 << 20)
         """By `stale_key`: the key of the clip that was made last."""
         self._flights: SingleFlight[Found] = SingleFlight()
+        self._reads: SingleFlight[Clip | None] = SingleFlight()
         self._renewals: SingleFlight[None] = SingleFlight()
         self._transcodings: SingleFlight[bytes] = SingleFlight()
         self._told: set[Flight[Found]] = set()
@@ -104,9 +105,8 @@ class ClipCache:
         """The clip from memory or the store; None is a miss."""
         clip = self.peek(key)
         if clip is None and self._store is not None:
-            clip = await self._store.get(key)
-            if clip is not None:
-                self._remember(clip)
+            store = self._store
+            clip = await self._reads.run(key, lambda: self._read(store, key))
         return clip
 
     async def fetch(
@@ -192,6 +192,12 @@ class ClipCache:
         if self._store is not None:
             await self._store.aclose()
 
+    async def _read(self, store: Store, key: str) -> Clip | None:
+        clip = await store.get(key)
+        if clip is not None:
+            self._remember(clip)
+        return clip
+
     # --- having a clip made ---
 
     def _tell(self, flight: Flight[Found], found: Found) -> Found:
@@ -250,15 +256,23 @@ class ClipCache:
                 log.warning("another process has rendered a clip for %.0f s; not waiting", self._patience_s)
                 return NoLease()
             await asyncio.sleep(POLL_S)
-            clip = await self.get(key)
+            clip = await self._now(self._store, key)
             if clip is not None:
                 return clip
         # Whoever had the lease before may have finished between our look and our turn.
-        clip = await self.get(key)
+        try:
+            clip = await self._now(self._store, key)
+        except BaseException:
+            self._later(lease.release())
+            raise
         if clip is None:
             return lease
         self._later(lease.release())
         return clip
+
+    async def _now(self, store: Store, key: str) -> Clip | None:
+        """As `get`, but not by a look that somebody else began earlier."""
+        return self.peek(key) or await self._read(store, key)
 
     async def _keep(self, clip: Clip, stale_key: str | None, lease: Lease) -> None:
         try:
@@ -298,7 +312,8 @@ class ClipCache:
         lease = await self._store.reserve(wanted.key) if self._store is not None else NoLease()
         if lease is None:
             return
-        if await self.get(wanted.key) is None:
+        clip = await self._now(self._store, wanted.key) if self._store is not None else self.peek(wanted.key)
+        if clip is None:
             with self._aside():
                 await self._rendered(wanted, wanted.again, lease)
         else:

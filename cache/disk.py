@@ -23,6 +23,7 @@ class DiskStore(Blobs):
     """
 
     def __init__(self, directory: Path, *, limit: int = 1 << 30) -> None:
+        super().__init__()
         self.directory = directory
         self.limit = limit
         self._used: int | None = None
@@ -32,11 +33,8 @@ class DiskStore(Blobs):
         """Where the clip `key` is."""
         return self._path(f"{key}.clip")
 
-    async def reserve(self, key: str) -> Lease | None:
-        return await asyncio.to_thread(self._reserve, key)
-
-    async def aclose(self) -> None:
-        """Nothing is held open between calls."""
+    async def _reserve(self, key: str) -> Lease | None:
+        return await asyncio.to_thread(self._lock_file, key)
 
     async def _read(self, name: str) -> bytes | None:
         return await asyncio.to_thread(self._read_file, name)
@@ -73,7 +71,7 @@ class DiskStore(Blobs):
         except OSError as error:
             log.warning("could not keep a clip in %s: %s", self.directory, error.strerror)
 
-    def _reserve(self, key: str) -> Lease | None:
+    def _lock_file(self, key: str) -> Lease | None:
         path = self.directory / key[:2] / f"{key}.lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

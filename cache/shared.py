@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, cast
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, RedisError
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 LARGEST = 8 << 20
 """Bytes of an entry; what is longer (nearly three minutes) would hold up everybody else's commands."""
+CONNECTIONS = 32
+"""More commands at once than that wait their turn. The client's own pool calls that a failure."""
 LEASE_S = 3.0
 """How long the right to render outlives a holder that died. One that lives renews it three times as often."""
 
@@ -80,9 +82,10 @@ class RedisStore(Blobs):
         lease_s: float = LEASE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__()
         self._client = client
         self._prefix = prefix
-        self._limit = limit
+        self.limit = limit
         self._keep_seconds = keep_seconds
         self._pause = pause
         self._lease_ms = int(lease_s * 1000)
@@ -102,21 +105,23 @@ class RedisStore(Blobs):
 
         The one retry is for a connection that died while it was idle.
         """
-        client = Redis.from_url(
+        pool = BlockingConnectionPool.from_url(
             url,
+            max_connections=CONNECTIONS,
+            timeout=max(1.0, 4 * timeout),
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 1),
             decode_responses=False,
         )
-        return cls(client, limit=limit, lease_s=lease_s)
+        return cls(Redis.from_pool(pool), limit=limit, lease_s=lease_s)
 
     @property
     def away(self) -> bool:
         """It failed just now, and is not asked."""
         return self._clock() < self._away_until
 
-    async def reserve(self, key: str) -> Lease | None:
+    async def _reserve(self, key: str) -> Lease | None:
         if self.away:
             return NoLease()
         name, token = f"{self._prefix}{key}:lease", uuid.uuid4().hex
@@ -138,6 +143,7 @@ class RedisStore(Blobs):
         return self._lease_ms / 3000
 
     async def aclose(self) -> None:
+        await super().aclose()
         await self._client.aclose()
 
     async def _read(self, name: str) -> bytes | None:
@@ -158,7 +164,7 @@ class RedisStore(Blobs):
         return data if isinstance(data, bytes) else None
 
     async def _write(self, name: str, data: bytes, until: float | None) -> None:
-        if self.away or len(data) > min(LARGEST, self._limit):
+        if self.away or len(data) > min(LARGEST, self.limit):
             return
         short, keep = name.removesuffix(".clip"), self._keep_seconds
         if until is not None:
@@ -166,7 +172,7 @@ class RedisStore(Blobs):
         await self._send(
             self._put_script(
                 keys=[self._prefix + short, self._used, self._sizes, self._ends],
-                args=[self._prefix, short, data, keep, self._limit],
+                args=[self._prefix, short, data, keep, self.limit],
             )
         )
 

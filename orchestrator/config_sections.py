@@ -31,6 +31,8 @@ from orchestrator.core.routing import ONE_WAY_PURPOSES
 from orchestrator.core.steps import Step, StepAction, StepPolicy
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
+SECRET_CHARACTERS = 16
+"""The shortest secret that addresses may be signed with."""
 
 
 def _without_password(value: str) -> SplitResult:
@@ -74,6 +76,18 @@ def _redis_url(value: SecretStr) -> SecretStr:
         raise PydanticCustomError(
             "redis_url",
             "expected redis://host:6379/0, rediss://… (TLS) or unix:///path; remove it to run without Redis",
+        )
+    return value
+
+
+def _long_enough(value: SecretStr) -> SecretStr:
+    """Whoever holds an address can try secrets at leisure."""
+    length = len(value.get_secret_value())
+    if length < SECRET_CHARACTERS:
+        raise PydanticCustomError(
+            "secret_length",
+            "expected at least {least} characters, got {length}; `openssl rand -base64 32` makes some",
+            {"least": SECRET_CHARACTERS, "length": length},
         )
     return value
 
@@ -252,7 +266,7 @@ class TierC(Section):
 class Links(Section):
     """Signed addresses of audio, for those who cannot send a key."""
 
-    secret: SecretStr | None = None
+    secret: Annotated[SecretStr, AfterValidator(_long_enough)] | None = None
     """What they are signed with. None makes one up: addresses work at this process alone, and end with it."""
     ttl_s: float = Field(default=300.0, ge=1, le=86_400)
     """How long an address works; who asks for one may ask for less."""

@@ -12,6 +12,7 @@ The engines ask here for paths; `models_fetch` fills the directory. Layout::
 
 from __future__ import annotations
 
+import hashlib
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -27,6 +28,8 @@ WHISPER = "whisper-tiny.en"
 KOKORO_MODEL = "kokoro/model.onnx"
 KOKORO_VOICES = "kokoro/voices.npz"
 KOKORO_SOURCE = "kokoro/SOURCE"
+SUMS = "SHA256SUMS"
+"""In the format of sha256sum, so `sha256sum -c SHA256SUMS` works as well."""
 SMOLLM2 = "smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -95,6 +98,17 @@ def voices_source(directory: Path | None = None) -> VoicesSource:
     """Which voices those are. Raises `ModelMissing`."""
     path = _present("Kokoro voices", (directory or model_dir()) / KOKORO_SOURCE)
     return VoicesSource(path.read_text(encoding="utf-8").strip())
+
+
+def kokoro_weights(directory: Path | None = None) -> str:
+    """What tells the model and the voices from others, in eight characters: "" where no checksums stand beside them."""
+    names = (KOKORO_MODEL, KOKORO_VOICES)
+    try:
+        lines = ((directory or model_dir()) / SUMS).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    sums = sorted(line for line in lines if line.partition("  ")[2] in names)
+    return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:8] if sums else ""
 
 
 def smollm2(directory: Path | None = None) -> Path:

@@ -24,9 +24,6 @@ from orchestrator.models import Corrupt, FetchFailed, VoicesSource
 from orchestrator.models_download import Downloads, Report, has_sha256, partial_folder
 from orchestrator.models_manifest import MANIFEST, Build, Manifest, ModelFile
 
-SUMS = "SHA256SUMS"
-"""In the format of sha256sum, so `sha256sum -c SHA256SUMS` works as well."""
-
 VOICE_SHAPE = (510, 1, 256)
 VOICE_BYTES = math.prod(VOICE_SHAPE) * 4
 
@@ -61,7 +58,7 @@ def fetch(
 
 def check(directory: Path) -> list[str]:
     """What is not as SHA256SUMS says, one line each. Raises `models.ModelMissing` before the first fetch."""
-    sums = directory / SUMS
+    sums = directory / models.SUMS
     if not sums.is_file():
         raise models.ModelMissing("model", sums)
     problems = []
@@ -78,7 +75,7 @@ def record(directory: Path, source: VoicesSource, sums: dict[str, str]) -> None:
     origin = f"{source}\n"
     sums = {**sums, models.KOKORO_SOURCE: hashlib.sha256(origin.encode()).hexdigest()}
     lines = "".join(f"{digest}  {destination}\n" for destination, digest in sorted(sums.items()))
-    for destination, text in ((models.KOKORO_SOURCE, origin), (SUMS, lines)):
+    for destination, text in ((models.KOKORO_SOURCE, origin), (models.SUMS, lines)):
         path = directory / destination
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             with partial_folder(directory) as folder:

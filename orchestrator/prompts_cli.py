@@ -143,8 +143,9 @@ def _show(found: list[Finding]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for finding in found:
         console.print(str(finding), style=_COLOURS[finding.severity], markup=False)
-    counts = [sum(finding.severity is severity for finding in found) for severity in Severity]
-    console.print("{} errors, {} warnings, {} notes".format(*counts))
+    counts = {severity: sum(finding.severity is severity for finding in found) for severity in Severity}
+    told = (f"{count} {severity.value}{'' if count == 1 else 's'}" for severity, count in counts.items())
+    console.print(", ".join(told))
 
 
 def _settings(config: Path | None) -> Settings:

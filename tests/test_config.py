@@ -104,7 +104,7 @@ _SPECIAL_VALUES = {
     "tier_c.bridges": '{"late": "one_moment"}',
     "tier_c.bridge_languages": "en,fr",
     "tier_c.one_way_purposes": '["reminder"]',
-    "links.secret": "what signs",
+    "links.secret": "what addresses are signed with",
     "summary.at_hang_up": "true",
     "summary.max_characters": "300",
     "summary.keep_s": "3600",
@@ -609,6 +609,13 @@ def test_own_prices_go_over_the_published_ones(file: Path) -> None:
 def test_the_text_agents_price(model: str | None, per_million: tuple[float, float]) -> None:
     price = load_settings(tier_b__agent_model=model).agent_price()
     assert (price.text_in, price.text_out) == pytest.approx(per_million)
+
+
+def test_addresses_are_not_signed_with_a_word() -> None:
+    problem = problem_with(links__secret="hunter2hunter2")
+    assert "links.secret" in problem
+    assert "at least 16 characters, got 14; `openssl" in problem
+    assert "hunter2" not in problem
 
 
 def test_summaries_need_somewhere_to_go_and_somewhere_to_be_heard(file: Path) -> None:

@@ -273,6 +273,18 @@ class GuardrailStatus(BaseModel):
     longest_ms: float
 
 
+class VoiceStatus(BaseModel):
+    """How busy a voice of this machine is. Requests that are refused, or a wait that grows, ask for more workers."""
+
+    rung: str
+    workers: int
+    busy: int
+    waiting: int = Field(description="Pieces of text that wait for a worker.")
+    wait_s: float = Field(description="How long a request would wait now.")
+    died: int = Field(description="Workers that ended in the middle of their work, and were replaced.")
+    refused: int = Field(description="Pieces of text that would have come too late.")
+
+
 class SinkStatus(BaseModel):
     """Where this replica's business events and summaries go."""
 
@@ -296,4 +308,5 @@ class Status(BaseModel):
     business_events: list[SinkStatus]
     guardrails: list[GuardrailStatus]
     approvals: int = Field(description="Tool calls that wait for a person, of all replicas.")
+    voices: list[VoiceStatus]
     process: ProcessStatus

@@ -209,10 +209,7 @@ def prompts_to_warm(settings: Settings) -> tuple[Prompts, Callable[[], None]]:
         speech, close = _paid_speech(settings, prices)[0], _nothing
     else:
         # Nobody else needs the machine's other cores while a server is being deployed.
-        files = directory / models.KOKORO_MODEL, directory / models.KOKORO_VOICES
-        kokoro = KokoroParts(
-            *files, threads=os.cpu_count() or 1, chosen=settings.tier_b.voices, price=prices["kokoro"]
-        )
+        kokoro = _kokoro_engine(settings, directory, os.cpu_count() or 1, prices)()
         speech, close = kokoro, kokoro.close
     return Prompts(_catalogue(settings), ClipCache(_clip_store(settings)), speech), close
 
@@ -233,16 +230,24 @@ def _clip_store(settings: Settings) -> DiskStore | RedisStore:
     return DiskStore(cache.dir or models.cache_dir() / "clips", limit=cache.disk_mb << 20)
 
 
-def _kokoro(settings: Settings, prices: PriceTable, directory: Path) -> KokoroSpeech | SpeechPool:
-    """In processes of its own, unless it is told to be in this one."""
-    make = partial(
+def _kokoro_engine(
+    settings: Settings, directory: Path, threads: int, prices: PriceTable
+) -> Callable[[], KokoroParts]:
+    """Other weights make it another version, so that what they said is not taken for each other's."""
+    return partial(
         KokoroParts,
         directory / models.KOKORO_MODEL,
         directory / models.KOKORO_VOICES,
-        threads=settings.tier_b.threads,
+        threads=threads,
         chosen=settings.tier_b.voices,
         price=prices["kokoro"],
+        weights=models.kokoro_weights(directory),
     )
+
+
+def _kokoro(settings: Settings, prices: PriceTable, directory: Path) -> KokoroSpeech | SpeechPool:
+    """In processes of its own, unless it is told to be in this one."""
+    make = _kokoro_engine(settings, directory, settings.tier_b.threads, prices)
     speech = settings.speech
     if not speech.workers:
         return make()

@@ -49,6 +49,7 @@ from orchestrator.server.api_models import (
     SinkStatus,
     Status,
     StoreStatus,
+    VoiceStatus,
 )
 from orchestrator.server.approvals import Approvals
 from orchestrator.server.auth import Auth
@@ -358,6 +359,7 @@ def _status(service: Service) -> Status:
         ],
         guardrails=_guardrails(service.guardrails),
         approvals=len(service.approvals.pending()),
+        voices=_voices(service.speaking),
         process=_process(len(calls)),
     )
 
@@ -375,6 +377,11 @@ def _guardrails(guardrails: Guardrails) -> list[GuardrailStatus]:
         )
         for hook, tally in guardrails.tallies.items()
     ]
+
+
+def _voices(speaking: Speaking | None) -> list[VoiceStatus]:
+    loads = speaking.loads if speaking is not None else {}
+    return [VoiceStatus(rung=rung, **asdict(load)) for rung, load in loads.items()]
 
 
 def _money(tally: Tally) -> MoneyStatus:

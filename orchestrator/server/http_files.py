@@ -43,13 +43,10 @@ class Abouts:
         # have to come to be there, with other bytes, for this to be wrong.
         return known[2] if known is not None and known[:2] == (id(data), len(data)) else None
 
-    def note(self, name: Hashable, data: bytes, seconds: float) -> About:
-        about = self.get(name, data)
-        if about is None:
-            about = About(tag_of(data), seconds)
-            self._known[name] = (id(data), len(data), about)
-            while len(self._known) > _MOST_KNOWN:
-                self._known.popitem(last=False)
+    def note(self, name: Hashable, data: bytes, about: About) -> About:
+        self._known[name] = (id(data), len(data), about)
+        while len(self._known) > _MOST_KNOWN:
+            self._known.popitem(last=False)
         return about
 
 

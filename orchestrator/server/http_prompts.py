@@ -195,12 +195,12 @@ class Memory:
             return
         name, method = scope["path"][len(PATH) :], scope["method"]
         answer = None
-        if "/" not in name and method in ("POST", "GET", "HEAD"):
-            headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
-            body = b""
-            if method == "POST" and self._may_post(scope, headers):
-                body, receive = await _read(receive)
+        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+        if "/" not in name and method == "POST" and self._may_post(scope, headers):
+            body, receive = await _read(receive)
             answer = await self._answer(scope, name, headers, body)
+        elif "/" not in name and method in ("GET", "HEAD"):
+            answer = await self._answer(scope, name, headers, b"")
         if answer is None:
             await self._app(scope, receive, send)
             return
@@ -213,10 +213,8 @@ class Memory:
             check_key(self._auth, scope, headers)
         except Refused:
             return False
-        return (
-            headers.get("content-length", "0").isdecimal()
-            and int(headers.get("content-length", "0")) < LONGEST
-        )
+        length = headers.get("content-length", "0")
+        return length.isdecimal() and int(length) < LONGEST
 
     async def _answer(
         self, scope: Scope, name: str, headers: Mapping[str, str], body: bytes

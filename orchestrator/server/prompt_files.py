@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast, get_args
 
 from cache import FORMS, Clip, Form, Found, Source
-from orchestrator.server.http_files import Abouts
+from orchestrator.server.http_files import About, Abouts, tag_of
 from tiers.prompts.catalogue import DEFAULT_LANGUAGE, Line
 from tiers.prompts.prompts import Prompts
 
@@ -17,6 +18,8 @@ AUDIO_NAMES: frozenset[str] = frozenset(get_args(AudioName))
 CacheResult = Literal["hit", "stale", "miss"]
 SLOWEST, FASTEST = 0.5, 2.0
 """Speeds that prompts may be said at."""
+LONG = 1 << 17
+"""Bytes that it takes longer to hash than others had better wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class PromptFiles:
         form = FORMS[asked.form]
         audio = await self._prompts.cache.form(found.clip, form)
         cost = sum(charge.nanodollars for charge in self._prompts.charges(line, found))
-        return self._file(line, found.clip, form, audio, _cache_result(found), cost)
+        return await self._file(line, found.clip, form, audio, _cache_result(found), cost)
 
     async def quick_file(self, asked: Asked) -> SpokenFile | None:
         prompts, cache, form = self._prompts, self._prompts.cache, FORMS[asked.form]
@@ -99,7 +102,7 @@ class PromptFiles:
         clip = prompts.peek(line, voice, asked.speed)
         if clip is None:
             return None
-        return self._file(line, clip, form, await cache.form(clip, form), "hit", 0)
+        return await self._file(line, clip, form, await cache.form(clip, form), "hit", 0)
 
     async def preview(self, asked: Asked) -> Preview:
         prompts = self._prompts
@@ -109,10 +112,14 @@ class PromptFiles:
         worst = prompts.meter.worst(len(line.spoken), asked.speed) if prompts.meter and not cached else 0
         return Preview(line.language, line.text, line.spoken, voice, cached, worst)
 
-    def _file(
+    async def _file(
         self, line: Line, clip: Clip, form: Form, audio: bytes, cache: CacheResult, cost: int
     ) -> SpokenFile:
-        about = self._abouts.note((clip.key, form), audio, clip.seconds)
+        about = self._abouts.get((clip.key, form), audio)
+        if about is None:
+            long = len(audio) > LONG
+            tag = await asyncio.to_thread(tag_of, audio) if long else tag_of(audio)
+            about = self._abouts.note((clip.key, form), audio, About(tag, clip.seconds))
         return SpokenFile(line.text, audio, about.tag, cache, about.seconds, cost)
 
 

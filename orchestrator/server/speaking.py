@@ -23,6 +23,7 @@ from tiers.pipeline.kokoro import LANGUAGES, VOICES
 from tiers.pipeline.metering import SpeechMeter
 from tiers.pipeline.worker import closing
 from tiers.speech import Speech, SpeechFailed, engine_id
+from tiers.speech_pool import Load, SpeechPool
 from tiers.urgency import Priority, asking
 
 log = logging.getLogger(__name__)
@@ -123,6 +124,11 @@ class Speaking:
     @property
     def models(self) -> list[str]:
         return [*self._engines, *ALIASES]
+
+    @property
+    def loads(self) -> dict[str, Load]:
+        """How busy the engines are that have workers of their own."""
+        return {rung: each.load() for rung, each in self._engines.items() if isinstance(each, SpeechPool)}
 
     async def voices(self) -> list[Voice]:
         """Those that are known by name. A paid engine takes its own ids beside them."""

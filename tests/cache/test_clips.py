@@ -136,6 +136,17 @@ async def test_a_form_that_takes_long_is_made_once_for_all_processes(form, tmp_p
     assert same is data
 
 
+async def test_many_who_look_for_a_clip_at_once_read_it_once(tmp_path: Path):
+    render = Renderer()
+    before = ClipCache(DiskStore(tmp_path))
+    await before.fetch(render.key, render)
+    await before.aclose()
+    after = ClipCache(DiskStore(tmp_path))
+    found = await asyncio.gather(*(after.get(render.key) for _ in range(50)))
+    assert len({id(clip) for clip in found}) == 1
+    assert np.array_equal(found[0].pcm, render.clip.pcm)
+
+
 async def test_a_corrupt_form_is_made_again(tmp_path: Path):
     render = Renderer(samples=2400)
     cache = ClipCache(DiskStore(tmp_path))

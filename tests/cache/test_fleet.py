@@ -145,6 +145,23 @@ async def test_a_render_that_is_given_up_gives_the_next_its_turn(opens):
     await second.aclose()
 
 
+async def test_whoever_leaves_at_whatever_moment_keeps_no_right(opens):
+    """A caller is cancelled after so many steps of the loop; another cache has its turn well before patience ends."""
+    cache, other = opens(), opens(patience_s=60.0)
+    for steps in range(40):
+        key, render = clip_key(f"{steps}", voice="v", engine="e", language="en"), Render()
+        leaving = asyncio.create_task(cache.fetch(key, Render()))
+        for _ in range(steps):
+            await asyncio.sleep(0 if steps % 2 else 0.0003)
+        leaving.cancel()
+        render.go.set()
+        async with asyncio.timeout(5.0):
+            await other.fetch(key, render)
+        assert render.runs == 1
+    await cache.aclose()
+    await other.aclose()
+
+
 async def test_patience_ends(opens):
     first, second, endless, render = opens(), opens(patience_s=0.1), Render(), Render()
     one = asyncio.create_task(first.fetch(KEY, endless))

@@ -200,6 +200,15 @@ class TestRedis:
             assert int(await client.hget("clips:sizes", "")) == await stored(client)
             assert await client.zcard("clips:used") == await client.zcard("clips:ends") == 2
 
+    async def test_hundreds_of_entries_at_once_are_no_failure(self, redis_server, caplog):
+        store = RedisStore.from_url(redis_server.url, timeout=2.0)
+        clips = [clip(f"number {i}") for i in range(300)]
+        await asyncio.gather(*(store.put(each) for each in clips))
+        found = await asyncio.gather(*(store.get(each.key) for each in clips))
+        assert [each.text for each in found] == [each.text for each in clips]
+        assert caplog.text == ""
+        await store.aclose()
+
     async def test_a_part_expires_when_it_has_to(self, redis_server, redis_store: RedisStore):
         await redis_store.put_part(Part("k.mp3", b"sound", time.time() + 60))
         assert (await redis_store.get_part("k.mp3")).data == b"sound"

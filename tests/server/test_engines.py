@@ -9,16 +9,20 @@ from typing import Any
 
 import pytest
 
+from cache import DiskStore, RedisStore
+from orchestrator import models
 from orchestrator.config import load_settings
 from orchestrator.config_sections import SIMPLER_SERVICE
+from orchestrator.models import ModelMissing
 from orchestrator.protocol.answers import AnswerRequest, Finished, Message
-from orchestrator.server.engines import Engines, TierB
+from orchestrator.server.engines import Engines, TierB, _clip_store, prompts_to_warm
 from orchestrator.simulate.brain import Brain
 from orchestrator.simulate.llm import LlmSimulator
 from orchestrator.simulate.llm import Options as LlmOptions
 from tiers.pipeline.cartesia import KIEFER, CartesiaSpeech
 from tiers.pipeline.kokoro import KokoroSpeech
 from tiers.speech import engine_id
+from tiers.speech_pool import SpeechPool
 
 OWN = "00000000-0000-4000-8000-000000000001"
 ASK = AnswerRequest("answer_1", (Message("user", "Where is my order?"),), "Be kind.", max_output_tokens=100)
@@ -180,3 +184,53 @@ def test_voices_are_chosen_for_the_sessions_own() -> None:
     plain_cartesia, plain_kokoro = Engines(load_settings(cartesia__api_key="k")).speech
     assert engine_id(cartesia) != engine_id(plain_cartesia), "what is kept in another voice is not found"
     assert engine_id(kokoro) != engine_id(plain_kokoro)
+
+
+async def test_the_local_voice_is_a_pool_within_settings_or_in_this_process(tmp_path: Path) -> None:
+    own = {"models__dir": tmp_path, "cache__dir": tmp_path}
+    pooled = Engines(load_settings(**own, speech__workers=3))
+    assert isinstance(pooled.speech[-1], SpeechPool)
+    assert pooled.speech[-1].load().workers == 3
+    here = Engines(load_settings(**own, speech__workers=0))
+    assert isinstance(here.speech[-1], KokoroSpeech)
+    assert engine_id(here.speech[-1]) == engine_id(pooled.speech[-1]), "they share their clips"
+    await pooled.close()
+    await here.close()
+
+
+async def test_other_weights_are_another_version(tmp_path: Path) -> None:
+    sums = tmp_path / "SHA256SUMS"
+    versions = []
+    for lines in (
+        None,
+        "a  kokoro/model.onnx\nb  kokoro/voices.npz\n",
+        "a  kokoro/model.onnx\nc  kokoro/voices.npz\n",
+    ):
+        if lines is not None:
+            sums.write_text(f"{lines}d  whisper-tiny.en/model.bin\n")
+        engines = Engines(load_settings(models__dir=tmp_path, cache__dir=tmp_path))
+        versions.append(engine_id(engines.speech[-1]))
+        prompts, close = prompts_to_warm(load_settings(models__dir=tmp_path, cache__dir=tmp_path))
+        assert prompts._renderer._engine == versions[-1], "what is spoken ahead is found by the server"
+        close()
+        await engines.close()
+    assert versions[0] == "kokoro 82m-1.0"
+    assert len(set(versions)) == 3
+    sums.write_text("e  whisper-tiny.en/model.bin\n")
+    assert models.kokoro_weights(tmp_path) == "", "Whisper has no voice"
+
+
+async def test_weights_that_are_missing_are_missing_in_a_worker_as_well(tmp_path: Path) -> None:
+    engines = Engines(load_settings(models__dir=tmp_path, cache__dir=tmp_path))
+    with pytest.raises(ModelMissing, match="orchestrator models fetch"):
+        await engines.prompts.render("goodbye")
+    await engines.close()
+
+
+def test_the_store_of_clips_has_the_limits_of_the_settings(tmp_path: Path) -> None:
+    disk = _clip_store(load_settings(cache__dir=tmp_path, cache__disk_mb=7))
+    assert isinstance(disk, DiskStore)
+    assert disk.limit == 7 << 20
+    redis = _clip_store(load_settings(redis__url="redis://127.0.0.1:9/0", cache__redis_mb=5))
+    assert isinstance(redis, RedisStore)
+    assert redis.limit == 5 << 20

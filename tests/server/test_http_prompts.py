@@ -246,6 +246,12 @@ async def test_a_body_may_come_in_pieces(client: httpx.AsyncClient) -> None:
         assert (answer.status_code, answer.headers["x-cache"]) == (200, cache)
 
 
+async def test_a_body_that_is_far_too_long_is_left_to_the_framework(client: httpx.AsyncClient) -> None:
+    body = {"variables": QUEUE, "voice": "a" * 70_000}
+    error = error_of(await client.post("/v1/prompts/queue_update", json=body), 422)
+    assert error["param"] == "voice"
+
+
 async def test_a_preview_costs_nothing(server: Server, client: httpx.AsyncClient) -> None:
     body = {"variables": {"order_id": "4172", "status": "shipped"}, "format": "mp3"}
     preview = (await client.post("/v1/prompts/order_status/preview", json=body)).json()

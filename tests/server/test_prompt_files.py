@@ -10,7 +10,7 @@ import pytest
 
 from cache import ClipCache
 from orchestrator.protocol.audio import SPEAK_RATE, Pcm16
-from orchestrator.server.http_files import Abouts, file_answer, tag_of
+from orchestrator.server.http_files import About, Abouts, file_answer, tag_of
 from orchestrator.server.prompt_files import Asked, PromptFiles
 from tiers.prompts.catalogue import Catalogue, UnknownPrompt, VariablesInvalid
 from tiers.prompts.prompts import Prompts
@@ -94,13 +94,13 @@ async def test_a_preview_says_whether_it_is_there() -> None:
 def test_what_is_known_goes_with_the_bytes() -> None:
     abouts, data = Abouts(), b"x" * 1000
     assert abouts.get("a", data) is None
-    about = abouts.note("a", data, 1.5)
+    about = abouts.note("a", data, About(tag_of(data), 1.5))
     assert abouts.get("a", data) is about
-    assert abouts.note("a", data, 9.0) is about
     assert abouts.get("b", data) is None
     other = b"y" * 1000
     assert abouts.get("a", other) is None
-    assert abouts.note("a", other, 2.0).tag == tag_of(other) != about.tag
+    assert abouts.note("a", other, About(tag_of(other), 2.0)).tag != about.tag
+    assert abouts.get("a", data) is None
 
 
 def test_an_answer_to_a_post_is_always_whole() -> None:

@@ -120,7 +120,8 @@ async def test_a_worker_killed_in_the_middle_of_a_request(tmp_path: Path) -> Non
         await server.held(request)
         server.signal_worker(signal.SIGKILL)
         assert is_speech(await request)
-        assert server.pool.load().died == 1
+        (voice,) = (await server.http.get("/v1/status")).json()["voices"]
+        assert (voice["rung"], voice["workers"], voice["died"], voice["refused"]) == ("kokoro", 1, 1, 0)
 
 
 async def test_redis_gone_in_the_middle_of_a_request(tmp_path: Path, redis: RedisServer) -> None:

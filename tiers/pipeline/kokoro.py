@@ -171,7 +171,7 @@ class KokoroSpeech(_Kokoro):
     """The ONNX export. `threads` is what one synthesis may use; `workers` how many run at once.
 
     `chosen` are voices by Realtime name, over `VOICES`. `price` is per minute of audio, for who counts a machine's time
-    as money.
+    as money. `weights` tells the files from others of the same names: it is part of the version.
     """
 
     def __init__(
@@ -184,8 +184,10 @@ class KokoroSpeech(_Kokoro):
         voice: str = DEFAULT_VOICE,
         chosen: Mapping[str, str] | None = None,
         price: ModelPrice = FREE,
+        weights: str = "",
     ) -> None:
         super().__init__(workers, voice, chosen, price)
+        self.version = f"{self.version}-{weights}" if weights else self.version
         self._model, self._voices, self._threads = Path(model), Path(voices), threads
         self._loading = threading.Lock()
         self._kokoro: Any = None

@@ -31,6 +31,7 @@ LAG = 3 * FRAME
 """Sound comes so much before the frames that it is counted to: measured where words begin after a pause."""
 LONGEST = 400
 """Phonemes that are said in one piece; the model takes 510."""
+_MARKS = frozenset(" ,.;:!?\u2026\u2014")
 _GRAPH, _OUTPUT, _NAME = 7, 12, 1
 """Field numbers of ONNX's ModelProto.graph, GraphProto.output and ValueInfoProto.name."""
 
@@ -107,13 +108,14 @@ class KokoroParts(KokoroSpeech):
 
 
 def _between(phonemes: str, start: int, edges: Any) -> tuple[int, int]:
-    """Samples of the space and the marks in front of a part; of the mark itself where the part is one."""
-    first, last = start, start
-    while first and not phonemes[first - 1].isalnum() and phonemes[first - 1] in " ,.;:!?":
+    """Samples of the space and the marks around the beginning of a part; of the end, where nothing follows them."""
+    first = last = start
+    while first and phonemes[first - 1] in _MARKS:
         first -= 1
-    if first == last:
+    while last < len(phonemes) and phonemes[last] in _MARKS:
         last += 1
-    return max(0, int(edges[first]) - LAG), max(0, int(edges[last]) - LAG)
+    end = edges[last] if last < len(phonemes) else edges[-1]
+    return max(0, int(edges[first]) - LAG), max(0, int(end) - LAG)
 
 
 def _with_durations(model: Path) -> bytes:

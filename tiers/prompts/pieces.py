@@ -54,15 +54,24 @@ class Spot(NamedTuple):
 
 
 class _Said(NamedTuple):
+    """Words, and what follows them."""
+
     words: str
     join: Join
+
+
+class _Slot(NamedTuple):
+    """A variable's place, and the mark that the template has behind it."""
+
+    name: str
+    join: Join | None = None
 
 
 UNBOUNDED = (kinds.Text,)
 """Types whose values cannot all be said beforehand."""
 _MARKS = {**dict.fromkeys(",;:\u2013\u2014", Join.PAUSE), **dict.fromkeys(".!?\u2026", Join.END)}
 _EDGES = re.compile(r"^\s*([,;:.!?\u2026\u2013\u2014]*)(.*?)([,;:.!?\u2026\u2013\u2014]*)\s*$", re.DOTALL)
-_ENDS_WITH_ONE = ("hundred",)
+_ENDS_WITH_ONE = ("hundred", "and")
 _STARTS_ONE = ("oh",)
 _BIGGEST = 10**12 - 1
 YEARS = range(1900, 2100)
@@ -71,29 +80,44 @@ YEARS = range(1900, 2100)
 
 def pieces_of(template: str, said: Mapping[str, str], types: Mapping[str, Variable]) -> tuple[Spot, ...]:
     """The pieces of a template whose variables are said as `said` (words as `Spoken` has them), in order."""
-    items: list[_Said] = []
-    for literal, field, _, _ in string.Formatter().parse(template):
-        before, core, after = _edges(literal)
-        if before is not None and items:
-            items[-1] = _Said(items[-1].words, before)
-        if core:
-            items.append(_Said(core, after or Join.ON))
-        elif after is not None and items:
-            items[-1] = _Said(items[-1].words, after)
-        if field is not None:
-            items += _units(said[field], types[field])
-    return tuple(_placed(items))
+    spoken: list[_Said] = []
+    for item in _items(template):
+        if isinstance(item, _Said):
+            spoken.append(item)
+        else:
+            spoken += _units(said[item.name], types[item.name], item.join)
+    return tuple(_placed(spoken, Join.END, Join.END))
 
 
 def inventory(template: str, types: Mapping[str, Variable], language: str) -> set[Piece]:
     """Every piece that any values can need. Values that are said as they come (`other` of an enum) are left out."""
-    samples = {name: list(_samples(kind, language)) for name, kind in types.items()}
-    first = {name: values[0] for name, values in samples.items()}
-    found = {spot.piece for spot in pieces_of(template, first, types)}
-    for name, values in samples.items():
-        for words in values:
-            found.update(spot.piece for spot in pieces_of(template, first | {name: words}, types))
+    found: set[Piece] = set()
+    items = _items(template)
+    for index, item in enumerate(items):
+        before = _sound(items[index - 1].join) if index else Join.END
+        end = Join.END if index == len(items) - 1 else None
+        if isinstance(item, _Said):
+            found.update(spot.piece for spot in _placed([item], before, end))
+            continue
+        kind = types[item.name]
+        for words in _samples(kind, language):
+            found.update(spot.piece for spot in _placed(_units(words, kind, item.join), before, end))
     return found
+
+
+def _items(template: str) -> list[_Said | _Slot]:
+    items: list[_Said | _Slot] = []
+    for literal, field, _, _ in string.Formatter().parse(template):
+        before, core, after = _edges(literal)
+        if before is not None and items:
+            items[-1] = items[-1]._replace(join=before)
+        if core:
+            items.append(_Said(core, after or Join.ON))
+        elif after is not None and items:
+            items[-1] = items[-1]._replace(join=after)
+        if field is not None:
+            items.append(_Slot(field))
+    return items
 
 
 def _edges(literal: str) -> tuple[Join | None, str, Join | None]:
@@ -112,22 +136,21 @@ def _mark(marks: str) -> Join | None:
     return Join.END if Join.END in joins else Join.PAUSE if joins else None
 
 
-def _units(words: str, kind: Variable) -> Iterator[_Said]:
+def _units(words: str, kind: Variable, mark: Join | None) -> list[_Said]:
     """A value's units; the last one is followed by a breath, unless a mark of the template follows."""
+    last = mark or Join.BREATH
     if isinstance(kind, kinds.Enum):
-        yield _Said(words.rstrip(" .,;:!?"), Join.BREATH)
-        return
-    groups = words.split(", ")
-    for index, group in enumerate(groups):
-        units = list(_grouped(group.split()))
-        for place, unit in enumerate(units):
-            last = place == len(units) - 1
-            ends = Join.BREATH if index == len(groups) - 1 else Join.PAUSE
-            yield _Said(unit, ends if last else Join.ON)
+        return [_Said(words.rstrip(" .,;:!?"), last)]
+    units: list[_Said] = []
+    for group in words.split(", "):
+        units += (_Said(unit, Join.ON) for unit in _grouped(group.split()))
+        units[-1] = units[-1]._replace(join=Join.PAUSE)
+    units[-1] = units[-1]._replace(join=last)
+    return units
 
 
 def _grouped(words: list[str]) -> Iterator[str]:
-    """Words, those that belong together as one: "four hundred", "oh five"."""
+    """Words, those that belong together as one: "four hundred", "dollars and", "oh five"."""
     index = 0
     while index < len(words):
         pair = words[index : index + 2]
@@ -136,14 +159,18 @@ def _grouped(words: list[str]) -> Iterator[str]:
         index += 2 if together else 1
 
 
-def _placed(items: list[_Said]) -> Iterator[Spot]:
-    before = Join.END
+def _placed(items: list[_Said], before: Join, end: Join | None) -> Iterator[Spot]:
+    """`end` stands for the join of the last item, where that is not what counts."""
     for index, item in enumerate(items):
-        join = Join.END if index == len(items) - 1 else item.join
-        # A breath is too short to be heard in how the words before and after it are said.
-        sound = Join.PAUSE if join is Join.BREATH else join
+        join = end if end is not None and index == len(items) - 1 else item.join
+        sound = _sound(join)
         yield Spot(Piece(item.words, before, sound), join)
         before = sound
+
+
+def _sound(join: Join | None) -> Join:
+    """How the words beside it are said: the breath after a value is too short to be heard in them."""
+    return Join.PAUSE if join in (None, Join.BREATH) else join
 
 
 # --- values whose pieces are all the pieces there are ---
@@ -191,15 +218,18 @@ def _integers(minimum: int, maximum: int) -> Iterator[int]:
     if maximum - minimum <= 2000:
         yield from range(minimum, maximum + 1)
         return
-    wanted: set[int] = set()
+    wanted = {minimum, maximum}
     for scale in (1, 1000, 10**6, 10**9):
-        counts = [*range(100), *(hundreds * 100 + rest for hundreds in range(1, 10) for rest in (0, 1, 11))]
-        counts += [100 + rest for rest in range(1, 100)]
-        for count in counts:
-            wanted.update((count * scale, count * scale + scale // 1000, count * scale + (scale > 1)))
-            wanted.add(count * scale + (100 if scale > 100 else 0))
-    inside = {value for size in wanted for value in (size, -size) if minimum <= value <= maximum}
-    yield from sorted({minimum, maximum, *inside})
+        # Where nothing smaller precedes them, and behind the first larger numbers of the range, on both its sides.
+        block = 1000 * scale
+        starts = {0, -(-minimum // block) * block, (maximum // block - 1) * block, maximum // block * block}
+        for start in starts:
+            for count in range(1000):
+                value = start + count * scale
+                wanted.update(
+                    (value, -value, value + scale // 1000, value + (scale > 1), value + scale // 10)
+                )
+    yield from sorted(value for value in wanted if minimum <= value <= maximum)
 
 
 def _amounts(kind: kinds.Money, speakable: Speakable) -> Iterator[str]:

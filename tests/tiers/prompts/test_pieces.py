@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiers.prompts.catalogue import Catalogue, Prompt
@@ -66,6 +66,19 @@ def test_whatever_the_value_its_pieces_are_there_and_say_the_line(kind, data):
     assert words(" ".join(spot.piece.words for spot in line.spots)) == words(line.spoken)
     missing = {spot.piece for spot in line.spots} - INVENTORIES[kind]
     assert not missing
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_whatever_the_range_its_numbers_pieces_are_there(data):
+    minimum = data.draw(st.integers(0, 9) | st.integers(-(10**4), 10**12 - 1))
+    maximum = data.draw(st.integers(minimum, 10**12 - 1) | st.integers(minimum, minimum + 10**4)) % 10**12
+    kind = Integer(type="integer", minimum=min(minimum, maximum), maximum=maximum)
+    prompt = Prompt(text={"en": "It is {n}, then."}, variables={"n": kind}, render="stitched")
+    catalogue = Catalogue({"p": prompt})
+    pieces = catalogue.pieces("p", "en")
+    for value in data.draw(st.lists(st.integers(kind.minimum, kind.maximum), min_size=30, max_size=30)):
+        assert {spot.piece for spot in catalogue.fill("p", {"n": value}).spots} <= pieces
 
 
 def test_a_line_is_cut_at_its_slots_and_its_marks_are_pauses():

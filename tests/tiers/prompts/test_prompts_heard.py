@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from faster_whisper import WhisperModel
 
@@ -14,8 +15,11 @@ from orchestrator import models
 from orchestrator.protocol.answers import AnswerRequest, AudioDelta, Message, ToolCall, ToolResult
 from orchestrator.protocol.audio import AudioFormat, Float32, hear
 from tiers.pipeline.kokoro import KokoroSpeech
+from tiers.pipeline.kokoro_parts import KokoroParts
 from tiers.prompts.catalogue import Catalogue
 from tiers.prompts.prompts import Prompts
+from tiers.prompts.stitching import speech_level
+from tiers.prompts.trim import trim
 
 DIGITS = {
     "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4",
@@ -27,6 +31,16 @@ DIGITS = {
 def kokoro() -> Iterator[KokoroSpeech]:
     try:
         speech = KokoroSpeech(models.kokoro_model(), models.kokoro_voices())
+    except models.ModelMissing as error:
+        pytest.skip(str(error))
+    yield speech
+    speech.close()
+
+
+@pytest.fixture(scope="module")
+def kokoro_parts() -> Iterator[KokoroParts]:
+    try:
+        speech = KokoroParts(models.kokoro_model(), models.kokoro_voices())
     except models.ModelMissing as error:
         pytest.skip(str(error))
     yield speech
@@ -93,3 +107,27 @@ async def test_the_bridge_is_short_and_understood(kokoro, whisper):
     assert 0.5 < clip.seconds < 2.5
     text = await heard(whisper, hear(clip.pcm.tobytes(), AudioFormat.PCM))
     assert "one moment" in text.lower().replace("1", "one"), text
+
+
+async def test_a_stitched_order_number_is_heard_over_a_telephone_and_sounds_like_a_whole_one(
+    kokoro_parts, whisper
+):
+    prompts = Prompts(Catalogue.load(), ClipCache(), kokoro_parts)
+    variables = {"order_id": "275604", "status": "out_for_delivery"}
+    line = prompts.catalogue.fill("order_status", variables)
+    whole = np.concatenate([pcm async for pcm in kokoro_parts.speak(line.spoken)])
+    for spot in line.spots:
+        await prompts._renderer.assembly.make(spot.piece, prompts.voice, "en")
+    stitched = prompts.peek(line)
+    assert stitched is not None
+    data = await prompts.audio("order_status", variables, AudioFormat.PCMU)
+    text = await heard(whisper, hear(data, AudioFormat.PCMU))
+    assert digits(text) == "275604", text
+    assert "out for delivery" in text.lower(), text
+    assert len(stitched.pcm) == pytest.approx(len(trim(whole)), rel=0.25)
+    one, other = (speech_level(pcm.astype(np.float32) / 32768) for pcm in (stitched.pcm, whole))
+    assert one == pytest.approx(other, abs=2.0)
+    alone = len(trim(np.concatenate([pcm async for pcm in kokoro_parts.speak("seven.")])))
+    cut = (await prompts._renderer.assembly.make(line.spots[2].piece, prompts.voice, "en")).clip
+    assert cut.text == "seven"
+    assert len(cut.pcm) < 0.8 * alone, "a word in a phrase is shorter than the same word alone"
