@@ -266,12 +266,13 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
         )
     if tier_a.enabled:
         yield from _realtime_problems(settings)
-    if tier_b.agent_model and not is_priced(settings, "agent", tier_b.agent_model):
-        yield (
-            "tier_b.agent_model",
-            f"the model {tier_b.agent_model!r} has no price; {price_remedy(tier_b.agent_model)} "
-            "(text_in and text_out in US dollars per million tokens; 0 for your own server)",
-        )
+    for model in tier_b.agent_models:
+        if not is_priced(settings, "agent", model):
+            yield (
+                "tier_b.agent_model" if model == tier_b.agent_model else "tier_b.agent_fallbacks",
+                f"the model {model!r} has no price; {price_remedy(model)} "
+                "(text_in and text_out in US dollars per million tokens; 0 for your own server)",
+            )
     if tier_b.stt_cloud_model and not is_priced(settings, "transcription", tier_b.stt_cloud_model):
         yield (
             "tier_b.stt_cloud_model",
@@ -344,6 +345,11 @@ def _speech_problems(settings: Settings) -> Iterator[tuple[str, str]]:
     tier_b = settings.tier_b
     if tier_b.agent_base_url and not tier_b.agent_model:
         yield "tier_b.agent_base_url", "an address without a model; set tier_b.agent_model too"
+    if tier_b.agent_fallbacks and not tier_b.agent_model:
+        yield (
+            "tier_b.agent_fallbacks",
+            "they stand in for nobody; set tier_b.agent_model to the first of them",
+        )
     if tier_b.speech == "cartesia" and settings.cartesia.api_key is None:
         yield "tier_b.speech", "cartesia needs a key; set CARTESIA_API_KEY, or choose auto or kokoro"
     if tier_b.speech == "endpoint":

@@ -161,8 +161,10 @@ class TierA(Section):
 
 
 SIMPLER_SERVICE = (
-    "You are the stand-in of a voice service that is having trouble. You can do less than usual: "
-    "if you are not sure, say so plainly and offer a call back or a person."
+    "You are the simpler service that stands in while the usual voice assistant of this call is away. You know what "
+    "was said so far, and you can do less: if you are not sure, say so plainly and offer a call back or a person. "
+    "Do not bring this up unasked. Asked whether you are still the same assistant, or why you sound different, "
+    "tell the truth: you are the simpler service that stands in for it. Never pretend to be it."
 )
 
 OPENINGS = (
@@ -185,6 +187,14 @@ SUMMARISE = (
 class TierB(Section):
     agent_model: str | None = None
     """A LiteLLM model name, like openai/gpt-5.4-mini. None is the embedded model."""
+    agent_fallbacks: Names = ()
+    """Other LiteLLM models, in the order in which they are asked where the ones before fail."""
+
+    @property
+    def agent_models(self) -> tuple[str, ...]:
+        """All text models, in order; none where the embedded one answers."""
+        return (self.agent_model, *self.agent_fallbacks) if self.agent_model else ()
+
     agent_base_url: HttpUrl | None = None
     agent_api_key: SecretStr | None = None
     agent_timeout_s: PositiveFloat = 8.0
@@ -211,8 +221,10 @@ class TierB(Section):
     """auto: cartesia where its key is set, else kokoro."""
     voice: str = ""
     """The engine's own voice name; "" takes the one nearest to the session's."""
+    voices: dict[str, str] = Field(default_factory=dict)
+    """Voices of Kokoro, or of `tts_base_url`, by the session's own; over the built-in choice."""
     instructions: str = SIMPLER_SERVICE
-    """Added to the session's instructions, so that the stand-in does not promise what it cannot do."""
+    """Added to the session's instructions, so that the stand-in tells what it is and promises only what it can do."""
     openings: Names = OPENINGS
     """First sentences of answers that recur: once said, they are kept like prompts."""
     learned_openings_mb: NonNegativeInt = 16
@@ -293,6 +305,8 @@ class Cartesia(Section):
     model: str = "sonic-3.5"
     voice: str = ""
     """A voice id of your Cartesia account or library. "" takes the one nearest to the session's."""
+    voices: dict[str, str] = Field(default_factory=dict)
+    """Voice ids by the session's own voice; over `voice` and the built-in choice."""
     usd_per_character: Rate = 0.00005
     """One credit per character at $50 per million, the dearest of the usual plans."""
 

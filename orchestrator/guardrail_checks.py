@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from orchestrator.config_sections import Guardrail, Guardrails
 from orchestrator.entry_points import EntryPointInvalid, load
-from orchestrator.signing import SecretInvalid, key_of
+from orchestrator.webhook_checks import webhook_problems
 from tiers.prompts.catalogue import Catalogue, CatalogueInvalid
 
 HOOKS = ("heard", "said", "called")
@@ -31,32 +30,19 @@ def guardrail_problems(
         hook: Guardrail | None = getattr(guardrails, name)
         if hook is None:
             continue
-        for field, problem in (*_webhook_problems(hook, is_here), *_function_problems(hook)):
+        for field, problem in (
+            *_both_problem(hook),
+            *webhook_problems(hook.url, hook.secret, is_here),
+            *_function_problems(hook),
+        ):
             yield f"guardrails.{name}.{field}", problem
         if problem := _line_problem(hook.line, catalogue):
             yield f"guardrails.{name}.line", problem
 
 
-def _webhook_problems(hook: Guardrail, is_here: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
-    if hook.url is None:
-        if hook.secret is not None:
-            yield "secret", "a secret without a url, where nothing is signed; set url, or remove it"
-        return
-    if hook.entry_point is not None:
+def _both_problem(hook: Guardrail) -> Iterator[tuple[str, str]]:
+    if hook.url is not None and hook.entry_point is not None:
         yield "url", "a hook is a webhook or a function; remove url or entry_point"
-    if hook.secret is None:
-        yield (
-            "url",
-            "requests have to be signed; set secret to whsec_ and base64, and verify it at that address",
-        )
-        return
-    url = urlsplit(hook.url)
-    if url.scheme == "http" and not is_here(url.hostname or ""):
-        yield "url", "what callers say goes there, so that it has to be https:// except on this machine"
-    try:
-        key_of(hook.secret.get_secret_value())
-    except SecretInvalid as error:
-        yield "secret", str(error)
 
 
 def _function_problems(hook: Guardrail) -> Iterator[tuple[str, str]]:

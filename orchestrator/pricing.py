@@ -63,8 +63,7 @@ def models(settings: Settings) -> dict[str, price_map.What]:
         found.update({settings.realtime(rung).model: "response" for rung in tier_a.rungs})
         if tier_a.transcription_model:
             found[tier_a.transcription_model] = "transcription"
-    if settings.tier_b.agent_model:
-        found[settings.tier_b.agent_model] = "agent"
+    found.update(dict.fromkeys(settings.tier_b.agent_models, "agent"))
     if settings.tier_b.stt_cloud_model:
         found[settings.tier_b.stt_cloud_model] = "transcription"
     return found
@@ -132,7 +131,7 @@ def billables(settings: Settings) -> list[Billable]:
     speech = settings.speech_engine()
     used += [
         *(("Tier B, transcription", name) for name in transcribers(settings)),
-        ("Tier B, agent", tier_b.agent_model or EMBEDDED),
+        *(("Tier B, agent", name) for name in tier_b.agent_models or (EMBEDDED,)),
         ("Tier B, speech", speech),
     ]
     # The local voice says the prompts, and stands in for a provider's, unless a server does all speech work.

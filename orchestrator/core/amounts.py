@@ -35,7 +35,7 @@ _CENTS = r"(?:cents?|pence|penny|pennies|centimes?|céntimos?|centimos?|paise|pa
 _PART = r"(?:(?:[.,]|\s(?:point|komma|coma|virgule)\s)(?P<part>\d\s\d|\d{1,2})(?!\d))?"
 _BEFORE = r"(?<![\d.,-])(?:(?P<symbol>[$€£¥])\s?)?(?P<minus>\b(?:minus|negative)\s|-)?"
 _AND_CENTS = (
-    rf"(?:\s(?:(?:and|und|y|con|et)\s)?(?P<cents>\d{{1,2}})(?!\d|\s?(?:{_CURRENCY})(?!\w)|[.,]\d)"
+    rf"(?:,?\s(?:(?:and|und|y|con|et)\s)?(?P<cents>\d{{1,2}})(?!\d|\s?(?:{_CURRENCY})(?!\w)|[.,]\d)"
     rf"(?:\s{_CENTS}\b)?)?"
 )
 _MONEY = re.compile(

@@ -81,8 +81,6 @@ class Answering:
     """What the agent may bill even if the answer is cut off; 0 once that is known."""
     calls: list[Pending] = field(default_factory=list)
     """Tools that it has asked for since the tier was last asked, of those that the server keeps."""
-    rounds: int = 0
-    """How often it went on after tools."""
     preamble_at: float | None = None
     """When the caller is told that a tool takes its time."""
 
@@ -227,12 +225,9 @@ class Answers:
             return
         if self._waits_for_tools(answering, now):
             return
-        request = self._request(answering)
+        request = ask(ctx, answering.id, answering.owed, history_for(ctx, answering.owed))
         if not self._take_ahead(answering, request, now):
             self._start(answering, request, now)
-
-    def _request(self, answering: Answering) -> AnswerRequest:
-        return ask(self.ctx, answering.id, answering.owed, history_for(self.ctx, answering.owed))
 
     # --- tools that the server runs: `ToolAnswers` ---
 
@@ -541,7 +536,8 @@ class Answers:
             self._audio(response, item, audio, now)
         ctx.writer.finish(response, "incomplete")
 
-    def _stop(self, answering: Answering, reason: str, now: float) -> None:
+    def _stop(self, answering: Answering, reason: str | None, now: float) -> None:
+        """`reason` is the protocol's, None where it has none for what happened."""
         ctx = self.ctx
         self._halt(answering)
         response = answering.response
@@ -551,7 +547,7 @@ class Answers:
                 item.cut_off = True
             ctx.writer.finish(response, "cancelled", reason=reason)
             self._record(answering, "cancelled", {})
-        ctx.end_turn(answering.owed.turn, Outcome.STOPPED, reason)
+        ctx.end_turn(answering.owed.turn, Outcome.STOPPED, reason or "")
         self._drop(answering, now, advance=False)
 
     def _drop(self, answering: Answering, now: float, *, advance: bool = True) -> None:
@@ -606,7 +602,7 @@ class Answers:
         active = self._active
         if active is None or self._beside or self.turn is not None or active.audio_at is not None:
             return False
-        waits = active.stage is Stage.TOOLS or active.rounds
+        waits = active.stage is Stage.TOOLS or active.owed.rounds
         return active.item is None and not (active.owed.client_asked or self._queue or waits)
 
     def race_over(self) -> None:

@@ -6,6 +6,9 @@ from orchestrator.core.context import CallContext, Owed
 from orchestrator.core.conversation import text_of
 from orchestrator.protocol.answers import AnswerRequest, HistoryItem, Message
 
+MOST_ROUNDS = 6
+"""How often an answer may go on after tools; then it is to be given with what is known."""
+
 
 def history_for(ctx: CallContext, owed: Owed) -> tuple[HistoryItem, ...]:
     """The conversation as the answer is to know it; turns that hold no words (noise) included, as empty."""
@@ -38,6 +41,8 @@ def ask(ctx: CallContext, answer_id: str, owed: Owed, history: tuple[HistoryItem
         limit = min(limit, ctx.output_limit) if isinstance(limit, int) else ctx.output_limit
         instructions = f"{instructions}\n\n{ctx.policy.concise}".lstrip()
     choice = wanted.get("tool_choice") or session.fields["tool_choice"]
+    if owed.say is not None or owed.rounds >= MOST_ROUNDS:
+        choice = "none"
     own = wanted.get("tools")
     tools = session.tools if own is None else own
     if desk.toolset and own != []:
@@ -54,6 +59,7 @@ def ask(ctx: CallContext, answer_id: str, owed: Owed, history: tuple[HistoryItem
         speed=session.speed,
         language=session.language,
         max_output_tokens=limit if isinstance(limit, int) else None,
+        say=owed.say,
     )
 
 

@@ -17,9 +17,10 @@ from orchestrator.core.actions import (
     ToUpstreamFrame,
 )
 from orchestrator.core.gate import ENOUGH_MS, first_needs
-from orchestrator.core.handovers import LEAD_IN_MS, MONEY_POLL_S, POLL_S, Handovers
+from orchestrator.core.handovers import LEAD_IN_MS, MONEY_POLL_S, POLL_S
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.hedge import Stage as HedgeStage
+from orchestrator.core.keypad import Keypad
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.pace import Step
 from orchestrator.core.provider import TERMINAL_CODES, expiry
@@ -44,7 +45,7 @@ class Audio(Enum):
     """Nothing: it is kept until a tier is there."""
 
 
-class Call(Handovers):
+class Call(Keypad):
     """One call, from connect to hang-up."""
 
     # --- beginning and end ---
@@ -76,6 +77,7 @@ class Call(Handovers):
         ctx.forget_audio()
         self.relay = self.local = self._connecting = None
         self._connect_due = self._poll_at = None
+        self._forget_keys()
         self._move(Move.END)
         self._end_if_billed()
 
@@ -323,7 +325,7 @@ class Call(Handovers):
         return out if claim is None else [*out, claim]
 
     def next_due(self) -> float | None:
-        dues = [self._connect_due, self._poll_at, self.lingering.next_due()]
+        dues = [self._connect_due, self._poll_at, self._keys_due, self.lingering.next_due()]
         if self.relay is not None:
             dues += [self.relay.deadlines.next_due(), self.relay.deadlines.hedge_at]
             dues.append(self.relay.tools.next_due())
@@ -349,6 +351,7 @@ class Call(Handovers):
                 self.relay.tools.tick(now)
         if self.preparation is not None and now >= self.preparation.due:
             self._abandon("it took too long", now, Cause.CONNECT_TIMEOUT)
+        self._tick_keys(now)
         if self.local is not None:
             self.local.tick(now)
             self._mind_local(now)

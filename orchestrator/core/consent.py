@@ -18,10 +18,11 @@ from orchestrator.core.consent_words import EXACT, VOCABULARIES, Sense, Vocabula
 from orchestrator.core.endings import Ending, ending
 from orchestrator.core.entities import flat
 from orchestrator.core.read_back import again, readback, was_read_back
-from orchestrator.core.said_values import shape_of, where_said, words_of
+from orchestrator.core.said_values import Said, where_said
 from orchestrator.core.spoken_dates import moment, moment_said
 from orchestrator.core.spoken_words import Unit, UnitKind, fold, units
 from orchestrator.core.tools import Tool
+from orchestrator.core.value_shapes import shape_of, words_of
 
 __all__ = ["Consent", "again", "judge", "readback", "was_read_back"]
 
@@ -34,8 +35,9 @@ class Consent(StrEnum):
     UNCLEAR = "unclear"
 
 
+LONGEST = 400
 MOST_WORDS = 40
-"""A longer answer is no plain yes, whatever it consists of."""
+"""Characters and words. A longer answer is no plain yes, whatever it consists of."""
 MOST_REPEATS = 4
 """A word that is said more often in a row is a recogniser's stutter."""
 
@@ -49,17 +51,17 @@ def judge(
     caller may repeat too; without them only a few verbs are known ("yes, cancel order 4172").
     """
     code = re.split(r"[-_]", language.lower())[0]
-    if not _may_be_plain(_words(text)):
+    if len(text) > LONGEST or not _may_be_plain(_words(text)):
         return Consent.UNCLEAR
     if code not in VOCABULARIES:
         return _exact(" ".join(_words(text)), code)
     values = flat(arguments or {})
-    rest, told, other = _without_values(text, values)
-    senses = _senses(_words(rest), VOCABULARIES[code], _Echo.of(values, asked, told=told))
+    rest = _without_values(text, values)
+    senses = _senses(_words(rest.text), VOCABULARIES[code], _Echo.of(values, asked, told=rest.told))
     question = "?" in text or "\N{FULLWIDTH QUESTION MARK}" in text
-    consent = _decide(senses, other=other, question=question, dated=_says_a_date(text, values))
-    unfinished = consent is Consent.YES and ending(text, code) is Ending.UNFINISHED
-    return Consent.UNCLEAR if unfinished else consent
+    consent = _decide(senses, other=rest.other, question=question, dated=_says_a_date(text, values))
+    doubtful = rest.mixed or ending(text, code) is Ending.UNFINISHED
+    return Consent.UNCLEAR if consent is Consent.YES and doubtful else consent
 
 
 def _words(text: str) -> list[str]:
@@ -111,11 +113,23 @@ _LONE_ONE = re.compile(
 )
 
 
-def _without_values(text: str, values: Sequence[tuple[str, Any]]) -> tuple[str, bool, bool]:
-    """The text without what it says of the values, whether it says any, and whether it says other numbers."""
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """What an answer says besides the values. `told`: it says some of them; `other`: it says other numbers too."""
+
+    text: str
+    told: bool
+    other: bool
+    mixed: bool
+    """Of several values of one shape not all are said, in order: which is meant for what cannot be told."""
+
+
+def _without_values(text: str, values: Sequence[tuple[str, Any]]) -> _Rest:
     rest = _CERTAIN.sub(" ", text)
-    spans = where_said(rest, [(path, value, shape_of(_ANY_TOOL, path, value)) for path, value in values])
-    rest = _blank(rest, spans)
+    shapes = [(path, value, shape_of(_ANY_TOOL, path, value)) for path, value in values]
+    spans = where_said(rest, shapes)
+    mixed = _is_mixed([at for at, _, _ in spans], shapes)
+    rest = _blank(rest, [(start, end) for _, start, end in spans])
     lone = [match.end() for match in _LONE_ONE.finditer(rest)]
     figures = [unit for unit in units(rest) if unit.kind is UnitKind.DIGITS and unit.end not in lone]
     said = amounts(rest)
@@ -123,8 +137,18 @@ def _without_values(text: str, values: Sequence[tuple[str, Any]]) -> tuple[str, 
     if len(said) == 1 and any(amount.fits(said[0]) for amount in wanted) and _spells(said[0], figures):
         words = (*_MONEY_WORDS, "and", "point")
         money = [unit for unit in units(rest) if unit in figures or unit.form in words]
-        return _blank(rest, [(unit.start, unit.end) for unit in money]), True, False
-    return rest, bool(spans), bool(figures)
+        rest = _blank(rest, [(unit.start, unit.end) for unit in money])
+        return _Rest(rest, told=True, other=False, mixed=mixed or len(wanted) > 1)
+    return _Rest(rest, bool(spans), bool(figures), mixed)
+
+
+def _is_mixed(said: Sequence[int], values: Sequence[Said]) -> bool:
+    """`said`: positions of the values that are said, in the order in which they are."""
+    for shape in {values[at][2] for at in said}:
+        alike = [at for at, (_, _, other) in enumerate(values) if other is shape]
+        if len({str(values[at][1]) for at in alike}) > 1 and [at for at in said if at in alike] != alike:
+            return True
+    return False
 
 
 def _blank(text: str, spans: Sequence[tuple[int, int]]) -> str:
@@ -185,6 +209,12 @@ class _Echo:
         return cls(small | question | (_VERBS if told and not asked else frozenset()), question)
 
 
+_OPENING = (
+    "is are am was were do does did can could would will should shall may might have has had ist sind war kann konnte "
+    "soll sollte wird habe haben hat es son esta puede podria debo tiene est sont peut puis dois avez a"
+)
+_OPENERS = frozenset(_OPENING.split())
+"""An answer that begins with one of these is a question, with or without its sign ("is my order correct")."""
 _DENIERS = frozenset(["dont", "not", "never", "isnt", "wasnt", "cant", "cannot", "shouldnt"])
 _PLAIN_YES = frozenset(["yes", "yeah", "yep", "yup", "yea", "yess"])
 _HARD_CHANGES = frozenset(
@@ -196,6 +226,7 @@ def _senses(words: Sequence[str], known: Vocabulary, echo: _Echo) -> list[Sense]
     """What the words mean, phrase by phrase, the longest first."""
     senses: list[Sense] = []
     at = 0
+    begun = False
     while at < len(words):
         for length in range(min(known.longest, len(words) - at), 0, -1):
             phrase = tuple(words[at : at + length])
@@ -206,6 +237,9 @@ def _senses(words: Sequence[str], known: Vocabulary, echo: _Echo) -> list[Sense]
             length, phrase, sense = 1, (words[at],), None
         denied = at > 0 and words[at - 1] in _DENIERS and phrase[0] not in _PLAIN_YES
         senses.append(_in_context(phrase, sense, echo, denied=denied))
+        if not begun and phrase[0] in _OPENERS and sense is not Sense.YES:
+            senses[-1] = Sense.QUESTION
+        begun = begun or senses[-1] not in (Sense.POLITE, Sense.WEAK)
         at += length
     return senses
 
@@ -248,7 +282,7 @@ def _decide(senses: Sequence[Sense], *, other: bool, question: bool, dated: bool
     if no:
         return Consent.CHANGE if Sense.OTHER in has else Consent.NO
     if yes:
-        if has <= _AGREEING:
+        if has <= _AGREEING and Sense.ECHO not in senses[: senses.index(Sense.YES)]:
             return Consent.YES
         return Consent.CHANGE if Sense.OTHER in has else Consent.UNCLEAR
     return Consent.UNCLEAR

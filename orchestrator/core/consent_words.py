@@ -52,7 +52,7 @@ _ENGLISH = _vocabulary(
         "go for it,go on and do it,do it,do that,please do,please do it,please do that,lets do it,"
         "lets do that,thats right,that is right,thats correct,that is correct,its correct,"
         "it is correct,all correct,i confirm,i confirm that,i agree,i do agree,i approve,"
-        "please proceed,proceed,thats the one,that is the one,sounds right,yes indeed"
+        "please proceed,proceed,for sure,thats the one,that is the one,sounds right,yes indeed"
     ),
     weak=(
         "okay,ok,k,alright,all right,fine,thats fine,that is fine,its fine,good,thats good,"
@@ -88,7 +88,7 @@ _ENGLISH = _vocabulary(
         "false,refuse,i refuse,decline"
     ),
     change=(
-        "correct the,correct that,correct this,correct it,correct my,but,also,and also,instead,"
+        "please correct,correct the,correct that,correct this,correct it,correct my,but,also,and also,instead,"
         "change,change it,change that,change it to,make it,make that,make,except,only,unless,"
         "the other one,the other,other one,another,another one,different,differently,i meant,"
         "it should be,should be,as well,too,plus,before that,first,later,until,after,both,"

@@ -119,6 +119,8 @@ class Owed:
     """Under which its money was set aside."""
     say: str | None = None
     """Words that are the answer, exactly."""
+    rounds: int = 0
+    """How often the answer has gone on after tools."""
 
     @property
     def out_of_band(self) -> bool:
@@ -259,6 +261,7 @@ class CallContext:
             self.do,
             self.record,
             lambda: self.session.language,
+            lambda: self.send({"type": "session.updated", "session": self.describe_session()}),
         )
         self.writer = ResponseWriter(self.ids, self.conversation, self.playback, self.send)
 

@@ -36,6 +36,9 @@ MIN_CODE = 3
 MIN_PHONE = 5
 """A number that is not introduced as what it is has at least so many characters."""
 
+LONGEST = 1000
+"""Characters of a turn that are looked at, the last ones: more than a minute of speech."""
+
 _CORRECTION = re.compile(
     r"(?<!\border )(?<!\bnumber )(?<!\baccount )(?<!\bbooking )\b(?:no|nope|i mean|i meant|sorry|correction|"
     r"scratch that|make that|make it|actually|rather|wait|oops|nein|ich meine|entschuldigung|perdón|digo|pardon|"
@@ -47,7 +50,7 @@ _CORRECTION = re.compile(
 def found(kind: Entity, text: str) -> list[Found]:
     """What the text holds of a kind, in order. A correction that is no whole entity makes everything uncertain."""
     kept: list[Found] = []
-    for segment in _CORRECTION.split(text):
+    for segment in _CORRECTION.split(text[-LONGEST:]):
         here, partial = _in_segment(kind, segment)
         if here and kept and kind in (Entity.ORDER_NUMBER, Entity.PHONE):
             partial = len(here[-1].value) < len(kept[-1].value)
@@ -128,41 +131,36 @@ _COUNTED = re.compile(
 def _runs(kind: Entity, text: str) -> list[_Run]:
     runs: list[_Run] = []
     current: list[Unit] = []
-    plus = costs = False
+    before = ""
+    """A sign in front of the run: a plus, or a currency."""
     said = units(text)
-
-    def close() -> None:
-        nonlocal plus, costs
-        if current:
-            before, behind = text[: current[0].start].rstrip("+#"), text[current[-1].end :]
-            sentence = re.split(r"[.!?;]\s", before)[-1]
-            sentence = re.sub(r"\bplus\s*$", "", sentence)
-            named = bool(_NAMED[kind].search(sentence))
-            value = ("+" if plus else "") + "".join(unit.form for unit in current)
-            unlike = _NOT[kind].search(sentence) or _TAKEN_BACK.search(sentence)
-            other = bool(costs or unlike or _COUNTED.match(behind))
-            runs.append(_Run(_number(kind, value), named, other))
-            current.clear()
-        plus = costs = False
-
     for at, unit in enumerate(said):
-        following = said[at + 1] if at + 1 < len(said) else None
         if unit.fresh:
-            close()
+            runs += _closed(kind, text, current, before)
+            current, before = [], ""
         if not current and unit.plain == "november":
             continue
         if unit.kind is UnitKind.DIGITS or (unit.kind is UnitKind.LETTER and kind is Entity.ORDER_NUMBER):
-            current.append(_as_zero(unit, current, following))
-        elif sign_of(unit) == "+" and kind is Entity.PHONE:
-            close()
-            plus = True
-        elif current and (sign_of(unit) in tuple("-/._,") or unit.form in _FILLERS):
-            continue
-        else:
-            close()
-            costs = unit.form in tuple("$€£¥")
-    close()
-    return runs
+            current.append(_as_zero(unit, current, said[at + 1] if at + 1 < len(said) else None))
+        elif not (current and (sign_of(unit) in tuple("-/._,") or unit.form in _FILLERS)):
+            runs += _closed(kind, text, current, before)
+            current, before = [], sign_of(unit)
+    return runs + _closed(kind, text, current, before)
+
+
+def _closed(kind: Entity, text: str, units_: Sequence[Unit], before: str) -> list[_Run]:
+    """Units as a run; none of what only counts something ("2 days")."""
+    if units_ and _COUNTED.match(text[units_[-1].end :]):
+        units_ = units_[: max(at for at, unit in enumerate(units_) if unit.comma or at == 0)]
+    if not units_:
+        return []
+    sentence = re.split(r"[.!?;]\s", text[: units_[0].start].rstrip("+#"))[-1]
+    sentence = re.sub(r"\bplus\s*$", "", sentence)
+    plus = "+" if before == "+" and kind is Entity.PHONE else ""
+    value = plus + "".join(unit.form for unit in units_)
+    unlike = _NOT[kind].search(sentence) or _TAKEN_BACK.search(sentence)
+    other = bool(unlike) or before in tuple("$€£¥")
+    return [_Run(_number(kind, value), bool(_NAMED[kind].search(sentence)), other)]
 
 
 def _as_zero(unit: Unit, current: Sequence[Unit], following: Unit | None) -> Unit:
@@ -343,10 +341,10 @@ def _domain(said: Sequence[Unit], at: int) -> tuple[int, str]:
         elif sign and sign != "-":
             break
         elif dots and last is not None and not sign_of(last):
-            spelled = unit.kind is last.kind is UnitKind.LETTER and not unit.comma
+            spelled = unit.kind is last.kind is UnitKind.LETTER
             if not (spelled or (unit.glued and not sign) or (sign == "-" and unit.glued)):
                 break
-        elif len(taken) > 40 or (unit.comma and not unit.counts and not (last and sign_of(last))):
+        elif len(taken) > 40 or (unit.comma and not (unit.counts or sign) and not (last and sign_of(last))):
             break
         taken.append(unit)
         place += 1

@@ -56,6 +56,8 @@ def name_in(text: str) -> tuple[str, bool] | None:
     """The name in a text, and whether it was spelled; None without one."""
     marker = _SPELLED.search(text)
     behind = text[marker.end() :] if marker else text
+    if marker:  # recognisers write spelled letters as one word of capitals
+        behind = re.sub(r"\b[A-Z]{2,}\b", lambda match: " ".join(match[0]), behind)
     letters = list(dict.fromkeys(spelled_runs(units(behind))))
     before = text[: marker.start()] if marker else _without_spelling(text)
     words = _introduced(before)

@@ -39,7 +39,7 @@ def spoken(kind: str, value: object, language: str = "en") -> str:
     if entity is Entity.EMAIL and _EMAIL.fullmatch(text):
         local, _, domain = text.partition("@")
         labels = [_spelled_out(label, signs) for label in domain.split(".")]
-        return f"{_spelled_out(local, signs)} {signs['@']} " + f" {signs['.']} ".join(labels)
+        return f"{_spelled_out(local, signs)}, {signs['@']} " + f" {signs['.']} ".join(labels)
     if entity is Entity.AMOUNT and (amount := parse(value)) is not None:
         return spoken_amount(amount, language)
     return _name(text) if entity is Entity.NAME else text
@@ -71,7 +71,10 @@ def _phone(text: str, signs: dict[str, str]) -> str:
 
 
 def _spelled_out(text: str, signs: dict[str, str]) -> str:
-    """A part of an address. A letter that stands alone, or an O beside a digit, is named with a word."""
+    """A part of an address. A letter that stands alone, or an O beside a digit, is named with a word.
+
+    A pause stands between letters: without it an engine swallows the A of "J A N E".
+    """
     if text.lower() in _WORD_LABELS:
         return text.lower()
     parts = []
@@ -83,15 +86,16 @@ def _spelled_out(text: str, signs: dict[str, str]) -> str:
             parts.append(_letter(char) if lone or zero_like else char.upper())
         else:
             parts.append(signs.get(char, char))
-    return " ".join(parts)
+    return ", ".join(parts)
 
 
 def _name(text: str) -> str:
-    """A name and its letters; only said where it has others than Latin ones."""
-    words = re.findall(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*", text)
-    if not words or re.search(r"\d", text) or not all(_letters(word).isascii() for word in words):
+    """A name and the letters of its words; only said where it has others than Latin ones."""
+    words = [_letters(word) for word in re.findall(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*", text)]
+    longer = [word for word in words if len(word) > 1]
+    if not longer or re.search(r"\d", text) or not "".join(words).isascii():
         return text
-    return f"{text}, spelled " + ", ".join(" ".join(_letters(word)) for word in words)
+    return f"{text}, spelled " + ". ".join(", ".join(word) for word in longer)
 
 
 def _letters(word: str) -> str:

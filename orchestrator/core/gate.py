@@ -304,10 +304,18 @@ class Gate:
                 ctx.purse.overdraw(_words_key(item_id), worst)
             self._keys.add(_words_key(item_id))
 
-    def words_came(self, item_id: str) -> str:
-        """The key under which the transcription of an item runs; it is over once it is charged."""
-        self._keys.discard(_words_key(item_id))
-        return _words_key(item_id)
+    def written_down(self, kind: str, event: Event) -> None:
+        """The provider tells of the words of a turn: they are paid for, whatever becomes of them."""
+        ctx, item_id = self._ctx, event["item_id"]
+        if kind.endswith(".delta"):
+            return
+        key = _words_key(item_id)
+        self._keys.discard(key)
+        if kind.endswith(".completed") and item_id in ctx.conversation:
+            model = ctx.transcribes_with
+            charge = Charge("transcription", model, ctx.price(model, event["usage"]), event["usage"])
+            ctx.charge(charge, self._rung, key=key, item_id=item_id)
+        ctx.purse.end(key)
 
     def leave(self, turn: int) -> list[str]:
         """The session is given up: the keys of what may still be billed. `turn` is owed an answer by the provider.

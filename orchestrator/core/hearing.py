@@ -147,14 +147,19 @@ class Hearing(ToolAnswers):
             }
         )
         if ctx.session.interrupts_response:
-            cut = ctx.note_barge_in(now)
-            self._interrupted = self._interrupted or cut or self._active is not None or bool(self._queue)
-            if self._active is not None:
-                self._stop(self._active, "turn_detected", now)
-            # What the caller asked before is in the history of the turn now beginning; not so what the client asked.
-            for owed in [owed for owed in self._queue if not owed.client_asked]:
-                self._queue.remove(owed)
-                ctx.end_turn(owed.turn, Outcome.STOPPED, "the caller went on")
+            self._interrupt("turn_detected", now)
+
+    def _interrupt(self, reason: str | None, now: float) -> None:
+        """The caller goes on, whatever the assistant was about to say. `reason`: see `_stop`."""
+        ctx = self.ctx
+        cut = ctx.note_barge_in(now)
+        self._interrupted = self._interrupted or cut or self._active is not None or bool(self._queue)
+        if self._active is not None:
+            self._stop(self._active, reason, now)
+        # What the caller asked before is in the history of the turn now beginning; not so what the client asked.
+        for owed in [owed for owed in self._queue if not owed.client_asked]:
+            self._queue.remove(owed)
+            ctx.end_turn(owed.turn, Outcome.STOPPED, "the caller went on")
 
     def _on_stopped(self, found: SpeechStopped, now: float) -> None:
         ctx = self.ctx
@@ -175,6 +180,7 @@ class Hearing(ToolAnswers):
         if ctx.session.creates_response:
             late = ctx.input.total_ms - found.at_ms > BEHIND_MS
             self._owe(Owed({}, client_asked=False, since=now, bridge=Bridge.LATE if late else None), now)
+        self._advance(now)  # what the client asked for before the caller spoke
         self._drop_ahead("the turn was not what it seemed")
 
     # --- pauses ---

@@ -151,4 +151,5 @@ class Hedge(SilentAnswer):
     def is_for(self, owed: Owed) -> bool:
         """Whether this is the answer that is owed."""
         same = owed.request == self.owed.request and owed.client_asked == self.owed.client_asked
+        same = same and owed.say == self.owed.say
         return same and not owed.out_of_band

@@ -58,7 +58,7 @@ class Leaving:
         goes_on = Owed(
             response.request, response.client_asked, response.owed_since, None, bridge, response.turn
         )
-        goes_on.say = response.say
+        goes_on.say, goes_on.rounds = response.say, response.rounds
         if response.held is not None:  # the client has not heard of it
             del ctx.responses[response.id]
             if owed:

@@ -76,7 +76,7 @@ class Local(Hearing):
             case "input_audio_buffer.commit":
                 self._commit(now)
             case "input_audio_buffer.clear":
-                self._clear()
+                self._clear(now)
             case "response.create":
                 self._create_response(event, now)
             case "response.cancel":
@@ -114,12 +114,14 @@ class Local(Hearing):
             self.detector.stop()  # a caller who goes on begins another turn
         self._write_down(items.commit_turn(ctx, item_id, start, stop), now)
         ctx.hold_input(None)
+        self._advance(now)  # what the client asked for before the caller spoke
 
-    def _clear(self) -> None:
+    def _clear(self, now: float) -> None:
         self.ctx.buffer_from_ms = self.ctx.input.total_ms
         self.turn = None
         self._listen(self.ctx.input.total_ms)
         self.ctx.send({"type": "input_audio_buffer.cleared"})
+        self._advance(now)
 
     def _create_response(self, event: Event, now: float) -> None:
         request = event.get("response") or {}
@@ -140,6 +142,20 @@ class Local(Hearing):
                 self._advance(now)
                 return
         raise ClientError("There is no active response to cancel.", code="response_cancel_not_active")
+
+    # --- the caller's keypad ---
+
+    def keys_pressed(self, now: float) -> None:
+        """The caller begins to press keys."""
+        if self.ctx.session.interrupts_response:
+            self._interrupt(None, now)
+        self._idle_due = self._bridge_due = None
+
+    def keyed(self, event: Event, now: float) -> None:
+        """The keys, as the ``conversation.item.create`` of a user item; a turn under way answers them, too."""
+        items.announce(self.ctx, items.accept_item(self.ctx, event))
+        if self.turn is None and self.ctx.session.creates_response:
+            self._owe(Owed({}, client_asked=False, since=now), now)
 
     # --- the last word ---
 

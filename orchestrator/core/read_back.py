@@ -13,9 +13,10 @@ from orchestrator.core.amounts import spoken_currency
 from orchestrator.core.entities import flat
 from orchestrator.core.entity_finding import Entity
 from orchestrator.core.entity_spoken import spoken
-from orchestrator.core.said_values import Shape, is_said, mentions, shape_of, words_of
+from orchestrator.core.said_values import is_said, mentions
 from orchestrator.core.spoken_dates import moment, spoken_moment
 from orchestrator.core.tools import Tool
+from orchestrator.core.value_shapes import Shape, figures, shape_of, words_of
 from orchestrator.protocol.number_words import ONES, cardinal
 
 _FRAMES = {
@@ -89,7 +90,8 @@ def _under(slot: str, given: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
 def _label(path: str) -> str:
     """ "items.0.product" as "Items 1 product"."""
     words = [str(int(part) + 1) if part.isdecimal() else words_of(part) for part in path.split(".")]
-    return " ".join(words).capitalize()
+    label = " ".join(words).capitalize()
+    return label if label[:1].isalpha() else f"Item {label}".strip()
 
 
 def _say(tool: Tool, path: str, value: Any, language: str) -> str:
@@ -109,17 +111,10 @@ def _say(tool: Tool, path: str, value: Any, language: str) -> str:
     return spoken(Entity(shape.value), value, language)
 
 
-def _number(value: int | float, *, english: bool) -> str:
-    if not english or abs(value) >= 10**12 or value != value:
-        return str(value)
-    whole, _, part = (
-        f"{abs(value):f}".rstrip("0").rstrip(".").partition(".")
-        if isinstance(value, float)
-        else (
-            str(abs(value)),
-            "",
-            "",
-        )
-    )
-    words = cardinal(int(whole)) + (" point " + " ".join(ONES[int(digit)] for digit in part) if part else "")
+def _number(value: float, *, english: bool) -> str:
+    plain = figures(value)
+    if not english or abs(value) >= 10**12:
+        return plain
+    whole, _, part = plain.lstrip("-").partition(".")
+    words = cardinal(int(whole)) + (f" point {' '.join(ONES[int(digit)] for digit in part)}" if part else "")
     return f"minus {words}" if value < 0 else words

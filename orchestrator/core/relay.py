@@ -28,7 +28,6 @@ from orchestrator.core.relay_tools import RelayTools
 from orchestrator.core.relay_veto import RelayVeto
 from orchestrator.core.responses import OpenItem, OpenPart, OpenResponse, merge_metadata
 from orchestrator.core.suspicion import Suspicion
-from orchestrator.protocol.answers import Charge
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.wire import AudioShape, Event, base64_size
 
@@ -141,7 +140,7 @@ class Relay:
                 self._request(event, Owed(event.get("response") or {}, client_asked=True, since=now), now)
                 return
             if kind == "response.cancel":
-                if self._cancels_waiting(event):
+                if self._cancels_waiting(event, now):
                     return
                 self._note_cancel(event)
             elif kind in ("input_audio_buffer.commit", "input_audio_buffer.clear"):
@@ -207,10 +206,12 @@ class Relay:
         if event.get("response_id") is None and not self.ctx.responses and self.creates:
             self._give_up_create()
 
-    def _cancels_waiting(self, event: Event) -> bool:
+    def _cancels_waiting(self, event: Event, now: float) -> bool:
         """The client takes back a request that the provider has not even been asked."""
         if event.get("response_id") is not None or self.ctx.responses:
             return False
+        if self.tools.cancel(now):
+            return True
         owed = self.gate.take_back()
         if owed is not None:
             self.creates.remove(owed)
@@ -370,7 +371,7 @@ class Relay:
         if wire.get("id") in ctx.hidden:
             return
         if "input_audio_transcription" in kind:
-            self._pay_for_words(kind, event)
+            self.gate.written_down(kind, event)
             if not self.veto.holds(kind, event):
                 self._on_transcription(kind, event, now)
             return
@@ -404,16 +405,6 @@ class Relay:
                     opened.announced = True
                     opened.item_done = kind.endswith(".done")
         self._pass_on({**event, "previous_item_id": ctx.conversation.previous(item.id)})
-
-    def _pay_for_words(self, kind: str, event: Event) -> None:
-        ctx = self.ctx
-        if kind.endswith(".completed") and event["item_id"] in ctx.conversation:
-            model = ctx.transcribes_with
-            charge = Charge("transcription", model, ctx.price(model, event["usage"]), event["usage"])
-            key = self.gate.words_came(event["item_id"])
-            ctx.charge(charge, self.rung, key=key, item_id=event["item_id"])
-        if not kind.endswith(".delta"):
-            ctx.purse.end(self.gate.words_came(event["item_id"]))
 
     def _on_transcription(self, kind: str, event: Event, now: float) -> None:
         ctx = self.ctx
@@ -477,6 +468,7 @@ class Relay:
             owed_since=owed.since,
             turn=owed.turn or (0 if out_of_band else ctx.outcomes.ask()),
             say=owed.say,
+            rounds=owed.rounds,
         )
         ctx.responses[response.id] = response
         self.gate.began(response.id, owed, out_of_band=out_of_band)
@@ -669,8 +661,9 @@ class Relay:
             return None
         response = self.ctx.default_response()
         if response is not None:
-            owed_by = response.turn
-            return Owed(response.request, response.client_asked, response.owed_since, turn=owed_by)
+            owed = Owed(response.request, response.client_asked, response.owed_since, turn=response.turn)
+            owed.say, owed.rounds = response.say, response.rounds
+            return owed
         if self.turn is not None and self.turn.awaits_response:
             return Owed({}, client_asked=False, since=self.turn.ended_at, turn=self.turn.number)
         return next((owed for owed in self.creates if not owed.out_of_band), None)

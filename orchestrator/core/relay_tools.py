@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestrator.core import items
+from orchestrator.core.asking import MOST_ROUNDS
 from orchestrator.core.context import Bridge, CallContext, Owed
 from orchestrator.core.conversation import Item
 from orchestrator.core.outcomes import Outcome
@@ -33,6 +34,8 @@ class Continuation:
     turn: int
     shown: bool = False
     """The client has seen the response, and its end."""
+    rounds: int = 0
+    """How often the answer has gone on after tools, with this time."""
     preamble_at: float | None = None
     cut: bool = False
     """The caller went on speaking: what comes is added to the conversation, and answered with the next turn."""
@@ -151,6 +154,7 @@ class RelayTools:
             return False
         shown = response.held is None
         going_on = Continuation(calls, response.request, response.client_asked, response.turn, shown)
+        going_on.rounds = response.rounds + 1
         running = [call.tool for call in calls if call.phase is Phase.RUNNING and call.tool is not None]
         slow = [tool.preamble_after_s for tool in running if tool.preamble]
         if slow and not response.client_asked and response.speaks:
@@ -193,17 +197,18 @@ class RelayTools:
         if all(call.quiet for call in going_on.calls):
             ctx.end_turn(going_on.turn, Outcome.CLOSED, "wait_for_user")
             if going_on.client_asked and not going_on.shown:
-                self._end_empty(going_on, now)
+                self._end_empty(going_on, "completed", now)
         elif going_on.cut or self.occupied():
             ctx.end_turn(going_on.turn, Outcome.STOPPED, "the caller went on")
-            self.unsaid = True
+            # One that is still to begin finds it in the conversation.
+            self.unsaid = self.unsaid or ctx.default_response() is not None
         else:
             said = [call.say for call in going_on.calls if call.say is not None]
             owed = Owed(going_on.request, going_on.client_asked, since=now, turn=going_on.turn)
-            owed.say = said[-1] if said else None
+            owed.say, owed.rounds = said[-1] if said else None, going_on.rounds
             self._ask(owed, now)
 
-    def _end_empty(self, going_on: Continuation, now: float) -> None:
+    def _end_empty(self, going_on: Continuation, status: str, now: float) -> None:
         """Nothing is said, and the client that asked for a response waits for its end."""
         ctx, session = self.ctx, self.ctx.session
         response = ctx.writer.create(
@@ -214,7 +219,7 @@ class RelayTools:
             client_asked=True,
             owed_since=now,
         )
-        ctx.writer.finish(response, "completed", usage=local_usage(0, 0))
+        ctx.writer.finish(response, status, usage=local_usage(0, 0))
 
     def _ask(self, owed: Owed, now: float) -> None:
         self.unsaid = False
@@ -224,6 +229,8 @@ class RelayTools:
         wanted = dict(owed.request)
         if owed.say is not None:
             wanted |= {"instructions": exactly(owed.say), "tool_choice": "none"}
+        elif owed.rounds >= MOST_ROUNDS:
+            wanted["tool_choice"] = "none"
         if wanted:
             event["response"] = wanted
         self.request(event, owed, now)
@@ -254,13 +261,29 @@ class RelayTools:
         if self.unsaid and not self.waiting and not self.occupied():
             self._ask(Owed({}, client_asked=False, since=now), now)
 
+    def added(self, now: float) -> None:
+        """Something to be answered is in the conversation: a response that is still to begin finds it there."""
+        if self.ctx.default_response() is not None or not self.occupied():
+            self.unsaid = True
+            self.response_over(now)
+
     def caller_spoke(self, now: float) -> None:
         """The caller speaks while tools are at work: the answer to that turn takes their results up."""
-        for going_on in self.waiting:
-            if not going_on.cut:
-                going_on.cut, going_on.preamble_at = True, None
-                self.ctx.end_turn(going_on.turn, Outcome.STOPPED, "the caller went on")
-                going_on.turn = 0
+        self._cut("the caller went on", now)
+
+    def cancel(self, now: float) -> bool:
+        """The client wants no answer any more; False where none waits for tools."""
+        return self._cut("the client cancelled it", now)
+
+    def _cut(self, reason: str, now: float) -> bool:
+        live = [going_on for going_on in self.waiting if not going_on.cut]
+        for going_on in live:
+            going_on.cut, going_on.preamble_at = True, None
+            self.ctx.end_turn(going_on.turn, Outcome.STOPPED, reason)
+            going_on.turn = 0
+            if going_on.client_asked and not going_on.shown:
+                self._end_empty(going_on, "cancelled", now)
+        return bool(live)
 
     def forget(self, response: OpenResponse) -> bool:
         """The session is given up in the middle of a response: True if tools are at work for it."""
@@ -276,23 +299,17 @@ class RelayTools:
 
     def leave(self) -> list[Owed]:
         """The session is given up: the answers that were to go on."""
-        owed = [
-            Owed(
-                each.request,
-                each.client_asked,
-                since=self._since(each),
-                bridge=Bridge.DEFAULT,
-                turn=each.turn,
-            )
-            for each in self.waiting
-            if not each.cut
-        ]
+        waiting = [each for each in self.waiting if not each.cut]
         self.waiting.clear()
-        return owed
+        return [self._owed(each) for each in waiting]
 
     @staticmethod
-    def _since(going_on: Continuation) -> float:
-        return max(call.since for call in going_on.calls)
+    def _owed(going_on: Continuation) -> Owed:
+        calls = going_on.calls
+        since, say = max(call.since for call in calls), [call.say for call in calls if call.say is not None]
+        owed = Owed(going_on.request, going_on.client_asked, since, bridge=Bridge.DEFAULT, turn=going_on.turn)
+        owed.say, owed.rounds = say[-1] if say else None, going_on.rounds
+        return owed
 
     @property
     def pending(self) -> bool:
@@ -317,6 +334,7 @@ class RelayTools:
 
     def words_known(self, now: float) -> None:
         """A turn was written down: it may be the yes that a call waits for."""
+        self.ctx.desk.overhear()
         if self.ctx.desk.words_known(now):
             self._words_due = None
             self.resolved(now)

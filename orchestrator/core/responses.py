@@ -76,6 +76,8 @@ class OpenResponse:
     """Calls of tools that the server runs, by output_index: what the provider said of them."""
     say: str | None = None
     """Its words, where they are not the model's to choose."""
+    rounds: int = 0
+    """How often its answer has gone on after tools."""
     veto: str = ""
     """The prompt that is said instead of it: a guardrail has vetoed it, or the turn it answers."""
 

@@ -8,111 +8,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from enum import Enum
 from typing import Any
 
-from orchestrator.core.amounts import amounts, currency_said, is_currency, parse
-from orchestrator.core.entity_finding import Entity
+from orchestrator.core.amounts import amounts, currency_said, parse
 from orchestrator.core.entity_names import normal_name
 from orchestrator.core.spoken_dates import moment, moment_said
 from orchestrator.core.spoken_words import Unit, UnitKind, fold, sign_of, units
-from orchestrator.core.tools import Tool
-
-
-class Shape(Enum):
-    """How a value is said: an entity, or what it looks like."""
-
-    ORDER_NUMBER = Entity.ORDER_NUMBER.value
-    EMAIL = Entity.EMAIL.value
-    PHONE = Entity.PHONE.value
-    NAME = Entity.NAME.value
-    AMOUNT = Entity.AMOUNT.value
-    MOMENT = "moment"
-    CURRENCY = "currency"
-    NUMBER = "number"
-    BOOLEAN = "boolean"
-    TEXT = "text"
-    NOTHING = "nothing"
-    """Without anything that could be said."""
-
+from orchestrator.core.value_shapes import Shape, figures, words_of
 
 WORDS_EXACT = 8
 """A text of so many words has to be said as it is; of a longer one MOST words and all numbers."""
 MOST = 0.85
+LONGEST = 4000
+"""Characters of words that are looked at, the last ones: a call does not wait for more."""
 
 Said = tuple[str, Any, Shape]
 Place = tuple[int, int]
 """First and last unit of a place where a value is said."""
-
-_EMAIL = re.compile(r"[A-Za-z0-9._+-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,}")
-_CODE = re.compile(r"(?=.*\d)#?[A-Za-z0-9]+(?:[-/#.][A-Za-z0-9]+)*")
-_PHONE = re.compile(r"\+?[\d\s().\-/]*\d[\d\s().\-/]*")
-_ID_NAME = re.compile(
-    r"(?:^|[_.])(?:id|ids|number|no|code|zip|pin|reference|ref|phone|account)(?:$|[_.])|Id$|Number$|Code$"
-)
-
-
-def shape_of(tool: Tool, path: str, value: Any) -> Shape:
-    """The shape of an argument's value: as the tool declares it where it fits, else by its looks."""
-    if isinstance(value, bool):
-        return Shape.BOOLEAN
-    if isinstance(value, int | float):
-        declared = _declared(tool, path)
-        if (
-            declared in (Entity.AMOUNT, Entity.ORDER_NUMBER, Entity.PHONE)
-            and (value >= 0)
-            and isinstance(value, int)
-        ):
-            return Shape(declared.value)
-        if declared is Entity.AMOUNT and parse(value) is not None and Decimal(str(value)) * 100 % 1 == 0:
-            return Shape.AMOUNT
-        as_id = isinstance(value, int) and value > 999 and _ID_NAME.search(path)
-        return Shape.ORDER_NUMBER if as_id else Shape.NUMBER
-    text = str(value).strip() if isinstance(value, str) else ""
-    if not _key(units(text), _in_text):
-        return Shape.NOTHING
-    declared = _declared(tool, path)
-    if declared is not None and _FITS[declared](text):
-        return Shape(declared.value)
-    return _by_looks(text)
-
-
-def _declared(tool: Tool, path: str) -> Entity | None:
-    """The entity that a tool declares a path, or what holds it, to be."""
-    parts = [part for part in path.split(".") if not part.isdecimal()]
-    for end in range(len(parts), 0, -1):
-        kind = tool.entities.get(".".join(parts[:end]))
-        if kind in tuple(Entity):
-            return Entity(kind)
-    return None
-
-
-_FITS: dict[Entity, Callable[[str], Any]] = {
-    Entity.ORDER_NUMBER: lambda text: (
-        len(text) <= 60 and re.fullmatch(r"[#\w./ -]*", text) and re.search(r"[^\W_]", text)
-    ),
-    Entity.EMAIL: _EMAIL.fullmatch,
-    Entity.PHONE: _PHONE.fullmatch,
-    Entity.NAME: normal_name,
-    Entity.AMOUNT: parse,
-}
-
-
-def _by_looks(text: str) -> Shape:
-    if moment(text) is not None:
-        return Shape.MOMENT
-    if is_currency(text):
-        return Shape.CURRENCY
-    if _EMAIL.fullmatch(text):
-        return Shape.EMAIL
-    if text.startswith("+") and _PHONE.fullmatch(text):
-        return Shape.PHONE
-    return Shape.ORDER_NUMBER if _CODE.fullmatch(text) else Shape.TEXT
-
-
-def words_of(name: str) -> str:
-    """The words of an identifier: "cancel_order" and "cancelOrder" are "cancel order"."""
-    return " ".join(re.sub(r"(?<=[a-z])(?=[A-Z])|[_\W]+", " ", name).lower().split())
 
 
 def mentions(words: str, action: str) -> bool:
@@ -124,6 +36,7 @@ def mentions(words: str, action: str) -> bool:
 
 def is_said(words: str, values: Sequence[Said]) -> list[str]:
     """Paths of the values that the words do not hold."""
+    words = words[-LONGEST:]
     said = units(words)
     places: dict[int, list[Place]] = {}
     missing: list[int] = []
@@ -132,6 +45,8 @@ def is_said(words: str, values: Sequence[Said]) -> list[str]:
         if plain is not None:
             if not plain(words, path, value):
                 missing.append(at)
+        elif shape is Shape.NUMBER and _is_amount(words, value):
+            continue
         elif shape is Shape.TEXT and not _is_short(str(value)):
             if not _long_said(words, said, str(value)):
                 missing.append(at)
@@ -142,8 +57,11 @@ def is_said(words: str, values: Sequence[Said]) -> list[str]:
     return [values[at][0] for at in sorted(missing)]
 
 
-def where_said(words: str, values: Sequence[Said]) -> list[tuple[int, int]]:
-    """From where to where in the words values are said, as offsets. None of dates, amounts, booleans and long texts."""
+def where_said(words: str, values: Sequence[Said]) -> list[tuple[int, int, int]]:
+    """Which values are said, by their positions, and from where to where in the words, in the words' order.
+
+    None of dates, amounts, booleans and long texts.
+    """
     said = units(words)
     places = {
         at: _places(words, said, value, shape)
@@ -151,7 +69,8 @@ def where_said(words: str, values: Sequence[Said]) -> list[tuple[int, int]]:
         if shape not in _PLAIN and (shape is not Shape.TEXT or _is_short(str(value)))
     }
     _keep_whole(said, places)
-    return [(said[first].start, said[last].end) for found in places.values() for first, last in found]
+    spans = [(at, said[first].start, said[last].end) for at, found in places.items() for first, last in found]
+    return sorted(spans, key=lambda span: span[1:])
 
 
 def _amount_said(words: str, path: str, value: Any) -> bool:
@@ -162,6 +81,12 @@ def _amount_said(words: str, path: str, value: Any) -> bool:
     )
 
 
+def _is_amount(words: str, value: float) -> bool:
+    """Whether the words hold a number as money, or with cents: "25 dollars and 50 cents"."""
+    told = (amount for amount in amounts(words) if amount.currency or amount.number % 1)
+    return any(amount.number == Decimal(str(value)) for amount in told)
+
+
 _NO_WORDS = "no not without dont wont never kein keine keinen nicht ohne sin sans pas isnt nope nein non"
 _NEGATIONS = frozenset(_NO_WORDS.split())
 
@@ -170,13 +95,25 @@ def _boolean_said(words: str, path: str, value: Any) -> bool:
     """By the name's words: "gift wrap: yes", "with gift wrap"; for a no with a negation before or right behind them."""
     names = [word[:5] for word in fold(words_of(path)).split() if not word.isdecimal()]
     for clause in re.split(r"[,.;!?\n]", fold(words)):
-        said = re.findall(r"\w+", clause)
-        at = [next((n for n, word in enumerate(said) if word.startswith(name)), -1) for name in names]
-        if at and min(at) >= 0:
-            around = [*said[max(0, min(at) - 4) : min(at)], *said[max(at) + 1 : max(at) + 2]]
+        said = re.findall(r"[^\W\d]\w*", clause)
+        for first, last in _spans(names, said):
+            around = [*said[max(0, first - 4) : first], *said[last + 1 : last + 2]]
             if any(word in _NEGATIONS for word in around) is not bool(value):
                 return True
     return False
+
+
+def _spans(names: Sequence[str], said: Sequence[str]) -> list[Place]:
+    """Where words begin with the names: in a row, or else anywhere ("wrap it as a gift")."""
+    if not names:
+        return []
+    rows = [
+        (at, at + len(names) - 1)
+        for at in range(len(said) - len(names) + 1)
+        if all(word.startswith(name) for word, name in zip(said[at:], names, strict=False))
+    ]
+    anywhere = [next((at for at, word in enumerate(said) if word.startswith(name)), -1) for name in names]
+    return rows or ([(min(anywhere), max(anywhere))] if min(anywhere) >= 0 else [])
 
 
 _PLAIN: dict[Shape, Callable[[str, str, Any], bool]] = {
@@ -195,6 +132,8 @@ def _is_short(text: str) -> bool:
 def _long_said(words: str, said: Sequence[Unit], text: str) -> bool:
     """Most words of a long text, and every number in it."""
     mine = units(text)
+    if _find(said, _key(mine, _in_text), _in_text):
+        return True
     numbers: list[list[Unit]] = [[]]
     for unit in mine:
         if unit.kind is UnitKind.DIGITS:
@@ -251,9 +190,10 @@ def _places(words: str, said: Sequence[Unit], value: Any, shape: Shape) -> list[
         return [place for place in _find(said, text.lower(), _in_address) if not _goes_on(said, place)]
     if shape in (Shape.ORDER_NUMBER, Shape.PHONE):
         return _find(said, "".join(char for char in fold(text) if char.isalnum()), _in_code)
+    places = _find(said, _key(units(text), _in_text), _in_text)
     if shape is Shape.NAME:
-        return _find(said, normal_name(text).replace(" ", "").lower(), _in_text)
-    return _find(said, _key(units(text), _in_text), _in_text)
+        places += _find(said, normal_name(text).replace(" ", "").lower(), _in_text)
+    return places
 
 
 def _goes_on(said: Sequence[Unit], place: Place) -> bool:
@@ -266,9 +206,7 @@ def _goes_on(said: Sequence[Unit], place: Place) -> bool:
 
 def _number_places(words: str, said: Sequence[Unit], value: Decimal) -> list[Place]:
     size = abs(value)
-    plain = f"{size:f}".rstrip("0").rstrip(".") if "." in f"{size:f}" else f"{size:f}"
-    keys = {plain, f"{size:.2f}", f"{size:.1f}"} if plain else {"0"}
-    keys = {key for key in keys if Decimal(key) == size}
+    keys = {key for key in (figures(size), f"{size:.2f}", f"{size:.1f}") if Decimal(key) == size}
     found = []
     for first, last in {place for key in keys for place in _find(said, key, _in_text)}:
         before = said[first - 1] if first and not said[first].fresh else None
@@ -333,7 +271,7 @@ def _starts(said: Sequence[Unit], first: int, lasts: set[int]) -> bool:
     before = first - 1
     if before < 0 or said[first].fresh or not said[first].counts:
         return True
-    if said[before].kind is UnitKind.SIGN and not said[before].fresh and said[before].form in tuple("-/.,:#"):
+    if _links(said, before) and not said[before].fresh:
         before -= 1
     return before < 0 or not said[before].counts or before in lasts
 
@@ -342,6 +280,11 @@ def _stops(said: Sequence[Unit], last: int, firsts: set[int]) -> bool:
     after = last + 1
     if after >= len(said) or said[after].fresh or not said[last].counts:
         return True
-    if said[after].kind is UnitKind.SIGN and said[after].form in tuple("-/.,:#"):
+    if _links(said, after):
         after += 1
     return after >= len(said) or said[after].fresh or not said[after].counts or after in firsts
+
+
+def _links(said: Sequence[Unit], at: int) -> bool:
+    """Whether a sign, or a spoken point, may stand inside a number."""
+    return sign_of(said[at]) == "." or (said[at].kind is UnitKind.SIGN and said[at].form in tuple("-/,:#"))

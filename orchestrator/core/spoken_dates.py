@@ -29,7 +29,7 @@ class Moment:
 
 
 def moment(value: str) -> Moment | None:
-    """The moment that ISO 8601 text is; None if it is something else."""
+    """The moment that ISO 8601 text is; None if it is something else, or so long ago that no call is about it."""
     match = _ISO.fullmatch(value.strip())
     if match is None or not any(match.groups()):
         return None
@@ -38,7 +38,7 @@ def moment(value: str) -> Moment | None:
         time = dt.time.fromisoformat(match[2]) if match[2] else None
     except ValueError:
         return None
-    return Moment(date, time)
+    return None if date is not None and date.year < 1000 else Moment(date, time)
 
 
 def spoken_moment(value: Moment, language: str = "en") -> str:
@@ -80,7 +80,8 @@ def _date_said(date: dt.date, said: str, words: str) -> bool:
     names |= {name[:3] for name in names}
     month = f"(?:{'|'.join(sorted(names, key=len, reverse=True))})"
     day = rf"(?<!\d){date.day}(?: ?(?:st|nd|rd|th))?"
-    for found in re.finditer(rf"\b{month}\b *(?:the )?{day}(?![\d])|{day} *(?:of |de )?{month}\b", said):
+    ways = (rf"\b{month}\b *(?:the )?{day}(?!\d)", rf"{day} *(?:of |de )?{month}\b")
+    for found in (match for way in ways for match in re.finditer(way, said)):
         after = re.match(r"(?:[ ,]| of | de )*((?:\d+ ?)*)", said[found.end() :])
         told = after[1].replace(" ", "") if after else ""
         if not told or told.startswith(str(date.year)):

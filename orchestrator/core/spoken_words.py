@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
 
 from orchestrator.protocol.number_words import DIGIT_OF, REPEATS, TEEN_OF, TENS_OF
 
@@ -70,7 +71,8 @@ _OTHER_DIGITS = {
     )
     for digit, word in enumerate(words.split())
 }
-_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6}
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
+_NUMBER_WORDS = frozenset((*DIGIT_OF, *TEEN_OF, *TENS_OF, *_SCALES, "a", "an"))
 _NOT_SPELLED = frozenset(
     [
         "ID",
@@ -102,40 +104,46 @@ _NOT_SPELLED = frozenset(
 """Capitals before digits that are words of their own: "ID 4172"."""
 
 _TOKEN = re.compile(r"\d{1,3}(?:,\d{3})+(?![\d,])|\d+|[^\W\d_]+(?:'[^\W\d_]+)*|[-.,!?;:@+_/#$€£¥%&…\n]")
+_CONSONANTS = re.compile(r"[bcdfghjklmnpqrstvwxz]{2,3}")
 _SENTENCE_SIGNS = ".!?;:…\n"
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-") | {"\u2019": "'"})
 
 
 def fold(text: str) -> str:
     """Text for comparing: small letters without accents and apostrophes."""
+    if text.isascii():
+        return text.lower().replace("'", "")
     plain = unicodedata.normalize("NFKD", text.casefold())
     return "".join(char for char in plain if not unicodedata.combining(char) and char != "'")
 
 
-def units(text: str) -> list[Unit]:
-    """The units of a text, in order. Never fails; signs that only structure a sentence are left out."""
+@lru_cache(maxsize=128)
+def units(text: str) -> tuple[Unit, ...]:
+    """The units of a text, in order. Never fails; signs that only structure a sentence are left out.
+
+    Kept for the last texts: one turn of a call is looked at for several things.
+    """
     tokens = _tokens(text.translate(_DASHES))
     found: list[Unit] = []
     position = 0
     while position < len(tokens):
         unit, used = _read(tokens, position, found)
+        if unit.fresh and found and found[-1].sure and (unit.sure or unit.kind is UnitKind.DIGITS):
+            unit = replace(unit, fresh=False, comma=True)  # "B as in Bravo. D as in Delta. 4172."
         found.append(unit)
         position += used
-    return found
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
 class _Token:
     text: str
+    low: str
     start: int
     end: int
     glued: bool
     fresh: bool
     comma: bool
-
-    @property
-    def low(self) -> str:
-        return self.text.lower()
 
     @property
     def is_word(self) -> bool:
@@ -162,17 +170,31 @@ def _tokens(text: str) -> list[_Token]:
         if (sign == "," and pause) or (sign == "-" and pause and match.start() != end):
             comma = True
             continue
-        found.append(_Token(sign, match.start(), match.end(), match.start() == end, fresh, comma))
+        if fresh and found and _told_one_by_one(found[-1].text, text[found[-1].end : match.end()]):
+            fresh, comma = False, True
+        found.append(
+            _Token(sign, sign.lower(), match.start(), match.end(), match.start() == end, fresh, comma)
+        )
         fresh, comma, end = False, False, match.end()
     return found
 
 
+def _told_one_by_one(before: str, behind: str) -> bool:
+    """Whether a full stop stands between single figures: "4. 1. 7. 2." is one number, told slowly."""
+    return len(before) == 1 and before.isdecimal() and re.fullmatch(r"\.\s+\d", behind) is not None
+
+
 def _read(tokens: Sequence[_Token], at: int, before: Sequence[Unit]) -> tuple[Unit, int]:
     """The unit that begins at a token, and how many tokens it takes."""
-    for reader in (_named_letter, _repeated, _large, _tens):
-        if (read := reader(tokens, at, before)) is not None:
-            return read
-    return _single(tokens, at, before), 1
+    token = tokens[at]
+    read = None
+    if token.is_letter or (token.is_word and len(token.text) <= 3):
+        read = _named_letter(tokens, at)
+    if read is None and token.low in REPEATS:
+        read = _repeated(tokens, at)
+    if read is None and (token.low in _NUMBER_WORDS or token.low[0].isdecimal()):
+        read = _large(tokens, at) or _tens(tokens, at)
+    return read or (_single(tokens, at, before), 1)
 
 
 def _unit(kind: UnitKind, forms: Sequence[str], tokens: Sequence[_Token], *, sure: bool = False) -> Unit:
@@ -189,23 +211,29 @@ def _unit(kind: UnitKind, forms: Sequence[str], tokens: Sequence[_Token], *, sur
     )
 
 
-def _named_letter(tokens: Sequence[_Token], at: int, before: Sequence[Unit]) -> tuple[Unit, int] | None:
-    """ "A as in Alpha", "B for Bravo", "D like dog": what the word begins with counts, an M is soon heard as an N."""
+def _named_letter(tokens: Sequence[_Token], at: int) -> tuple[Unit, int] | None:
+    """ "A as in Alpha", "B for Bravo", "D like dog", and "be as in Bravo", as recognisers write it.
+
+    What the word begins with counts: an M is soon heard as an N.
+    """
     token = tokens[at]
-    if not token.is_letter:
-        return None
     following = [other.low for other in tokens[at + 1 : at + 4]]
-    if following[:2] == ["as", "in"]:
-        used = 4
-    elif following[:1] in (["for"], ["like"]):
-        used = 3
-    else:
+    used = (
+        4
+        if following[:2] in (["as", "in"], ["as", "an"])
+        else 3
+        if following[:1] in (["for"], ["like"])
+        else 0
+    )
+    if token.low == "as" and following[:1] in (["in"], ["an"]) and following[1:2] and following[1] in NATO:
+        return _unit(UnitKind.LETTER, [NATO[following[1]]], tokens[at : at + 3], sure=True), 3
+    if not used or at + used > len(tokens):
         return None
-    last = tokens[at + used - 1] if at + used <= len(tokens) else None
-    if last is None or not last.is_word or last.fresh or (used == 3 and last.low[0] != token.low):
+    last = tokens[at + used - 1]
+    if not last.is_word or last.fresh or (used == 3 and last.low[0] != token.low):
         return None
     more = _x_ray(tokens, at + used - 1)
-    if last.is_letter and not more:
+    if (last.is_letter and not more) or not (token.is_letter or last.low in NATO):
         return None
     used += more
     return _unit(UnitKind.LETTER, [fold(last.text[0])], tokens[at : at + used], sure=True), used
@@ -217,14 +245,16 @@ def _x_ray(tokens: Sequence[_Token], at: int) -> int:
     return 2 if rest[:1] == ["-"] and len(rest) == 2 and rest[1].lower() == "ray" else 0
 
 
-def _repeated(tokens: Sequence[_Token], at: int, before: Sequence[Unit]) -> tuple[Unit, int] | None:
+def _repeated(tokens: Sequence[_Token], at: int) -> tuple[Unit, int] | None:
     times = REPEATS.get(tokens[at].low)
     if times is None or at + 1 >= len(tokens) or not tokens[at + 1].close():
         return None
     token = tokens[at + 1]
-    digit = DIGIT_OF.get(token.low) or (token.text if len(token.text) == 1 and token.text.isdigit() else "")
-    if digit:
-        return _unit(UnitKind.DIGITS, [digit * times], tokens[at : at + 2]), 2
+    digits = DIGIT_OF.get(token.low) or (token.text if token.text.isdecimal() else "")
+    if digits and len(digits) > 1 and digits[0] == digits[1]:
+        return None
+    if digits:  # "double five one two" may be written "double 512"
+        return _unit(UnitKind.DIGITS, [digits[0] * times + digits[1:]], tokens[at : at + 2]), 2
     if token.is_letter:
         return _unit(UnitKind.LETTER, [fold(token.text) * times], tokens[at : at + 2]), 2
     return None
@@ -248,9 +278,9 @@ def _below_hundred(tokens: Sequence[_Token], at: int) -> tuple[int, int] | None:
     return (int(word), 1) if word.isdecimal() and len(word) <= 3 else None
 
 
-def _large(tokens: Sequence[_Token], at: int, before: Sequence[Unit]) -> tuple[Unit, int] | None:
+def _large(tokens: Sequence[_Token], at: int) -> tuple[Unit, int] | None:
     """A number with a hundred, thousand or million in it: "four thousand one hundred and seventy-two"."""
-    total, group, place, scaled = 0, -1, at, 10**9
+    total, group, place, scaled = 0, -1, at, 10**12
     seen = False
     while place < len(tokens) and (place == at or tokens[place].close()):
         word = tokens[place].low
@@ -285,7 +315,7 @@ def _large(tokens: Sequence[_Token], at: int, before: Sequence[Unit]) -> tuple[U
     return _unit(UnitKind.DIGITS, [str(total + max(group, 0))], tokens[at:place]), place - at
 
 
-def _tens(tokens: Sequence[_Token], at: int, before: Sequence[Unit]) -> tuple[Unit, int] | None:
+def _tens(tokens: Sequence[_Token], at: int) -> tuple[Unit, int] | None:
     if tokens[at].low not in TENS_OF:
         return None
     read = _below_hundred(tokens, at)
@@ -340,7 +370,11 @@ def _is_spelled(tokens: Sequence[_Token], at: int) -> bool:
         return any(o.is_letter or (token.text.isupper() and o.text[0].isdecimal()) for o in around)
     if len(token.text) > 4 or not token.text.isascii():
         return False
-    after = _beside(tokens, at, 1)
+    after, before = _beside(tokens, at, 1), _beside(tokens, at, -1)
+    dashed = at > 0 and tokens[at].glued and tokens[at - 1].text == "-"
+    cluster = (dashed and token.text.isupper()) or _CONSONANTS.fullmatch(token.low)
+    if before is not None and before.is_letter and cluster:  # "S-M-Y-TH", "s m y th"
+        return True
     if after is None or not after.text[0].isdecimal():
         return False
     joined = after.glued
@@ -361,7 +395,8 @@ def _near_spelled(tokens: Sequence[_Token], at: int, before: Sequence[Unit]) -> 
     if before and before[-1].counts and not tokens[at].fresh:
         return True
     after = _beside(tokens, at, 1)
-    return after is not None and (_is_number(after) or after.low in NATO or after.is_letter)
+    named = after is not None and _named_letter(tokens, at + 1) is not None
+    return after is not None and (_is_number(after) or after.low in NATO or after.is_letter or named)
 
 
 _WORD_SIGNS = {
@@ -379,8 +414,9 @@ def sign_of(unit: Unit) -> str:
 
 
 def numerals(text: str) -> str:
-    """Text with figures for number words, without commas and full stops between words; signs stay where they are."""
+    """Text with figures for number words and two spaces between sentences; commas and other signs stay."""
     said = ""
     for unit in units(text):
-        said += ("" if unit.glued or not said else " ") + (" " if unit.fresh and said else "") + unit.plain
+        pause = "," if unit.comma else " " if unit.fresh else ""
+        said += ("" if not said else pause if unit.glued else f"{pause} ") + unit.plain
     return said

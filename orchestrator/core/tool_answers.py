@@ -6,15 +6,11 @@ and what it says with the result. The calls and their outputs are private items 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from orchestrator.core.answering import Answering, Answers, Stage
 from orchestrator.core.context import CallContext, Owed
 from orchestrator.core.tool_desk import Pending, Phase
-from orchestrator.protocol.answers import AnswerRequest, Finished, ToolCallReady
+from orchestrator.protocol.answers import Finished, ToolCallReady
 
-MOST_ROUNDS = 6
-"""How often an answer may go on after tools; then it is to be given with what is known."""
 GRACE_S = 5.0
 """How long after a tool's own timeout its result is given up."""
 
@@ -69,9 +65,10 @@ class ToolAnswers(Answers):
         if any(call.phase in (Phase.RUNNING, Phase.WORDS) for call in answering.calls):
             return
         said = [call.say for call in answering.calls if call.say is not None]
-        answering.owed.say = said[-1] if said else None
+        if said:
+            answering.owed.say = said[-1]
         answering.calls, answering.preamble_at = [], None
-        answering.rounds += 1
+        answering.owed.rounds += 1
         answering.id, answering.stage = self.ctx.ids.new("answer"), Stage.WORDS
         answering.due = now + self.ctx.policy.answer_s
         self._ask_when_known(answering, now)
@@ -108,12 +105,18 @@ class ToolAnswers(Answers):
         owed = answering.owed
         if owed.out_of_band or owed.request.get("input") is not None:
             return False
-        if self.desk.awaited:  # begun for another tier, or before the caller went on
-            answering.calls = self.desk.awaited
+        settled = self.desk.words_known(
+            now
+        )  # made in another tier: the turn that may hold the yes is written down now
+        running = [
+            call for call in self.desk.awaited if call not in settled
+        ]  # ... or before the caller went on
+        if settled or running:
+            answering.calls = [*settled, *running]
             self._wait(answering, now)
             return True
         self.desk.news.clear()  # it is in the conversation, and answered with the rest
-        if owed.say is None and not answering.rounds and answering.tier != "C":
+        if owed.say is None and not owed.rounds and answering.tier != "C":
             heard = self.desk.listen(now)
             if isinstance(heard, Pending):
                 return self._agreed(answering, heard, now)
@@ -130,14 +133,6 @@ class ToolAnswers(Answers):
         else:
             self._wait(answering, now)
         return True
-
-    def _request(self, answering: Answering) -> AnswerRequest:
-        request = super()._request(answering)
-        if answering.owed.say is not None:
-            return replace(request, say=answering.owed.say, tools=(), tool_choice="none")
-        if answering.rounds >= MOST_ROUNDS:
-            return replace(request, tools=(), tool_choice="none")
-        return request
 
     # --- a line while a tool is at work ---
 

@@ -21,9 +21,10 @@ from typing import Any, Protocol
 
 from orchestrator.core import wording
 from orchestrator.core.actions import Action, AskApproval, RunTool
-from orchestrator.core.consent import Consent, again, judge, readback, was_read_back
+from orchestrator.core.consent import Consent, again, readback
 from orchestrator.core.conversation import Conversation, Item
 from orchestrator.core.entities import check
+from orchestrator.core.proposals import Proposal, Verdict
 from orchestrator.core.summary import summarise
 from orchestrator.core.tools import (
     HANDOFF,
@@ -42,8 +43,6 @@ ASK_AGAIN = 2
 """How often an unclear answer is asked about before the call is no longer waited for."""
 SHORT_ANSWER = 5
 """Words up to which an unclear answer is taken for one to the read-back; a longer one is about something else."""
-LATE_TURNS = 3
-"""Turns of the caller after which a read-back is forgotten."""
 
 
 class Phase(Enum):
@@ -77,37 +76,13 @@ class Pending:
     """What a model is told."""
 
 
-@dataclass(slots=True)
-class Proposal:
-    """A call that waits for the caller's yes. `after`: the item behind which it is read back."""
-
-    number: int
-    tool: Tool
-    arguments: dict[str, Any]
-    text: str
-    after: str
-    asked: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the caller said to a read-back; `consent` None: nothing yet. `unwritten`: a turn whose words are awaited."""
-
-    consent: Consent | None = None
-    text: str = ""
-    unwritten: str = ""
-    interrupted: bool = False
-    latest: bool = False
-    """Nothing was said since."""
-
-
 class Recorder(Protocol):
     def __call__(self, type: str, **fields: Any) -> None: ...
 
 
 @dataclass(slots=True)
 class Desk:
-    """`language` and `tier` tell those of the call at the moment."""
+    """`language` tells that of the call at the moment."""
 
     toolset: Toolset
     call_id: str
@@ -116,6 +91,8 @@ class Desk:
     do: Callable[[Action], None]
     record: Recorder
     language: Callable[[], str]
+    announce: Callable[[], None]
+    """Tell the client how its session stands."""
     agent: str = ""
     """The named agent that has the call; its instructions and tools are the model's."""
     transferred: str = ""
@@ -260,6 +237,7 @@ class Desk:
             self.transferred = str(call.arguments.get("reason") or "the caller asked for a person")
             summary = summarise(self.conversation.history())
             self.record("transfer", reason=self.transferred, summary=summary)
+            self.announce()
             say = wording.transferring(self.language())
             self._resolve(call, {"status": "transferring", "say": say}, say=say)
         else:
@@ -307,9 +285,9 @@ class Desk:
         elif verdict.consent is Consent.YES:
             self._agreed(open_, verdict, call, now)
         elif verdict.consent in (Consent.NO, Consent.CHANGE):
-            self._close(open_, verdict.consent.value, verdict.text)
+            self._close(open_, _word(verdict), verdict.text)
             self._refuse(call, "The caller did not agree to this.", result="cancelled")
-        elif verdict.consent is None and not verdict.interrupted and self._read(open_):
+        elif verdict.consent is None and not verdict.interrupted and open_.was_read(self.conversation):
             self._note_call(call, "proposed", "the caller has not answered yet")
             note = "It was read back. Wait for the caller's answer."
             self._resolve(call, {"status": "confirmation_needed", "note": note}, quiet=True)
@@ -324,8 +302,7 @@ class Desk:
         self.proposal = Proposal(self._numbers, tool, call.arguments, text, output_id)
 
     def _ask_again(self, proposal: Proposal, call: Pending, verdict: Verdict) -> None:
-        consent = "interrupted" if verdict.interrupted else "unclear"
-        self._note_consent(proposal, consent, verdict.text, call.call_id)
+        self._note_consent(proposal, _word(verdict), verdict.text, call.call_id)
         text = (
             proposal.text
             if verdict.interrupted
@@ -337,46 +314,9 @@ class Desk:
 
     def verdict(self) -> Verdict:
         """What the caller has said to what was read back."""
-        proposal = self.proposal
-        if proposal is None:
-            return Verdict()
-        words, read, interrupted = "", False, False
-        answers: list[Item] = []
-        for item in self._behind(proposal.after):
-            if item.role == "assistant" and not item.bridge:
-                words = f"{words} {item.heard_text()}"
-                read = read or was_read_back(words, proposal.tool, proposal.arguments)
-            elif item.role == "user" and (item.needs_transcript or item.words):
-                if read:
-                    answers.append(item)
-                else:
-                    interrupted = True
-        if not answers:
-            return Verdict(interrupted=interrupted and not read, latest=interrupted)
-        return self._judged(answers, proposal)
-
-    def _judged(self, answers: list[Item], proposal: Proposal) -> Verdict:
-        language = self.language()
-        for item in answers:
-            if item.needs_transcript:
-                return Verdict(unwritten=item.id)
-            consent = judge(item.words, language, proposal.arguments, proposal.text)
-            latest = item is answers[-1]
-            if consent is not Consent.UNCLEAR or latest:
-                # A yes counts for what was asked last, and not for what was talked of meanwhile.
-                if consent is Consent.YES and len(answers) > LATE_TURNS:
-                    consent = Consent.UNCLEAR
-                return Verdict(consent, item.words, latest=latest)
-        return Verdict()
-
-    def _read(self, proposal: Proposal) -> bool:
-        words = " ".join(i.heard_text() for i in self._behind(proposal.after) if i.role == "assistant")
-        return was_read_back(words, proposal.tool, proposal.arguments)
-
-    def _behind(self, item_id: str) -> list[Item]:
-        found = list(self.conversation)
-        position = next((n for n, item in enumerate(found) if item.id == item_id), -1)
-        return found[position + 1 :]
+        return (
+            Verdict() if self.proposal is None else self.proposal.verdict(self.conversation, self.language())
+        )
 
     def _agreed(self, proposal: Proposal, verdict: Verdict, call: Pending, now: float) -> None:
         self.proposal = None
@@ -385,7 +325,16 @@ class Desk:
 
     def _close(self, proposal: Proposal, consent: str, text: str) -> None:
         self.proposal = None
-        self._note_consent(proposal, consent, text)
+        if not proposal.noted:
+            self._note_consent(proposal, consent, text)
+
+    def overhear(self) -> None:
+        """Another tier's model answers the caller's latest turn: a refusal is on record all the same."""
+        proposal, verdict = self.proposal, self.verdict()
+        if proposal is None or proposal.noted or verdict.consent not in (Consent.NO, Consent.CHANGE):
+            return
+        proposal.noted = True
+        self._note_consent(proposal, _word(verdict), verdict.text)
 
     def listen(self, now: float) -> Pending | str | None:
         """The caller's latest turn is known, and we are to answer it: was it to a read-back?
@@ -398,7 +347,7 @@ class Desk:
         verdict = self.verdict()
         if not verdict.latest:
             if verdict.consent in (Consent.NO, Consent.CHANGE):
-                self._close(proposal, verdict.consent.value, verdict.text)
+                self._close(proposal, _word(verdict), verdict.text)
             return None
         if verdict.consent is Consent.YES:
             call = Pending(self.ids.new("call"), proposal.tool.name, proposal.arguments, proposal.tool, now)
@@ -407,7 +356,7 @@ class Desk:
             self._agreed(proposal, verdict, call, now)
             return call
         if verdict.consent in (Consent.NO, Consent.CHANGE):
-            self._close(proposal, verdict.consent.value, verdict.text)
+            self._close(proposal, _word(verdict), verdict.text)
             self._note(f"The caller did not agree to this: {proposal.text} It was not done.")
             return None
         return self._unclear(proposal, verdict)
@@ -418,7 +367,7 @@ class Desk:
             self._close(proposal, "unclear", verdict.text)
             self._note(f"This was not agreed to and not done: {proposal.text}")
             return None
-        self._note_consent(proposal, "interrupted" if verdict.interrupted else "unclear", verdict.text)
+        self._note_consent(proposal, _word(verdict), verdict.text)
         proposal.asked += 1
         proposal.after = self.conversation.last_id or proposal.after
         if verdict.interrupted:
@@ -594,6 +543,13 @@ class Desk:
             output=spoken,
             message=outcome.message,
         )
+
+
+def _word(verdict: Verdict) -> str:
+    """What the timeline calls it."""
+    if verdict.consent is None:
+        return "misread" if verdict.misread else "interrupted"
+    return "changed" if verdict.consent is Consent.CHANGE else verdict.consent.value
 
 
 def dumped(output: Mapping[str, Any]) -> str:

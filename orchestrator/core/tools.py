@@ -218,6 +218,12 @@ class Toolset:
         """Whether a tool that the client brings along may be used."""
         return name not in self.tools and (self.client_tools is None or name in self.client_tools)
 
+    def _lets_in(self, tool: Event) -> bool:
+        """A function by its name; a server of tools that the provider would call itself by its label."""
+        if tool.get("type") == "function":
+            return self.allows(str(tool.get("name") or ""))
+        return self.client_tools is None or str(tool.get("server_label") or "") in self.client_tools
+
     def names_of(self, agent: str) -> frozenset[str] | None:
         """Which tools an agent has; None for all."""
         known = self.agents.get(agent)
@@ -237,9 +243,7 @@ class Toolset:
         The client's own entry for a tool that the server knows gives way to the server's.
         """
         theirs, names = list(client), self.names_of(agent)
-        kept = [
-            tool for tool in theirs if tool.get("type") != "function" or self.allows(tool.get("name", ""))
-        ]
+        kept = [tool for tool in theirs if self._lets_in(tool)]
         brought = {tool.get("name") for tool in theirs}
         ours = [
             tool.wire()

@@ -237,7 +237,8 @@ def upstream_update(
 ) -> Event:
     """`changes` as the provider is to get them: the client's own fields, some masked by the service.
 
-    `model`: tools and instructions that stand in the place of the client's. `gated`: whatever turn detection the client set, the provider starts no response on its own.
+    `model`: tools and instructions that stand in the place of the client's. `gated`: whatever turn detection the client
+    set, the provider starts no response on its own.
     """
     update = {k: deepcopy(v) for k, v in changes.items() if k not in ("model", "id", "object", "expires_at")}
     update |= {"type": "realtime", **deepcopy(model or {})}

@@ -261,6 +261,18 @@ class ProcessStatus(BaseModel):
     open_files: int | None = Field(description="Open files and sockets; null where the system does not tell.")
 
 
+class GuardrailStatus(BaseModel):
+    """What one of this replica's guardrails answered since it started."""
+
+    hook: str
+    allowed: int
+    rewritten: int
+    vetoed: int
+    failed: int = Field(description="Of these, how often it gave no answer, and its on_failure counted.")
+    mean_ms: float
+    longest_ms: float
+
+
 class VoiceStatus(BaseModel):
     """How busy a voice of this machine is. Requests that are refused, or a wait that grows, ask for more workers."""
 
@@ -294,6 +306,7 @@ class Status(BaseModel):
     calls: list[CallStatus]
     money: MoneyStatus
     business_events: list[SinkStatus]
+    guardrails: list[GuardrailStatus]
     approvals: int = Field(description="Tool calls that wait for a person, of all replicas.")
     voices: list[VoiceStatus]
     process: ProcessStatus

@@ -85,12 +85,12 @@ class Orchestrator:
         self.definitions = Definitions(settings.tier_c, self.store, self.engines.prompts)
         self.events = EventLog(settings.server.events_path)
         self.business = BusinessEvents.from_settings(settings, self.store, self.fleet.status().replica)
-        redactor = Redactor(settings.business_events.redact)
-        self.approvals = Approvals(self.store, settings.approvals.timeout_s, redactor)
+        self.redactor = Redactor(settings.business_events.redact)
+        self.approvals = Approvals(self.store, settings.approvals.timeout_s, self.redactor)
         self.engines.speaking.affordable = partial(self._affordable, settings.budget.default_bucket)
         self.engines.speaking.paid = partial(self.fleet.ledgers.spend, settings.budget.default_bucket)
         self.links = Links(settings.links.secret, settings.links.ttl_s)
-        self.summaries = self._make_summaries(redactor)
+        self.summaries = self._make_summaries(self.redactor)
         self.tally = Tally()
         self.policy = replace(_policy(settings), guarded=self.guardrails.late)
         self.paces = Paces()
@@ -233,7 +233,13 @@ class Orchestrator:
         store = Part(
             "store", known.connected, "" if known.connected else "away; going on with the last view", False
         )
-        return [*local, tier_a, store]
+        return [*local, tier_a, store, *self._tools_readiness()]
+
+    def _tools_readiness(self) -> Sequence[Part]:
+        if not self.settings.tools:
+            return []
+        wrong = "; ".join(f"{name}: {problem}" for name, problem in sorted(self.toolbox.problems.items()))
+        return [Part("tools", not wrong, wrong, required=False)]
 
     # --- calls ---
 

@@ -44,6 +44,7 @@ from orchestrator.core.input_audio import InputAudio
 from orchestrator.core.ledger import Claim, Grant
 from orchestrator.core.overrides import Tier
 from orchestrator.core.pace import HedgeCap, Paces
+from orchestrator.core.redaction import Redactor
 from orchestrator.core.routing import Decision, RouteRequest
 from orchestrator.core.steps import Share, Stepper, StepPolicy
 from orchestrator.core.tools import Result, ToolOutcome, Toolset
@@ -64,6 +65,8 @@ log = logging.getLogger(__name__)
 
 SESSION_S = 3600
 CATCH_UP_MS = 1000.0
+TOOL_ROWS = frozenset({"tool_call", "tool_confirmation", "tool_approval", "tool_result"})
+"""Rows that hold what callers gave a tool, and what it said."""
 MONEY_ROWS = tally.ROWS | {"call_ended"}
 """Rows of the timeline that name the bucket and the user as well."""
 SPEECH_WINDOWS = 6
@@ -97,6 +100,8 @@ class Services(Protocol):
     paces: Paces
     hedge_cap: HedgeCap
     events: EventLog
+    redactor: Redactor
+    """Of what callers give tools, for the timeline."""
     business: BusinessEvents
     tally: Tally
     guardrails: Guardrails
@@ -394,7 +399,8 @@ class CallDriver:
         if type in MONEY_ROWS:
             fields |= {"bucket": self.info.bucket, "user": self.info.user}
             self._services.tally.note(type, fields)
-        self._services.events.add(type, call_id=self.info.call_id, **fields)
+        shown = self._services.redactor.redact(fields) if type in TOOL_ROWS else fields
+        self._services.events.add(type, call_id=self.info.call_id, **shown)
         self._services.business.note(type, fields, self.info, self.call.ctx.conversation.history)
 
     def _claim(self, action: ClaimMoney) -> None:

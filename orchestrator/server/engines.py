@@ -72,7 +72,7 @@ class Engines:
         engine = settings.speech_engine()
         speech = _paid_speech(settings, prices) if engine in ("cartesia", "endpoint") else []
         if engine == "kokoro-torch":
-            speech = [KokoroTorchSpeech(price=prices["kokoro-torch"])]
+            speech = [KokoroTorchSpeech(chosen=settings.tier_b.voices, price=prices["kokoro-torch"])]
         # A server that stands in for all speech work leaves no local model to load.
         self._local_speech = engine != "endpoint"
         self.speech: list[Speech] = [*speech, kokoro] if self._local_speech else speech
@@ -93,6 +93,7 @@ class Engines:
             list(dict.fromkeys([prompt_speech, *self.speech])),
             voices=self.directory / models.KOKORO_VOICES if self._local_speech else None,
             default_voice=DEFAULT_VOICE,
+            chosen=settings.tier_b.voices,
         )
         self.openings = Openings(
             self.prompts.cache,
@@ -208,7 +209,7 @@ def prompts_to_warm(settings: Settings) -> tuple[Prompts, Callable[[], None]]:
         speech, close = _paid_speech(settings, prices)[0], _nothing
     else:
         # Nobody else needs the machine's other cores while a server is being deployed.
-        kokoro = _kokoro_engine(directory, os.cpu_count() or 1, prices)()
+        kokoro = _kokoro_engine(settings, directory, os.cpu_count() or 1, prices)()
         speech, close = kokoro, kokoro.close
     return Prompts(_catalogue(settings), ClipCache(_clip_store(settings)), speech), close
 
@@ -229,13 +230,16 @@ def _clip_store(settings: Settings) -> DiskStore | RedisStore:
     return DiskStore(cache.dir or models.cache_dir() / "clips", limit=cache.disk_mb << 20)
 
 
-def _kokoro_engine(directory: Path, threads: int, prices: PriceTable) -> Callable[[], KokoroParts]:
+def _kokoro_engine(
+    settings: Settings, directory: Path, threads: int, prices: PriceTable
+) -> Callable[[], KokoroParts]:
     """Other weights make it another version, so that what they said is not taken for each other's."""
     return partial(
         KokoroParts,
         directory / models.KOKORO_MODEL,
         directory / models.KOKORO_VOICES,
         threads=threads,
+        chosen=settings.tier_b.voices,
         price=prices["kokoro"],
         weights=models.kokoro_weights(directory),
     )
@@ -243,7 +247,7 @@ def _kokoro_engine(directory: Path, threads: int, prices: PriceTable) -> Callabl
 
 def _kokoro(settings: Settings, prices: PriceTable, directory: Path) -> KokoroSpeech | SpeechPool:
     """In processes of its own, unless it is told to be in this one."""
-    make = _kokoro_engine(directory, settings.tier_b.threads, prices)
+    make = _kokoro_engine(settings, directory, settings.tier_b.threads, prices)
     speech = settings.speech
     if not speech.workers:
         return make()
@@ -273,7 +277,7 @@ def _transcriber(
 
 def _agent(settings: Settings, prices: PriceTable, directory: Path, health: HealthOf) -> Agent:
     tier_b = settings.tier_b
-    known = health("agent", [tier_b.agent_model or EMBEDDED])
+    known = health("agent", tier_b.agent_models or [EMBEDDED])
     if tier_b.agent_model is None:
         # Reading a session's instructions for the first time takes the small model seconds on a busy machine.
         embedded = EmbeddedModel(directory / models.SMOLLM2, threads=tier_b.threads)
@@ -287,7 +291,13 @@ def _agent(settings: Settings, prices: PriceTable, directory: Path, health: Heal
         base_url=tier_b.agent_base_url,
         price=prices.published(tier_b.agent_model),
     )
-    return Agent([model], first_token_timeout=tier_b.agent_timeout_s / 2, health=known)
+    others = [
+        ChatModel(name, api_key=_key(_openai_key(settings, name)), price=prices.published(name))
+        for name in tier_b.agent_fallbacks
+    ]
+    # Every model gets its share of the time in which the answer has to begin.
+    share = tier_b.agent_timeout_s / max(2, 1 + len(others))
+    return Agent([model, *others], first_token_timeout=share, health=known)
 
 
 def _openai_key(settings: Settings, model: str) -> SecretStr | None:
@@ -311,6 +321,7 @@ def _paid_speech(settings: Settings, prices: PriceTable) -> list[Speech]:
                 cartesia.base_url,
                 model=cartesia.model,
                 voice=cartesia.voice,
+                voices=cartesia.voices,
                 price=prices[CARTESIA],
             )
         ]
@@ -321,6 +332,7 @@ def _paid_speech(settings: Settings, prices: PriceTable) -> list[Speech]:
             tier_b.tts_base_url,
             key,
             tier_b.tts_model or "tts-1",
+            voices=tier_b.voices,
             price=prices[TTS_ENDPOINT],
         )
     ]

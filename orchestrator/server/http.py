@@ -34,6 +34,7 @@ from orchestrator.server.api_models import (
     CandidateBody,
     Connect,
     DecisionBody,
+    GuardrailStatus,
     Health,
     MoneyStatus,
     OverrideBody,
@@ -56,6 +57,7 @@ from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.definitions import Definitions
 from orchestrator.server.estimates import EstimateAnswer, EstimateBody, EstimateRefused, Estimator
 from orchestrator.server.fleet import Fleet
+from orchestrator.server.guardrails import Guardrails
 from orchestrator.server.http_approvals import add_approvals
 from orchestrator.server.http_definitions import add_definitions
 from orchestrator.server.http_prompts import add_prompts, check_key
@@ -121,6 +123,9 @@ class Service(Protocol):
 
     @property
     def business(self) -> BusinessEvents: ...
+
+    @property
+    def guardrails(self) -> Guardrails: ...
 
 
 def build_api(service: Service) -> FastAPI:
@@ -352,10 +357,26 @@ def _status(service: Service) -> Status:
             )
             for outlet in [*service.business.outlets, *service.summaries.outlets]
         ],
+        guardrails=_guardrails(service.guardrails),
         approvals=len(service.approvals.pending()),
         voices=_voices(service.speaking),
         process=_process(len(calls)),
     )
+
+
+def _guardrails(guardrails: Guardrails) -> list[GuardrailStatus]:
+    return [
+        GuardrailStatus(
+            hook=hook.value,
+            allowed=tally.allowed,
+            rewritten=tally.rewritten,
+            vetoed=tally.vetoed,
+            failed=tally.failed,
+            mean_ms=round(tally.total_ms / max(tally.allowed + tally.rewritten + tally.vetoed, 1), 1),
+            longest_ms=round(tally.longest_ms, 1),
+        )
+        for hook, tally in guardrails.tallies.items()
+    ]
 
 
 def _voices(speaking: Speaking | None) -> list[VoiceStatus]:

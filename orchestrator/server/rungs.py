@@ -74,7 +74,10 @@ def _pipeline_rung(settings: Settings, prices: PriceTable) -> RungSpec:
         + (voice.per_minute + prices[ears[0]].per_minute) / 2
     )
     least = (
-        prices.rates(agent).worst_written(_PROMPT.text_tokens, _SHORT_ANSWER_TOKENS)
+        sum(
+            prices.rates(name).worst_written(_PROMPT.text_tokens, _SHORT_ANSWER_TOKENS)
+            for name in settings.tier_b.agent_models or (EMBEDDED,)
+        )
         + prices.speech(speech, {"characters": _SHORT_ANSWER_CHARACTERS})
         + prices.speech(speech, {"seconds": _SHORT_ANSWER_S})
         + sum(prices.worst_transcription(name, _HEARD_S) for name in ears)

@@ -98,7 +98,8 @@ class Saying:
 class Speaking:
     """`engines` in the order in which they stand in for each other.
 
-    `paid` is told what was spent, in nano-dollars; `affordable` says whether there is so much left.
+    `chosen` are voices of Kokoro by OpenAI's, over those it has. `paid` is told what was spent, in nano-dollars;
+    `affordable` says whether there is so much left.
     """
 
     def __init__(
@@ -108,12 +109,14 @@ class Speaking:
         *,
         voices: Path | None = None,
         default_voice: str = "",
+        chosen: Mapping[str, str] | None = None,
         paid: Callable[[int], None] = lambda nanodollars: None,
     ) -> None:
         self._cache = cache
         self._engines = {engine.rung: engine for engine in engines}
         self._meters = {engine.rung: SpeechMeter(engine) for engine in engines}
         self._voices_file, self._default_voice = voices, default_voice
+        self._like = {**VOICES, **(chosen or {})}
         self.paid = paid
         self.affordable: Callable[[int], bool] = lambda nanodollars: True
         self._own: tuple[str, ...] | None = None
@@ -135,7 +138,8 @@ class Speaking:
             if rung in _LOCAL:
                 languages = _languages()
                 found += [Voice(name, rung, languages.get(name[0], ())) for name in own]
-            found += [Voice(name, rung, like=like if rung in _LOCAL else "") for name, like in VOICES.items()]
+            own_for = self._like if rung in _LOCAL else dict.fromkeys(VOICES, "")
+            found += [Voice(name, rung, like=like) for name, like in own_for.items()]
         return found
 
     async def begin(self, asked: SpeechAsked) -> Saying:
@@ -218,11 +222,11 @@ class Speaking:
 
     async def _voice(self, voice: str, engine: Speech) -> str:
         """A voice that is not there is told of rather than replaced; paid engines know their own."""
-        if not voice or engine.rung not in _LOCAL or voice in VOICES:
+        if not voice or engine.rung not in _LOCAL or voice in self._like:
             return voice or self._default_voice
         own = await self._kokoro_voices()
         if own and voice not in own:
-            message = f"there is no voice {voice!r}; there are {', '.join(VOICES)}, and {', '.join(own)}"
+            message = f"there is no voice {voice!r}; there are {', '.join(self._like)}, and {', '.join(own)}"
             raise UnknownVoice(message)
         return voice
 

@@ -1,7 +1,6 @@
 """Tools of MCP servers, through the official SDK: one session to each server, opened again when it dies.
 
-The SDK says "connection closed" whether a request had left or not. For a change that is all the difference, so both
-ways to a server are watched: `_Watched` sees each request leave, and `_Reaching` sees that there was no connection.
+What is known of a request that failed comes from the ways to a server, which `tool_mcp_ways.py` watches.
 """
 
 from __future__ import annotations
@@ -9,21 +8,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import anyio
-import httpx2
-from mcp import Client, MCPError, StdioServerParameters, stdio_client
-from mcp.client.streamable_http import streamable_http_client
+from mcp import Client, MCPError
 from mcp.types import (
     CONNECTION_CLOSED,
     INVALID_PARAMS,
-    INVALID_REQUEST,
     METHOD_NOT_FOUND,
     CallToolResult,
     Implementation,
@@ -31,7 +25,8 @@ from mcp.types import (
 )
 
 from orchestrator.server.link import end_tasks
-from orchestrator.server.tool_runners import CONNECT_S, Attempt, Doubtful, NotSent, Run, brief, jsonable
+from orchestrator.server.tool_mcp_ways import FORGOTTEN, NOT_REACHED, Watched, way_to
+from orchestrator.server.tool_runners import Attempt, Doubtful, NotSent, Run, brief, jsonable
 from orchestrator.tool_sections import McpSection
 from orchestrator.tooling import ToolError
 
@@ -40,8 +35,6 @@ log = logging.getLogger(__name__)
 META = "voice-orchestrator/"
 """Before the names of what a call of a tool carries in ``_meta``."""
 ATTEMPT = META + "attempt_id"
-NOT_REACHED = -32099
-"""Error code of ours, for a request that found no connection."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 30.0
 CLOSE_S = 10.0
 """Seconds for a session to end in."""
@@ -104,7 +97,7 @@ class McpServer:
         try:
             result = await client.call_tool(tool, dict(run.arguments), meta=_meta(run, token))
         except MCPError as error:
-            raise self._meaning(error, run.attempt) from error
+            raise self._meaning(error, run.attempt, client) from error
         except (NotSent, Doubtful):
             raise
         except Exception as error:
@@ -158,7 +151,7 @@ class McpServer:
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(self._section.connect_s):
-                    transport = _Watched(self._transport(), self._leaves, self._lost.set)
+                    transport = Watched(way_to(self._section), self._leaves, self._lost.set)
                     ours = Implementation(name="voice-orchestrator", version="1")
                     client = Client(transport, cache=None, client_info=ours)
                     await stack.enter_async_context(client)
@@ -174,15 +167,6 @@ class McpServer:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    def _transport(self) -> AbstractAsyncContextManager[Any]:
-        section = self._section
-        if section.url is not None:
-            return _http(section.url, section.api_key.get_secret_value() if section.api_key else "")
-        env = {name: value.get_secret_value() for name, value in section.env.items()}
-        command = StdioServerParameters(command=section.command or "", args=list(section.args), env=env)
-        # The standard error of this moment: a test's or a supervisor's may have come since the SDK was imported.
-        return stdio_client(command, errlog=sys.stderr)
-
     def _leaves(self, message: Any) -> None:
         """A message is about to leave; raises `NotSent` where it shall not."""
         params = getattr(message, "params", None) or {}
@@ -190,13 +174,20 @@ class McpServer:
         if attempt is not None and getattr(message, "method", "") == "tools/call":
             attempt.begin()
 
-    def _meaning(self, error: MCPError, attempt: Attempt) -> Exception:
-        message = brief(error.message)
-        if error.code == NOT_REACHED or not attempt.begun:
-            return NotSent(f"the MCP server {self.name!r} is away: {message}")
-        if error.code == INVALID_REQUEST and error.message == "Session terminated":
+    def _drop(self, client: Client) -> None:
+        """Nothing can be called in this session any more: the next call opens another one."""
+        if self._client is client:
             self._client = None
             self._lost.set()
+
+    def _meaning(self, error: MCPError, attempt: Attempt, client: Client) -> Exception:
+        message = brief(error.message)
+        if error.code == CONNECTION_CLOSED and not attempt.begun:
+            self._drop(client)
+        if error.code == NOT_REACHED or not attempt.begun:
+            return NotSent(f"the MCP server {self.name!r} is away: {message}")
+        if error.code == FORGOTTEN:
+            self._drop(client)
             return NotSent(f"the MCP server {self.name!r} has forgotten the session")
         if error.code in (INVALID_PARAMS, METHOD_NOT_FOUND):
             return ToolError(message)
@@ -211,9 +202,6 @@ class McpTool:
 
     async def __call__(self, run: Run) -> Any:
         return await self._server.call(self._tool, run)
-
-    async def close(self) -> None:
-        pass
 
 
 def _meta(run: Run, token: str) -> Any:
@@ -263,100 +251,3 @@ def _reason(error: BaseException) -> str:
         return str(error)
     detail = error.message if isinstance(error, MCPError) else getattr(error, "strerror", None)
     return f"{type(error).__name__}: {brief(detail)}" if detail else type(error).__name__
-
-
-# The ways to a server
-
-
-@asynccontextmanager
-async def _http(url: str, api_key: str) -> AsyncIterator[Any]:
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    # No connection is kept: one that died unnoticed would leave open whether a request has arrived.
-    transport = _Reaching(limits=httpx2.Limits(max_keepalive_connections=0), trust_env=False)
-    timeout = httpx2.Timeout(None, connect=CONNECT_S)
-    async with (
-        httpx2.AsyncClient(transport=transport, headers=headers, timeout=timeout) as http,
-        streamable_http_client(url, http_client=http) as streams,
-    ):
-        yield streams
-
-
-class _Reaching(httpx2.AsyncHTTPTransport):
-    """Answers for a server that cannot be reached, so that the request fails and the session does not."""
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        try:
-            return await super().handle_async_request(request)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            told = {"code": NOT_REACHED, "message": f"no connection ({type(error).__name__})"}
-            body = {"jsonrpc": "2.0", "id": None, "error": told}
-            return httpx2.Response(503, json=body, request=request)
-
-
-class _Watched:
-    """A transport whose messages are seen as they leave, and whose end is noticed."""
-
-    def __init__(
-        self,
-        transport: AbstractAsyncContextManager[Any],
-        leaves: Callable[[Any], None],
-        ended: Callable[[], None],
-    ) -> None:
-        self._transport, self._leaves, self._ended = transport, leaves, ended
-
-    async def __aenter__(self) -> tuple[_Read, _Write]:
-        read, write = await self._transport.__aenter__()
-        return _Read(read, self._ended), _Write(write, self._leaves)
-
-    async def __aexit__(self, *error: Any) -> bool | None:
-        return await self._transport.__aexit__(*error)
-
-
-class _Stream:
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def __aenter__(self) -> Any:
-        return self
-
-    async def __aexit__(self, *error: Any) -> None:
-        await self.aclose()
-
-
-class _Read(_Stream):
-    def __init__(self, stream: Any, ended: Callable[[], None]) -> None:
-        super().__init__(stream)
-        self._ended = ended
-
-    @property
-    def last_context(self) -> Any:
-        return getattr(self._stream, "last_context", None)
-
-    async def receive(self) -> Any:
-        try:
-            return await self._stream.receive()
-        except (anyio.EndOfStream, anyio.ClosedResourceError):
-            self._ended()
-            raise
-
-    def __aiter__(self) -> _Read:
-        return self
-
-    async def __anext__(self) -> Any:
-        try:
-            return await self.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
-
-
-class _Write(_Stream):
-    def __init__(self, stream: Any, leaves: Callable[[Any], None]) -> None:
-        super().__init__(stream)
-        self._leaves = leaves
-
-    async def send(self, item: Any) -> None:
-        self._leaves(item.message)
-        await self._stream.send(item)

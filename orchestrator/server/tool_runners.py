@@ -84,8 +84,6 @@ class Run:
 class Runner(Protocol):
     async def __call__(self, run: Run) -> Any: ...
 
-    async def close(self) -> None: ...
-
 
 def brief(text: object) -> str:
     """One line of a tool's own words, for people."""
@@ -95,18 +93,20 @@ def brief(text: object) -> str:
 # Webhooks
 
 
+def open_client(*, mutating: bool) -> httpx.AsyncClient:
+    """For the webhooks of all tools of a kind: one takes 40 ms to make."""
+    # A kept connection may be dead without our knowing. What is sent on it may have arrived or not, which
+    # for a change must not be left open: each has a connection of its own.
+    limits = httpx.Limits(max_keepalive_connections=0 if mutating else 10)
+    timeout = httpx.Timeout(None, connect=CONNECT_S)
+    return httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False, follow_redirects=False)
+
+
 class Webhook:
     """Asks a tool by POST. `key` signs the requests; None where they go to this machine and are not signed."""
 
-    def __init__(self, url: str, key: bytes | None, *, mutating: bool) -> None:
-        self._url, self._key = url, key
-        # A kept connection may be dead without our knowing. What is sent on it may have arrived or not, which
-        # for a change must not be left open: each has a connection of its own.
-        limits = httpx.Limits(max_keepalive_connections=0 if mutating else 10)
-        timeout = httpx.Timeout(None, connect=CONNECT_S)
-        self._client = httpx.AsyncClient(
-            timeout=timeout, limits=limits, trust_env=False, follow_redirects=False
-        )
+    def __init__(self, url: str, key: bytes | None, client: httpx.AsyncClient) -> None:
+        self._url, self._key, self._client = url, key, client
 
     async def __call__(self, run: Run) -> Any:
         body = _question(run)
@@ -131,9 +131,6 @@ class Webhook:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             reason = f"the request failed: {type(error).__name__}"
             raise (Doubtful if run.attempt.begun else NotSent)(reason) from error
-
-    async def close(self) -> None:
-        await self._client.aclose()
 
 
 def _question(run: Run) -> bytes:
@@ -246,9 +243,6 @@ class Function:
 
         result = await self._threads.run(work)
         return jsonable(await _apart(result) if inspect.isawaitable(result) else result)
-
-    async def close(self) -> None:
-        pass
 
 
 async def _apart(awaitable: Any) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import httpx
 from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt
 from tenacity.wait import wait_random
 
@@ -20,7 +21,17 @@ from orchestrator.core.actions import RunTool
 from orchestrator.core.tools import Kind, Result, Runs, Tool, ToolOutcome, Toolset
 from orchestrator.server.store import Store, StoreUnavailable
 from orchestrator.server.tool_ledger import Entry, ToolLedger, speakable_part, store_key
-from orchestrator.server.tool_runners import THREADS, Doubtful, Function, NotSent, Run, Runner, Webhook, brief
+from orchestrator.server.tool_runners import (
+    THREADS,
+    Doubtful,
+    Function,
+    NotSent,
+    Run,
+    Runner,
+    Webhook,
+    brief,
+    open_client,
+)
 from orchestrator.signing import key_of
 from orchestrator.tool_checks import name_problems, properties, wrong_schema
 from orchestrator.tooling import ToolContext, ToolError
@@ -58,12 +69,14 @@ class Toolbox:
         self._threads = Worker("tool", THREADS)
         self._tools = dict(settings.tool_list())
         self._servers = self._open_servers()
+        self._clients: dict[bool, httpx.AsyncClient] = {}
         self._runners = {
             name: runner for name, tool in self._tools.items() if (runner := self._runner(tool)) is not None
         }
         self.problems: dict[str, str] = {}
         """Tools that no call may use, and why."""
         self._running: set[asyncio.Task[ToolOutcome]] = set()
+        self._closing = False
         for server in self._servers.values():
             self._learn(server)
 
@@ -75,6 +88,7 @@ class Toolbox:
 
     async def close(self, grace_s: float = GRACE_S) -> None:
         """Waits for what runs, so that its results are written down, and closes everything but the store."""
+        self._closing = True
         if self._running:
             await asyncio.wait(self._running, timeout=grace_s)
         for task in list(self._running):
@@ -82,7 +96,7 @@ class Toolbox:
         await asyncio.gather(*self._running, return_exceptions=True)
         await self._ledger.close()
         await asyncio.gather(*(server.close() for server in self._servers.values()))
-        await asyncio.gather(*(runner.close() for runner in self._runners.values()))
+        await asyncio.gather(*(client.aclose() for client in self._clients.values()))
         self._threads.close()
 
     # --- what there is ---
@@ -103,6 +117,8 @@ class Toolbox:
 
         Raises nothing but `asyncio.CancelledError`.
         """
+        if self._closing:
+            return ToolOutcome(Result.DECLINED, message="the process is about to end")
         task = asyncio.create_task(self._run_safely(info, action), name=f"tool {action.tool}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -185,7 +201,9 @@ class Toolbox:
                 assert section.url is not None
                 secret = self._settings.tool_policy.webhook_secret
                 key = None if secret is None else key_of(secret.get_secret_value())
-                return Webhook(section.url, key, mutating=tool.mutating)
+                if tool.mutating not in self._clients:
+                    self._clients[tool.mutating] = open_client(mutating=tool.mutating)
+                return Webhook(section.url, key, self._clients[tool.mutating])
             case Runs.PYTHON:
                 assert section.entry_point is not None
                 return Function(section.entry_point, self._threads)

@@ -36,6 +36,7 @@ from orchestrator.simulate.manners import (
     exactly,
     facts,
     news,
+    read_out,
 )
 
 __all__ = ["Brain", "Call", "Manners", "Question", "Rule", "Say", "load_rules", "normalise", "spell"]
@@ -101,7 +102,7 @@ def _rule(table: dict[str, Any], where: str) -> Rule:
 class Brain:
     """`spoken_orders`: orders are answered at length in speech even where the session has a tool for them.
 
-    `manners`: how it deals with tools that change something.
+    `manners`: how it deals with tools that change something; may be set at any time.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class Brain:
     ) -> None:
         self._rules = rules or []
         self._spoken_orders = spoken_orders
-        self._manners = manners
+        self.manners = manners
 
     def known_lines(self) -> list[str]:
         """Every sentence that does not depend on what is said: those worth rendering ahead."""
@@ -125,9 +126,9 @@ class Brain:
     def reply(self, question: Question) -> Say | Call:
         words = exactly(question.instructions)
         if words is not None:
-            return Say([words])
+            return Say([read_out(words, question.past, self.manners)])
         if question.tool_output is not None:
-            return after_output(question, self._manners) or Say(_tell_result(question.tool_output))
+            return after_output(question, self.manners) or Say(_tell_result(question.tool_output))
         tidings = news(question.past)
         if tidings and _answered(question.past):
             return Say(tidings)
@@ -141,7 +142,7 @@ class Brain:
     def _answer(self, question: Question, tools: list[dict[str, Any]]) -> Say | Call:
         if question.heard is None:
             return Say(GREETING)
-        answer = answer_to_readback(question, self._manners)
+        answer = answer_to_readback(question, self.manners)
         if answer is not None:
             return answer
         heard = normalise(question.heard)
@@ -151,7 +152,7 @@ class Brain:
                 return _apply(rule, match, question.heard)
         wanted = errand(question)
         if wanted is not None:
-            pretends = self._manners is Manners.FORGETFUL and isinstance(wanted, Call) and changes(wanted)
+            pretends = self.manners is Manners.FORGETFUL and isinstance(wanted, Call) and changes(wanted)
             return claimed(wanted) if pretends and isinstance(wanted, Call) else wanted
         return self._default(question.heard, heard, tools)
 

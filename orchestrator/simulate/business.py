@@ -92,6 +92,7 @@ class BusinessSimulator:
             routes=[
                 Route("/tools/{name}", self._call, methods=["POST"]),
                 Route("/control/runs", loopback_only(self._show_runs)),
+                Route("/control/records", loopback_only(self._forget), methods=["DELETE"]),
                 Route("/control/settings", loopback_only(self._show_settings)),
                 *control_routes(self.faults, CATALOGUE, self.state),
             ]
@@ -111,6 +112,11 @@ class BusinessSimulator:
 
     async def _show_runs(self, request: Request) -> Response:
         return JSONResponse({"runs": self.runs})
+
+    async def _forget(self, request: Request) -> Response:
+        """Orders and appointments are as they were at the start; the log of runs stays."""
+        self.records.forget()
+        return JSONResponse({"orders": 0, "appointments": 0})
 
     async def _show_settings(self, request: Request) -> Response:
         origin = f"{request.url.scheme}://{request.url.netloc}"

@@ -156,6 +156,13 @@ def llm(**options: Any) -> None:
 @click.option("--stt-ms", default=300, show_default=True, help="From a request to its transcript.")
 @click.option("--tts-ms", default=200, show_default=True, help="From a request to its first audio.")
 @click.option("--rtf", default=0.3, show_default=True, help="Seconds of work for a second of speech.")
+@click.option(
+    "--tempo",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="How many times shorter its speech is than a person's would be.",
+)
 @click.option("--slots", type=click.IntRange(1), help="Requests worked on at once; the others wait in line.")
 @click.option("--transcript", multiple=True, help="What is heard, in order, over and over.")
 @click.option(

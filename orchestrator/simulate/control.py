@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from orchestrator.simulate import fault_board
+from orchestrator.simulate.brain import Brain, Manners
 from orchestrator.simulate.fault_board import Catalogue, FaultBoard
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -58,6 +59,20 @@ def control_routes(
         Route("/control/faults", loopback_only(arm), methods=["POST"]),
         Route("/control/faults", loopback_only(clear), methods=["DELETE"]),
     ]
+
+
+def manners_route(brain: Brain) -> Route:
+    """``POST /control/manners``: from now on the model behaves so."""
+
+    async def behave(request: Request) -> Response:
+        try:
+            brain.manners = Manners((await request.json())["manners"])
+        except (ValueError, KeyError, TypeError):
+            known = ", ".join(Manners)
+            return JSONResponse({"error": f'expected {{"manners": …}} with one of {known}'}, 400)
+        return JSONResponse({"manners": brain.manners})
+
+    return Route("/control/manners", loopback_only(behave), methods=["POST"])
 
 
 def loopback_only(endpoint: Endpoint) -> Endpoint:

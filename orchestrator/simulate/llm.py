@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from orchestrator.simulate.brain import Brain
-from orchestrator.simulate.control import control_routes
+from orchestrator.simulate.control import control_routes, manners_route
 from orchestrator.simulate.dialogue import Call, Heard, Noted, Question, Returned, Say, of_chat
 from orchestrator.simulate.fault_board import FaultBoard
 from orchestrator.simulate.http_faults import CATALOGUE, StreamFault, error, struck
@@ -85,6 +85,7 @@ class LlmSimulator:
             routes=[
                 Route("/v1/chat/completions", self._complete, methods=["POST"]),
                 Route("/v1/models", self._models),
+                manners_route(options.brain),
                 *control_routes(self.faults, CATALOGUE, self.state),
             ]
         )

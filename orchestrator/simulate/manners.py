@@ -44,6 +44,17 @@ LOOK_AGAIN = "Look at their words again"
 _EXACTLY = re.compile(r"\s*say exactly:\s*(.*\S)\s*", re.IGNORECASE | re.DOTALL)
 _QUOTED = re.compile(r"[\"“](.*)[\"”]", re.DOTALL)
 _ORDER_TO_CALL = re.compile(r"\bcall (\w+) (?:for|with) ([\w.@-]+)", re.IGNORECASE)
+_WRONG_NUMBERS = dict(
+    pair
+    for row in (
+        "one two three four five six seven eight nine ten eleven twelve",
+        "twenty thirty forty fifty sixty seventy eighty ninety",
+        "first second third fourth fifth sixth seventh eighth ninth tenth",
+    )
+    for pair in zip(row.split(), [*row.split()[1:], row.split()[0]], strict=True)
+)
+"""For each number word another one."""
+_NUMBER_WORD = re.compile(r"\b(" + "|".join(_WRONG_NUMBERS) + r")\b", re.IGNORECASE)
 _NEWS = ("News of what the caller asked for", "What the caller asked for")
 
 
@@ -181,6 +192,12 @@ def _ended(words: str) -> str:
     return words if words[-1:] in ".?!" else words + "."
 
 
+def read_out(words: str, past: Sequence[Entry], manners: Manners) -> str:
+    """Words that are to be said exactly: even those are changed by a model that reads back badly."""
+    open_ = proposed(past)
+    return words if open_ is None else _read_back(words, open_.call, manners)
+
+
 def _read_back(say: str, call: Call | None, manners: Manners) -> str:
     if manners is Manners.PARAPHRASE and call is not None:
         values = " and ".join(details.in_words(str(value)) for value in call.arguments.values())
@@ -189,12 +206,22 @@ def _read_back(say: str, call: Call | None, manners: Manners) -> str:
 
 
 def misread(say: str) -> str:
-    """The same words with a wrong value: the last digit is another one, or where there is none the last name."""
-    digits = list(re.finditer(r"\d", say))
-    if not digits:
-        return re.sub(r"\b[A-Z][a-z]+(?=[^A-Z]*$)", "Oliver", say, count=1)
-    at = digits[-1].start()
-    return f"{say[:at]}{(int(say[at]) + 1) % 10}{say[at + 1 :]}"
+    """The same words with a wrong value: the last digit is another one, or the last number word, or the last name."""
+    if digits := list(re.finditer(r"\d", say)):
+        found, wrong = digits[-1], str((int(digits[-1][0]) + 1) % 10)
+    elif numbers := list(_NUMBER_WORD.finditer(say)):
+        found, wrong = numbers[-1], _WRONG_NUMBERS[numbers[-1][0].lower()]
+    elif names := [name for name in re.finditer(r"\b[A-Z][a-z]+", say) if not _begins(say, name.start())]:
+        found, wrong = names[-1], "Oliver"
+    else:
+        return say
+    return f"{say[: found.start()]}{wrong}{say[found.end() :]}"
+
+
+def _begins(say: str, at: int) -> bool:
+    """Whether a sentence begins there."""
+    before = say[:at].rstrip()
+    return not before or before[-1] in ".?!"
 
 
 def _spelled(value: Any) -> str:

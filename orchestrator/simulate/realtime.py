@@ -17,7 +17,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 
-from orchestrator.simulate.control import control_routes
+from orchestrator.simulate.control import control_routes, manners_route
 from orchestrator.simulate.faults import ALL, Fault, FaultBoard, FaultId, Moment
 from orchestrator.simulate.serving import running
 from orchestrator.simulate.session import Options, Session
@@ -74,7 +74,7 @@ class RealtimeSimulator:
         self.faults = board or FaultBoard()
         self.connections: deque[dict[str, Any]] = deque(maxlen=KEPT_SESSIONS)
         self.app = Starlette(
-            routes=control_routes(self.faults, ALL, self.state),
+            routes=[manners_route(options.brain), *control_routes(self.faults, ALL, self.state)],
             lifespan=self._lifespan,
         )
 

@@ -82,6 +82,11 @@ class Records:
         )
         return {tool.name: tool for tool in offered}
 
+    def forget(self) -> None:
+        """Undo every change."""
+        self.orders.clear()
+        self.appointments.clear()
+
     def order(self, arguments: Arguments) -> Record:
         """The order that is meant; Refusal where there is none."""
         number = str(arguments.get("order_id", "")).strip()

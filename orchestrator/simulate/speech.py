@@ -49,6 +49,8 @@ class Options:
     """From a request to its first audio."""
     rtf: float = 0.3
     """Seconds of work for a second of speech: 0.5 sends at twice real time."""
+    tempo: float = 1.0
+    """How many times shorter its speech is than a person's would be: for tests that are not to wait for it."""
     slots: int | None = None
     """How many requests are worked on at once; the others wait in line. None sets no limit."""
     api_key: str | None = None
@@ -122,7 +124,7 @@ class SpeechSimulator:
         fault = StreamFault(self.faults, str(body["model"]))
         async with self._slots:
             await asyncio.sleep(self.options.tts_ms / 1000)
-            speed = float(body.get("speed") or 1.0)
+            speed = float(body.get("speed") or 1.0) * self.options.tempo
             async with contextlib.aclosing(
                 self._voice.speak([body["input"]], AudioFormat.PCM, speed)
             ) as pieces:

@@ -322,6 +322,25 @@ class Bench:
             "response.done", response=_response(response, "completed", [wire], **{"usage": USAGE, **f})
         )
 
+    def cancel_answer(
+        self, response: str = "resp_1", item: str = "item_a1", words: str = "Let me look"
+    ) -> None:
+        """The provider ends its answer as it does after ``response.cancel``."""
+        place = {"response_id": response, "item_id": item, "output_index": 0, "content_index": 0}
+        self.provider("response.output_audio.done", **place)
+        self.provider("response.output_audio_transcript.done", **place, transcript=words)
+        self.provider("response.content_part.done", **place, part={"type": "audio", "transcript": words})
+        wire = _assistant(item, "incomplete", [{"type": "output_audio", "transcript": words}])
+        self.provider("conversation.item.done", item=wire, previous_item_id=None)
+        self.cancelled(response, wire)
+
+    def cancelled(self, response: str, wire: Event) -> None:
+        """... of which `wire` is the last item."""
+        self.provider("response.output_item.done", response_id=response, output_index=0, item=wire)
+        details = {"type": "cancelled", "reason": "client_cancelled"}
+        done = _response(response, "cancelled", [wire], usage=USAGE, status_details=details)
+        self.provider("response.done", response=done)
+
     # --- reading ---
 
     @property

@@ -95,6 +95,12 @@ class AnyOrder(RuleBasedStateMachine):
         self.bench.attempt = attempt
         return self.providers.setdefault(attempt, Provider(attempt))
 
+    def provider_ms(self) -> int:
+        """The serving provider's time of this moment: it counts from its own first audio."""
+        relay = self.bench.call.relay
+        assert relay is not None
+        return int(self.bench.ctx.input.total_ms - relay.base_ms)
+
     def creates(self, provider: Provider) -> list[Event]:
         return [e for e in self.bench.sent_to[provider.attempt] if e["type"] == "response.create"]
 
@@ -281,8 +287,7 @@ class AnyOrder(RuleBasedStateMachine):
             return
         self.turns += 1
         words = provider.awaits_turn = f"question item_u{self.turns}"
-        start = int(self.bench.ctx.input.total_ms)
-        self.bench.turn(f"item_u{self.turns}", words if known else None, start=start)
+        self.bench.turn(f"item_u{self.turns}", words if known else None, start=self.provider_ms())
 
     @precondition(lambda self: self.relaying)
     @rule(found=st.booleans())

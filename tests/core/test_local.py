@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orchestrator.core.actions import StartAnswer, StopAnswer, Transcribe
 from orchestrator.protocol.answers import Failed, Finished, Message, TextDelta, ToolResult
-from tests.core.bench import TOOL, Bench, local, update, user_text
+from tests.core.bench import TOOL, Bench, audio_input, local, lose, update, user_text
 
 
 def test_a_turn_on_tier_b_in_canonical_order(bench: Bench) -> None:
@@ -245,3 +247,30 @@ def test_a_transcript_that_comes_too_late_is_not_met_with_silence(bench: Bench) 
     assert bench.rows("transcription_late")
     assert bench.of("response.done")
     assert bench.ctx.outcomes.open == []
+
+
+@pytest.mark.parametrize("kind", ["input_audio_buffer.commit", "input_audio_buffer.clear", ""])
+def test_what_the_client_asked_for_is_answered_after_a_turn_that_wants_no_answer(
+    bench: Bench, kind: str
+) -> None:
+    """The caller spoke over the answer before it, and the client took that turn over, or wants no answers to turns."""
+    bench.connect()
+    bench.turn()
+    bench.client({"type": "conversation.item.create", "item": user_text("And my refund?")})
+    bench.client({"type": "response.create"})
+    lose(bench)
+    if not kind:
+        bench.client(audio_input(turn_detection={"type": "server_vad", "create_response": False}))
+    bench.audio(600)
+    bench.speech(*[0.9] * 16)
+    assert bench.ctx.outcomes.open == [2]
+    if kind:
+        bench.client({"type": kind})
+    else:
+        bench.audio(800)
+        bench.speech(*[0.0] * 24)
+    if kind != "input_audio_buffer.clear":
+        bench.words("Never mind.")
+    bench.answer("It is on its way.")
+    assert bench.ctx.outcomes.open == []
+    bench.check()

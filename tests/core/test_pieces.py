@@ -42,7 +42,7 @@ def feed(detector: TurnDetector, *windows: tuple[float, int]) -> list[SpeechStar
 
 def test_a_turn_has_prefix_padding_and_trailing_silence() -> None:
     detector = TurnDetector(SERVER_VAD, 1000.0)
-    started, stopped = feed(detector, (0.1, 20), (0.9, 30), (0.0, 20))
+    started, stopped = feed(detector, (0.05, 20), (0.9, 30), (0.0, 20))
     assert started == SpeechStarted(1000 + 20 * 32 - 300)
     assert stopped == SpeechStopped(started.at_ms, 1000 + 50 * 32 + 16 * 32)
 

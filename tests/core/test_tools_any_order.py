@@ -186,8 +186,7 @@ class ToolsAnyOrder(AnyOrder):
             return
         self.turns += 1
         provider.awaits_turn = reply
-        start = int(self.bench.ctx.input.total_ms)
-        self.bench.turn(f"item_u{self.turns}", reply if known else None, start=start)
+        self.bench.turn(f"item_u{self.turns}", reply if known else None, start=self.provider_ms())
 
     @precondition(lambda self: self.bench.call.state in RELAYED | SERVED_LOCALLY)
     @rule()

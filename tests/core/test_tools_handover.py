@@ -91,6 +91,24 @@ def test_a_read_back_that_broke_off_is_said_again_in_full() -> None:
     assert len(talk.runs()) == 1
 
 
+def test_a_hedge_reads_back_the_same_words() -> None:
+    """The provider is late with a read-back, and Tier B makes it beside: in our words, not an agent's."""
+    talk = Talk("A")
+    talk.caller("Please cancel order 4172.")
+    talk.calls("cancel_order", order_id="4172")
+    words = talk.exact
+    talk.bench.wait(0.7)
+    assert talk.bench.request.say == words
+    talk.bench.answer(words or "", finish=False)
+    talk.bench.wait(0.5)
+    talk.tier = "B"
+    talk.bench.answer()
+    talk.bench.wait(1.5)
+    talk.caller("Yes.")
+    assert len(talk.runs()) == 1
+    talk.bench.check()
+
+
 def test_a_call_that_was_being_written_when_the_provider_died_never_ran() -> None:
     talk = Talk("A")
     bench = talk.bench
@@ -186,6 +204,32 @@ def test_a_yes_that_the_provider_does_not_write_down_is_written_down_here() -> N
     assert bench.last(Transcribe).item_id == "item_yes"
     bench.words("Yes.")
     assert len(talk.runs()) == 1
+
+
+@pytest.mark.parametrize("words", ["Yes.", "Hmm.", "No."])
+def test_a_yes_that_is_not_written_down_when_the_provider_dies_is_written_down_by_the_next_tier(
+    words: str,
+) -> None:
+    """The provider's model has called again, and the call waited for the caller's words."""
+    talk = Talk("A")
+    bench = talk.bench
+    propose(talk)
+    bench.turn("item_yes", None, int(bench.ctx.input.total_ms))
+    call_id = talk.calls("cancel_order", order_id="4172")
+    talk.loses_a()
+    bench.words(words)
+    assert len(talk.runs()) == (words == "Yes.")
+    if words == "Yes.":
+        talk.done({"status": "cancelled"})
+        assert talk.told(call_id)["status"] == "done"
+        talk.says("Done.")
+    elif words == "No.":
+        assert talk.told(call_id)["status"] == "cancelled"
+        talk.says("Then not.")
+    else:
+        assert "clear yes or no" in talk.says_exactly()
+    assert bench.ctx.outcomes.open == []
+    bench.check()
 
 
 def test_a_transcript_that_comes_late_is_waited_for() -> None:

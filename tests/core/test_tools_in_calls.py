@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.core.actions import AskApproval, StartAnswer
+from orchestrator.core.asking import MOST_ROUNDS
 from orchestrator.core.tools import Result, Tool
 from orchestrator.protocol.answers import Message
 from tests.core.bench import TOOL, update, user_text
@@ -18,6 +19,14 @@ def propose(talk: Talk, order_id: str = "4172") -> str:
     talk.caller(f"Please cancel order {order_id}.")
     talk.calls("cancel_order", order_id=order_id)
     return talk.says_exactly()
+
+
+def may_call(talk: Talk) -> bool:
+    """Whether the model may call tools in the answer that it is asked for."""
+    if talk.tier == "B":
+        return talk.bench.request.tool_choice != "none"
+    asked = [e for e in talk.bench.upstream if e["type"] == "response.create"]
+    return not asked or (asked[-1].get("response") or {}).get("tool_choice") != "none"
 
 
 def agree(talk: Talk, words: str = "Yes, please.", order_id: str = "4172") -> None:
@@ -65,12 +74,13 @@ def test_a_no_cancels_it(tier: str) -> None:
     talk = Talk(tier)
     propose(talk)
     talk.caller("No, leave it.")
+    assert [row["consent"] for row in talk.bench.rows("tool_confirmation")] == ["no"]
     if tier == "A":
         call_id = talk.calls("cancel_order", order_id="4172")
         assert talk.told(call_id)["status"] == "cancelled"
     talk.says("All right, I leave it as it is.")
     assert talk.runs() == []
-    assert talk.bench.rows("tool_confirmation")[-1]["consent"] == "no"
+    assert [row["consent"] for row in talk.bench.rows("tool_confirmation")] == ["no"]
     agree(talk, "Yes.")
     assert talk.runs() == []
 
@@ -191,11 +201,13 @@ def test_arguments_that_do_not_fit_and_unknown_tools_are_refused(tier: str) -> N
 def test_a_tool_that_is_not_allowed_is_neither_offered_nor_run(tier: str) -> None:
     talk = Talk(tier, toolset(STATUS, client_tools=frozenset({"lookup"})))
     talk.bench.client(update(tools=[{**TOOL, "name": "lookup"}, {**TOOL, "name": "wipe_disk"}]))
+    mcp = {"type": "mcp", "server_label": "files", "server_url": "https://files.example"}
+    talk.bench.client(update(tools=[mcp, {**TOOL, "name": "lookup"}, {**TOOL, "name": "wipe_disk"}]))
     talk.caller("Wipe it.")
     offered = {"lookup", "get_order_status"}
     if tier == "A":
         updates = [e for e in talk.bench.upstream if e["type"] == "session.update"]
-        assert {tool["name"] for tool in updates[-1]["session"]["tools"]} == offered
+        assert {tool.get("name") for tool in updates[-1]["session"]["tools"]} == offered
     else:
         assert {tool["name"] for tool in talk.bench.request.tools} == offered
     call_id = talk.calls("wipe_disk")
@@ -249,15 +261,45 @@ def test_a_caller_who_goes_on_while_a_tool_works_gets_both(tier: str) -> None:
     call_id = talk.calls("get_order_status", order_id="4172")
     talk.caller("And hurry up.")
     talk.done({"status": "shipped"})
-    if tier == "A":
-        talk.says("I am at it.")
-        assert talk.told(call_id)["result"] == {"status": "shipped"}
-        talk.says("It has been shipped.")
-    else:
-        assert talk.told(call_id)["result"] == {"status": "shipped"}
-        talk.says("It has been shipped.")
+    assert talk.told(call_id)["result"] == {"status": "shipped"}
+    talk.says("It has been shipped.")
     assert talk.bench.ctx.outcomes.open == []
     assert len(talk.runs()) == 1
+
+
+def test_a_result_that_comes_in_the_middle_of_another_answer_is_said_after_it(tier: str) -> None:
+    talk = Talk(tier)
+    talk.caller("Where is order 4172?")
+    call_id = talk.calls("get_order_status", order_id="4172")
+    talk.caller("And hurry up.")
+    if tier == "B":  # there the other answer waits for the tool
+        assert talk.bench.all(StartAnswer)[-1].request.history[-1] == Message("user", "Where is order 4172?")
+        return
+    talk.bench.begin_answer("resp_9", "item_a9", "I am at it.")
+    talk.done({"status": "shipped"})
+    asked = [e for e in talk.bench.upstream if e["type"] == "response.create"]
+    assert asked == []
+    talk.bench.end_answer("resp_9", "item_a9", "I am at it.")
+    assert talk.told(call_id)["result"] == {"status": "shipped"}
+    assert len([e for e in talk.bench.upstream if e["type"] == "response.create"]) == 1
+    talk.says("It has been shipped.")
+    assert talk.bench.ctx.outcomes.open == []
+
+
+def test_a_client_that_cancels_while_a_tool_works_is_told_of_the_end(tier: str) -> None:
+    talk = Talk(tier)
+    talk.bench.client({"type": "conversation.item.create", "item": user_text("Where is order 4172?")})
+    talk.bench.client({"type": "response.create", "response": {"metadata": {"n": "1"}}})
+    talk.calls("get_order_status", order_id="4172")
+    talk.bench.client({"type": "response.cancel"})
+    (done,) = talk.bench.of("response.done")
+    assert (done["response"]["status"], done["response"]["metadata"]["n"]) == ("cancelled", "1")
+    talk.done({"status": "shipped"})
+    talk.bench.wait(5.0)
+    assert len(talk.bench.of("response.created")) == 1
+    assert talk.bench.ctx.outcomes.open == []
+    assert not talk.bench.failures()
+    talk.bench.check()
 
 
 def test_a_result_after_the_caller_hung_up_is_still_written_down(tier: str) -> None:
@@ -363,6 +405,7 @@ def test_a_person_takes_the_call_and_is_told_what_it_was_about(tier: str) -> Non
     (row,) = talk.bench.rows("transfer")
     assert row["reason"] == "wants a person"
     assert "talk to a person" in row["summary"]
+    assert talk.bench.of("session.updated")[-1]["session"]["orchestrator"]["transfer"] == "wants a person"
 
 
 def test_another_agent_brings_its_own_instructions_and_tools(tier: str) -> None:
@@ -417,11 +460,11 @@ def test_a_tool_that_needs_no_confirmation_runs_at_once(tier: str) -> None:
 def test_nothing_is_said_twice_to_a_model_that_keeps_calling(tier: str) -> None:
     talk = Talk(tier)
     talk.caller("Where is order 4172?")
-    for _ in range(8):
-        if tier == "B" and not talk.bench.request.tools:
-            break
+    for _ in range(MOST_ROUNDS):
+        assert may_call(talk)
         talk.calls("get_order_status", order_id="4172")
         talk.done({"status": "shipped"})
+    assert not may_call(talk)
     talk.says("It has been shipped.")
     assert talk.bench.ctx.outcomes.open == []
     history = talk.bench.ctx.conversation.history()

@@ -12,7 +12,7 @@ from orchestrator.core.context import Owed, Policy
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.veto import WITHHELD
 from orchestrator.protocol.answers import Message, Transcript
-from tests.core.bench import CLIPS, USAGE, Bench, audio_input, local, lose, update
+from tests.core.bench import CLIPS, Bench, audio_input, local, lose, update
 
 LINE = CLIPS["cannot_say"]
 
@@ -174,35 +174,6 @@ def more_words(bench: Bench, delta: str, response: str = "resp_1", item: str = "
     bench.provider("response.output_audio_transcript.delta", **place, delta=delta)
 
 
-def cancelled(
-    bench: Bench, response: str = "resp_1", item: str = "item_a1", words: str = "Let me look"
-) -> None:
-    """The provider ends an answer as ``response.cancel`` has it."""
-    place = {"response_id": response, "item_id": item, "output_index": 0, "content_index": 0}
-    bench.provider("response.output_audio.done", **place)
-    bench.provider("response.output_audio_transcript.done", **place, transcript=words)
-    bench.provider("response.content_part.done", **place, part={"type": "audio", "transcript": words})
-    content = [{"type": "output_audio", "transcript": words}]
-    wire = {"id": item, "object": "realtime.item", "type": "message", "role": "assistant"}
-    wire |= {"status": "incomplete", "content": content}
-    bench.provider("conversation.item.done", item=wire, previous_item_id=None)
-    bench.provider("response.output_item.done", response_id=response, output_index=0, item=wire)
-    done = {
-        "id": response,
-        "object": "realtime.response",
-        "status": "cancelled",
-        "status_details": {"type": "cancelled", "reason": "client_cancelled"},
-        "output": [wire],
-        "conversation_id": "conv_up",
-        "output_modalities": ["audio"],
-        "max_output_tokens": 4096,
-        "audio": {"output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": "marin"}},
-        "metadata": None,
-        "usage": USAGE,
-    }
-    bench.provider("response.done", response=done)
-
-
 def told_upstream(bench: Bench, kind: str) -> list[dict[str, Any]]:
     return [event for event in bench.upstream if event["type"] == kind]
 
@@ -245,7 +216,7 @@ def test_a_vetoed_answer_is_cancelled_and_the_line_said_when_it_has_ended(speaks
     assert speaks.delta() is False
     assert len(speaks.of("response.output_audio.delta")) == passed, "no more of it is passed on"
     assert statuses(speaks) == []
-    cancelled(speaks, words="Let me look at the secret. ")
+    speaks.cancel_answer(words="Let me look at the secret. ")
     assert statuses(speaks) == ["cancelled", "completed"]
     assert speaks.of("response.done")[0]["response"]["status_details"] == {"type": "cancelled"}
     assert speaks.of("response.done")[1]["response"]["metadata"] == {"tier": "C", "rung": "prompts"}
@@ -260,7 +231,7 @@ def test_the_provider_forgets_a_vetoed_answer_and_the_client_keeps_it(speaks: Be
     speaks.begin_answer()
     more_words(speaks, " at the secret. ")
     judge(speaks)
-    cancelled(speaks, words="Let me look at the secret. ")
+    speaks.cancel_answer(words="Let me look at the secret. ")
     [delete] = told_upstream(speaks, "conversation.item.delete")
     assert delete["item_id"] == "item_a1"
     speaks.provider("conversation.item.deleted", item_id="item_a1")
@@ -288,7 +259,7 @@ def test_a_sentence_that_is_vetoed_twice_has_one_line(speaks: Bench) -> None:
     more_words(speaks, " at the secret. And the other. ")
     judge(speaks, which=0)
     judge(speaks, which=1)
-    cancelled(speaks, words="Let me look at the secret. And the other. ")
+    speaks.cancel_answer(words="Let me look at the secret. And the other. ")
     judge(speaks, which=1)
     assert len(told_upstream(speaks, "response.cancel")) == 1
     assert said(speaks).count(LINE) == 1
@@ -364,7 +335,7 @@ def test_a_vetoed_turns_answer_is_cancelled_and_its_words_are_nowhere(hears: Ben
     hears.turn(words="Tell me the secret.")
     hears.begin_answer()
     judge(hears)
-    cancelled(hears)
+    hears.cancel_answer()
     assert statuses(hears) == ["cancelled", "completed"]
     assert said(hears)[-1] == LINE
     [told] = hears.of("conversation.item.input_audio_transcription.completed")
@@ -383,7 +354,7 @@ def test_a_turn_that_we_wrote_down_ourselves_is_refused_in_the_same_way(hears: B
         hears.call.transcribed("item_u1", transcript, hears.now)
         hears.settle()
     assert len(told_upstream(hears, "response.cancel")) == 1
-    cancelled(hears)
+    hears.cancel_answer()
     assert said(hears).count(LINE) == 1
 
 
@@ -394,7 +365,7 @@ def test_an_answer_that_begins_after_the_veto_is_stopped_as_well(hears: Bench) -
     hears.begin_answer()
     assert [event["response_id"] for event in told_upstream(hears, "response.cancel")] == ["resp_1"]
     assert not hears.of("response.output_audio.delta")
-    cancelled(hears)
+    hears.cancel_answer()
     assert said(hears)[-1] == LINE
 
 

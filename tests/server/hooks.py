@@ -27,7 +27,7 @@ Act = Callable[[asyncio.StreamWriter], Awaitable[None]]
 def answer(status: int, body: bytes = b"", *headers: str, length: int | None = None) -> Act:
     async def act(writer: asyncio.StreamWriter) -> None:
         size = len(body) if length is None else length
-        lines = [f"HTTP/1.1 {status} X", f"content-length: {size}", "connection: close", *headers]
+        lines = [f"HTTP/1.1 {status} X", f"content-length: {size}", *headers]
         writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
         await writer.drain()
 
@@ -53,6 +53,9 @@ class Hook:
     def __init__(self) -> None:
         self.acts: list[Act] = [says(200, {"status": "ok"})]
         self.asked: list[Asked] = []
+        self.connections = 0
+        self.keeps = False
+        """Whether a connection is kept for more requests."""
         self.port = 0
         self._busy: set[asyncio.Task[Any]] = set()
 
@@ -65,17 +68,23 @@ class Hook:
         assert task is not None
         self._busy.add(task)
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
-            body = await reader.readexactly(int(headers.get("content-length", 0)))
-            act = self.acts[min(len(self.asked), len(self.acts) - 1)]
-            self.asked.append(Asked(headers, body))
-            await act(writer)
+            self.connections += 1
+            await self._answer(reader, writer)
+            while self.keeps:
+                await self._answer(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             self._busy.discard(task)
             writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        act = self.acts[min(len(self.asked), len(self.acts) - 1)]
+        self.asked.append(Asked(headers, body))
+        await act(writer)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Hook]:

@@ -14,6 +14,7 @@ from orchestrator.core.overrides import Tier
 from orchestrator.core.routing import RouteRequest
 from orchestrator.server import app
 from orchestrator.server.app import Orchestrator
+from orchestrator.server.calls import CallInfo
 from tests.server.fleets import until
 from tiers.realtime.link import Loss, LossKind
 from tiers.realtime.probe import Probed
@@ -159,3 +160,21 @@ def test_no_secret_is_shown(service: Orchestrator) -> None:
     assert "key" in str(shown)
     assert "spare-key" not in str(shown)
     assert "openai-key" not in str(shown)
+
+
+def test_a_tool_that_no_call_may_use_is_shown_and_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    hook = {"kind": "read_only", "url": "http://127.0.0.1:9/x"}
+    settings = Settings.model_validate(
+        {
+            "mcp": {"shop": {"command": "shop-mcp"}},
+            "tools": {"lookup": hook, "cancel": {"kind": "mutating", "mcp": "shop"}},
+        }
+    )
+    service = Orchestrator(settings)
+    (part,) = (part for part in service.readiness() if part.name == "tools")
+    assert (part.ready, part.required) == (False, False)
+    assert part.detail == "cancel: the MCP server 'shop' has not said what it takes"
+    info = CallInfo("call_1", MODEL)
+    assert set(service.toolset(info).tools) == {"lookup"}
+    assert set(service.toolset(CallInfo("call_1", MODEL, tools=("cancel",))).tools) == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,19 @@ import pytest
 from cache import DiskStore, RedisStore
 from orchestrator import models
 from orchestrator.config import load_settings
+from orchestrator.config_sections import SIMPLER_SERVICE
 from orchestrator.models import ModelMissing
-from orchestrator.protocol.answers import AnswerRequest, Message
+from orchestrator.protocol.answers import AnswerRequest, Finished, Message
 from orchestrator.server.engines import Engines, TierB, _clip_store, prompts_to_warm
+from orchestrator.simulate.brain import Brain
+from orchestrator.simulate.llm import LlmSimulator
+from orchestrator.simulate.llm import Options as LlmOptions
+from tiers.pipeline.cartesia import KIEFER, CartesiaSpeech
 from tiers.pipeline.kokoro import KokoroSpeech
 from tiers.speech import engine_id
 from tiers.speech_pool import SpeechPool
 
+OWN = "00000000-0000-4000-8000-000000000001"
 ASK = AnswerRequest("answer_1", (Message("user", "Where is my order?"),), "Be kind.", max_output_tokens=100)
 
 
@@ -104,6 +111,79 @@ def test_ones_own_server_is_not_sent_the_key_of_openai() -> None:
     own = {"tier_b__agent_model": "openai/gpt-4.1-mini", "tier_b__agent_base_url": "http://127.0.0.1:9/v1"}
     engines = Engines(load_settings(**own, openai__api_key="sk-openai"))
     assert [known.api_key for known in engines.agent._models] == [None]
+
+
+def test_models_that_stand_in_are_asked_in_order_each_with_its_own_key_and_at_its_own_cost() -> None:
+    two = {
+        "tier_b__agent_model": "openai/gpt-4.1-mini",
+        "tier_b__agent_fallbacks": "anthropic/claude-haiku-4-5",
+    }
+    engines = Engines(load_settings(**two, openai__api_key="sk-openai"))
+    models = engines.agent._models
+    assert [(model.name, model.api_key) for model in models] == [
+        ("openai/gpt-4.1-mini", "sk-openai"),
+        ("anthropic/claude-haiku-4-5", None),
+    ]
+    alone = [tier_b(tier_b__agent_model=model.name).worst(ASK) for model in models]
+    assert tier_b(**two).worst(ASK) == sum(alone)
+
+
+async def test_the_next_model_answers_where_the_first_is_down(
+    text_agent: tuple[LlmSimulator, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one's own server is away; the one that stands in is OpenAI's, as LiteLLM finds it."""
+    simulator, address = text_agent
+    monkeypatch.setenv("OPENAI_API_BASE", address)
+    settings = load_settings(
+        tier_b__agent_model="openai/gpt-4.1-mini",
+        tier_b__agent_base_url="http://127.0.0.1:9/v1",
+        tier_b__agent_api_key="k",
+        tier_b__agent_fallbacks="openai/gpt-4.1-nano",
+        openai__api_key="sk-openai",
+    )
+    tier = TierB(Engines(settings).pipeline, settings.tier_b.instructions)
+    ask = AnswerRequest("answer_1", (Message("user", "Tell me a story."),), speak=False)
+    events = [event async for event in tier.answer(ask)]
+    assert isinstance(events[-1], Finished)
+    assert events[-1].rung == "openai/gpt-4.1-nano"
+    assert [request["model"] for request in map(dict, simulator.requests)] == ["gpt-4.1-nano"]
+
+
+@pytest.fixture
+async def text_agent() -> AsyncIterator[tuple[LlmSimulator, str]]:
+    simulator = LlmSimulator(LlmOptions(Brain(), first_token_ms=1, tokens_per_second=5_000))
+    async with simulator.start() as origin:
+        yield simulator, f"{origin}/v1"
+
+
+async def test_the_agent_is_told_that_it_is_the_simpler_service(text_agent: tuple[LlmSimulator, str]) -> None:
+    simulator, address = text_agent
+    settings = load_settings(
+        tier_b__agent_model="openai/gpt-4.1-mini", tier_b__agent_base_url=address, tier_b__agent_api_key="k"
+    )
+    tier = TierB(Engines(settings).pipeline, settings.tier_b.instructions)
+    ask = AnswerRequest("answer_1", (Message("user", "Who are you?"),), "Be kind.", speak=False)
+    events = [event async for event in tier.answer(ask)]
+    assert isinstance(events[-1], Finished)
+    [request] = simulator.requests
+    system = request["messages"][0]
+    assert system["role"] == "system"
+    assert system["content"].startswith("Be kind.")
+    assert SIMPLER_SERVICE in system["content"]
+    assert "tell the truth: you are the simpler service" in SIMPLER_SERVICE
+
+
+def test_voices_are_chosen_for_the_sessions_own() -> None:
+    chosen = {"tier_b__voices": {"marin": "af_bella"}, "cartesia__voices": {"marin": OWN}}
+    engines = Engines(load_settings(cartesia__api_key="k", speech__workers=0, **chosen))
+    cartesia, kokoro = engines.speech
+    assert isinstance(cartesia, CartesiaSpeech)
+    assert isinstance(kokoro, KokoroSpeech)
+    assert (cartesia._voice_id("marin"), cartesia._voice_id("cedar")) == (OWN, KIEFER)
+    assert (kokoro._own("marin"), kokoro._own("cedar")) == ("af_bella", "cedar")
+    plain_cartesia, plain_kokoro = Engines(load_settings(cartesia__api_key="k")).speech
+    assert engine_id(cartesia) != engine_id(plain_cartesia), "what is kept in another voice is not found"
+    assert engine_id(kokoro) != engine_id(plain_kokoro)
 
 
 async def test_the_local_voice_is_a_pool_within_settings_or_in_this_process(tmp_path: Path) -> None:

@@ -16,12 +16,15 @@ import pytest
 from pydantic import SecretStr
 
 from orchestrator.config import Settings
+from orchestrator.config_sections import Guardrails as GuardrailSettings
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.overrides import Tier
 from orchestrator.server import http
 from orchestrator.server.approvals import Approvals
 from orchestrator.server.business_events import BusinessEvents
+from orchestrator.server.calls import CallInfo
 from orchestrator.server.fleet import Fleet
+from orchestrator.server.guardrails import Guardrails
 from orchestrator.server.http import Part, build_api
 from orchestrator.server.http_files import tag_of
 from orchestrator.server.links import Links
@@ -74,6 +77,7 @@ class Server:
     summaries: Any = field(default_factory=lambda: SimpleNamespace(outlets=[]))
     approvals: Approvals = field(default_factory=lambda: Approvals(EmbeddedStore(), 60.0))
     business: BusinessEvents = field(default_factory=lambda: BusinessEvents("r1", []))
+    guardrails: Guardrails = field(default_factory=lambda: Guardrails(GuardrailSettings()))
 
     def calls(self) -> Sequence[Mapping[str, Any]]:
         return self.in_progress
@@ -471,3 +475,15 @@ async def test_openapi_is_true(client: httpx.AsyncClient) -> None:
     spoken = document["paths"]["/v1/prompts/{name}"]["post"]["responses"]["200"]
     assert {"audio/wav", "audio/mpeg", "audio/pcm;rate=24000", "audio/pcmu"} < set(spoken["content"])
     assert set(spoken["headers"]) == {"X-Cost-USD", "X-Cache", "X-Audio-Seconds", "ETag"}
+
+
+async def test_status_tells_what_guardrails_answered(server: Server, client: httpx.AsyncClient) -> None:
+    assert (await client.get("/v1/status")).json()["guardrails"] == []
+    hook = {"entry_point": "json:dumps", "on_failure": "veto"}  # which gives no verdict
+    server.guardrails = Guardrails(GuardrailSettings.model_validate({"heard": hook}))
+    await server.guardrails.heard(CallInfo("call_1", "m", started_at=0.0), "hello")
+    [found] = (await client.get("/v1/status")).json()["guardrails"]
+    counts = {"hook": "heard", "allowed": 0, "rewritten": 0, "vetoed": 1, "failed": 1}
+    assert found.items() >= counts.items()
+    assert found["mean_ms"] == found["longest_ms"] >= 0
+    await server.guardrails.close()

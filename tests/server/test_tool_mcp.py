@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from pydantic import SecretStr
 
 from orchestrator.core.tools import Kind, Tool
+from orchestrator.server import tool_mcp
 from orchestrator.server.tool_mcp import McpServer
 from orchestrator.server.tool_runners import Doubtful, NotSent, Run
 from orchestrator.tool_sections import McpSection
@@ -196,6 +198,22 @@ async def test_a_server_that_went_away_was_not_reached_and_comes_back(served: Se
     await server.close()
 
 
+async def test_a_session_of_the_older_protocol_that_was_forgotten_is_opened_again(
+    served: Served, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tool_mcp, "Client", partial(tool_mcp.Client, mode="legacy"))
+    server = McpServer("shop", McpSection(url=served.url, connect_s=30), lambda _: None)
+    await server.start()
+    await call(server, "cancel_order")
+    served.kill()
+    served.start()
+    with pytest.raises(NotSent, match="has forgotten the session"):
+        await call(server, "cancel_order")
+    await call(server, "cancel_order")
+    assert len(noted(log)) == 2
+    await server.close()
+
+
 async def test_a_server_that_is_not_there_at_the_start(log: Path) -> None:
     served = Served(log)
     server = McpServer("shop", McpSection(url=served.url), lambda _: None)
@@ -212,17 +230,19 @@ async def test_a_server_that_is_not_there_at_the_start(log: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "args", "says"),
+    ("command", "args", "connect_s", "says"),
     [
-        ("/absent/shop", (), "FileNotFoundError: No such file"),
-        (sys.executable, ("-c", "pass"), "Connection closed"),
-        (sys.executable, ("-c", "import time; time.sleep(60)"), "it took longer than 0.5 s to start"),
+        ("/absent/shop", (), 30, "FileNotFoundError: No such file"),
+        (sys.executable, ("-c", "pass"), 30, "Connection closed"),
+        (sys.executable, ("-c", "import time; time.sleep(60)"), 0.5, "it took longer than 0.5 s to start"),
     ],
     ids=["absent", "ends", "hangs"],
 )
-async def test_a_command_that_does_not_serve(command: str, args: tuple[str, ...], says: str) -> None:
-    server = McpServer("shop", McpSection(command=command, args=args, connect_s=0.5), lambda _: None)
-    async with asyncio.timeout(20):
+async def test_a_command_that_does_not_serve(
+    command: str, args: tuple[str, ...], connect_s: float, says: str
+) -> None:
+    server = McpServer("shop", McpSection(command=command, args=args, connect_s=connect_s), lambda _: None)
+    async with asyncio.timeout(60):
         await server.start()
         assert says in server.problem
         with pytest.raises(NotSent):

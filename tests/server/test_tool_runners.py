@@ -26,10 +26,12 @@ from orchestrator.server.tool_runners import (
     Run,
     Webhook,
     judge,
+    open_client,
 )
 from orchestrator.signing import key_of, sign
 from orchestrator.simulate.webhook_signature import refusal
 from orchestrator.tooling import ToolContext, ToolError
+from tests.server.fleets import until
 from tests.server.hooks import Act, Hook, answer, hang_up, say_nothing, says
 from tiers.pipeline.worker import Worker
 
@@ -49,11 +51,9 @@ async def hook() -> AsyncIterator[Hook]:
 
 
 async def ask(hook: Hook, run: Run | None = None, secret: str = SECRET, mutating: bool = True) -> Any:
-    webhook = Webhook(hook.url, key_of(secret) if secret else None, mutating=mutating)
-    try:
+    async with open_client(mutating=mutating) as client:
+        webhook = Webhook(hook.url, key_of(secret) if secret else None, client)
         return await asyncio.wait_for(webhook(run or run_of(order_id="42")), 10)
-    finally:
-        await webhook.close()
 
 
 # What is sent
@@ -110,9 +110,13 @@ async def test_a_huge_number_is_sent_as_it_is(hook: Hook) -> None:
 
 
 async def test_each_change_has_a_connection_of_its_own_and_a_question_keeps_it(hook: Hook) -> None:
-    await ask(hook, mutating=True)
-    await ask(hook, mutating=False)
-    assert [asked.headers["connection"] for asked in hook.asked][1] == "keep-alive"
+    hook.keeps = True
+    for mutating, connections in ((True, 3), (False, 1)):
+        before = hook.connections
+        async with open_client(mutating=mutating) as client:
+            for _ in range(3):
+                await Webhook(hook.url, None, client)(run_of())
+        assert hook.connections - before == connections
 
 
 # What an answer means
@@ -240,16 +244,12 @@ async def test_what_was_given_up_is_not_sent(hook: Hook) -> None:
 async def test_an_answer_that_does_not_come_can_be_given_up(hook: Hook) -> None:
     hook.acts = [say_nothing]
     run = run_of()
-    webhook = Webhook(hook.url, None, mutating=True)
-    task = asyncio.create_task(webhook(run))
-    async with asyncio.timeout(5):
-        while not hook.asked:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+    task = asyncio.create_task(ask(hook, run))
+    await until(lambda: hook.asked)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert run.attempt.give_up() is True
-    await webhook.close()
 
 
 def test_an_attempt_begins_once_whoever_is_quicker() -> None:

@@ -23,6 +23,7 @@ from orchestrator.server import tool_ledger
 from orchestrator.server.calls import CallInfo
 from orchestrator.server.store import EmbeddedStore, RedisStore, Store
 from orchestrator.server.tool_ledger import PREFIX, Entry, State, store_key
+from orchestrator.server.tool_runners import THREADS
 from orchestrator.server.toolbox import Toolbox
 from orchestrator.tooling import ToolError
 from tests.server.fleets import until
@@ -275,11 +276,11 @@ async def test_one_that_is_there_at_the_second_attempt_is_asked_once(
 
 
 async def test_a_slow_tool_is_not_waited_for(hook: Hook) -> None:
-    toolbox = Toolbox(settings_of(hook.url, timeout_s=0.2), EmbeddedStore())
+    toolbox = Toolbox(settings_of(hook.url, timeout_s=1), EmbeddedStore())
     hook.acts = [say_nothing]
     changed, asked = await asyncio.gather(run(toolbox), run(toolbox, action("lookup")))
-    assert changed == ToolOutcome(Result.UNKNOWN, message="it took longer than 0.2 s")
-    assert asked == ToolOutcome(Result.FAILED, message="it took longer than 0.2 s")
+    assert changed == ToolOutcome(Result.UNKNOWN, message="it took longer than 1 s")
+    assert asked == ToolOutcome(Result.FAILED, message="it took longer than 1 s")
     assert (await run(toolbox)).known
     await toolbox.close()
 
@@ -329,17 +330,17 @@ async def test_a_function_that_never_began_in_time_never_does(shop: SimpleNamesp
         release.wait(20)
 
     shop.cancel = cancel
-    toolbox = Toolbox(python_settings(timeout_s=0.3), EmbeddedStore())
+    toolbox = Toolbox(python_settings(timeout_s=1), EmbeddedStore())
     outcomes = await asyncio.gather(*(run(toolbox, action(key=str(n), order_id=str(n))) for n in range(20)))
-    release.set()
+    begun = len(ran)
     results = [outcome.result for outcome in outcomes]
-    assert results.count(Result.UNKNOWN) == 16
-    assert results.count(Result.FAILED) == 4
-    # Those that have failed may run, and the threads are free again.
-    await until(lambda: len(ran) == 16)
+    assert 0 < begun <= THREADS
+    assert (results.count(Result.UNKNOWN), results.count(Result.FAILED)) == (begun, 20 - begun)
+    # Those that have failed may run, once the threads are free again.
+    release.set()
     failed = results.index(Result.FAILED)
     assert (await run(toolbox, action(key=str(failed), order_id="42"))).result is Result.DONE
-    assert len(ran) == 17
+    assert len(ran) == begun + 1
     await toolbox.close()
 
 
@@ -362,6 +363,8 @@ async def test_a_caller_who_hangs_up_does_not_stop_it(hook: Hook) -> None:
         await task
     closing = asyncio.create_task(toolbox.close())
     await asyncio.sleep(0)
+    # Nothing new is begun by then.
+    assert (await run(toolbox, action(key="another"))).result is Result.DECLINED
     release.set()
     await asyncio.wait_for(closing, 10)
     after = await entry(store)
@@ -413,6 +416,7 @@ async def test_two_replicas_ask_once(server: RedisServer, hook: Hook) -> None:
 REPLICA = """
 import asyncio, sys
 from orchestrator.server.store import RedisStore
+from orchestrator.server.tool_runners import THREADS
 from orchestrator.server.toolbox import Toolbox
 from tests.server.test_toolbox import INFO, action, settings_of
 
@@ -447,7 +451,7 @@ async def test_a_replica_that_is_killed_in_the_middle(
         replica.kill()
         replica.wait()
     store = RedisStore(server.url, 2.0, f"crash {honours}:")
-    toolbox = Toolbox(settings_of(hook.url, honours_key=honours, timeout_s=0.5), store)
+    toolbox = Toolbox(settings_of(hook.url, honours_key=honours, timeout_s=15), store)
     outcome = await run(toolbox)
     if honours:
         assert outcome == ToolOutcome(Result.DONE, CANCELLED)

@@ -151,6 +151,14 @@ async def test_the_log_tells_who_asked_for_what_and_when(bench: Bench) -> None:
     }
 
 
+async def test_changes_are_undone_for_the_next_test_and_the_log_stays(bench: Bench) -> None:
+    await bench.use("cancel_order", CANCEL)
+    assert (await bench.http.delete("/control/records")).status_code == 200
+    order = (await bench.use("get_order_status", {"order_id": "4172"}, "k-2")).json()
+    assert order["status"] != "cancelled"
+    assert await bench.done() == [("cancel_order", CANCEL), ("get_order_status", {"order_id": "4172"})]
+
+
 # -- idempotency keys --------------------------------------------------------------------------------
 
 

@@ -117,3 +117,19 @@ async def test_a_chat_model_confirms(manners: Manners) -> None:
         assert json.loads(again.tool_calls[0].function.arguments) == {"order_id": "4172"}
         exact = [*messages, {"role": "system", "content": 'Say exactly: "One moment."'}]
         assert (await ask(exact, tool_choice="none")).content == "One moment."
+
+
+async def test_manners_may_change_in_a_session(bench: Bench) -> None:
+    client = await bench.connect(tools=[CANCEL_TOOL])
+    async with plain_http(base_url=bench.origin) as http:
+        assert (await http.post("/control/manners", json={"manners": "forgetful"})).status_code == 200
+        await client.create(text_item("Cancel order 4172."))
+        await client.send("response.create")
+        assert (await says(client)).startswith("Done: cancel order, 4 1 7 2.")
+        await http.post("/control/manners", json={"manners": "well"})
+        await client.create(text_item("Cancel order 4172."))
+        await client.send("response.create")
+        await calls(client)
+        for wrong in ({"manners": "rude"}, {}, []):
+            refused = await http.post("/control/manners", json=wrong)
+            assert (refused.status_code, "forgetful" in refused.json()["error"]) == (400, True)

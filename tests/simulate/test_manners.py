@@ -288,8 +288,35 @@ def test_a_model_that_misreads() -> None:
     assert Line(Manners.MISREAD).propose() == Say(
         ["You would like me to cancel order 4 1 7 3. Is that right?"]
     )
-    assert misread("Book it for Maria Jensen?") == "Book it for Maria Oliver?"
-    assert misread("Order 9") == "Order 0"
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        ("Order 9. Is that right?", "Order 0. Is that right?"),
+        ("Twenty euros of it. Is that right?", "thirty euros of it. Is that right?"),
+        (
+            "On December third at ten thirty AM. Is that right?",
+            "On December third at ten forty AM. Is that right?",
+        ),
+        (
+            "I am to book it for Maria Jensen. Is that right?",
+            "I am to book it for Maria Oliver. Is that right?",
+        ),
+        ("Book it for Maria Jensen?", "Book it for Maria Oliver?"),
+    ],
+)
+def test_a_wrong_value_is_a_value(words: str, wrong: str) -> None:
+    assert misread(words) == wrong
+
+
+@pytest.mark.parametrize("manners", [Manners.PARAPHRASE, Manners.MISREAD])
+def test_not_even_instructions_make_a_bad_reader_exact(manners: Manners) -> None:
+    line = Line(manners)
+    assert line.hear("Hello.", instructions='Say exactly: "Order 4 1 7 2."') == Say(["Order 4 1 7 2."])
+    first = line.propose()
+    again = line.hear("Pardon?", instructions=f'Say exactly: "{READ_BACK}"')
+    assert first == again != Say([READ_BACK])
 
 
 def test_an_injected_model_obeys_what_a_result_says() -> None:

@@ -104,6 +104,12 @@ async def test_speech_is_as_long_as_the_text_takes(bench: Bench, speed: float) -
     assert seconds == pytest.approx(speech_seconds(TEXT, speed), abs=0.001)
 
 
+async def test_a_tempo_makes_it_shorter(start: Any) -> None:
+    bench = await start(tempo=4.0)
+    seconds = AudioFormat.PCM.ms(len(await bench.say(speed=2.0))) / 1000
+    assert seconds == pytest.approx(speech_seconds(TEXT, 8.0), abs=0.001)
+
+
 async def test_latencies(start: Any) -> None:
     """Two seconds of speech at a factor of 0.1 take 0.2 s behind the first audio."""
     bench = await start(stt_ms=120, tts_ms=100, rtf=0.1)

@@ -119,6 +119,43 @@ def test_everything_else_is_left_alone(words: str) -> None:
     assert ask(words) is None
 
 
+def test_an_order_number_may_be_keyed_in() -> None:
+    asked = Message("assistant", "What is your order number?")
+    assert ask("Where is my order?", asked, "(keypad) 4172#") == LOOK_UP
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Am I talking to the same assistant?",
+        "Wait, am I still speaking with the same person as before?",
+        "Are you still the same one?",
+        "Is this the same voice?",
+        "Are you a different agent?",
+        "Why do you sound so different?",
+        "Did your voice just change?",
+    ],
+)
+def test_who_asks_whether_it_is_the_same_assistant_gets_the_truth(words: str) -> None:
+    assert ask(words) == Say("simpler_service")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Is it the same price?",
+        "I want the same order as before.",
+        "Is this the same as the other one?",
+        "Can I talk to another person?",
+        "My voice changed, sorry.",
+        "Why does the line sound so bad?",
+        "Are you another branch?",
+    ],
+)
+def test_other_things_that_are_the_same_or_different_are_left_alone(words: str) -> None:
+    assert ask(words) is None
+
+
 @pytest.mark.parametrize(
     "words", ["What are your opening hours?", "When are you open?", "What time do you close today?"]
 )

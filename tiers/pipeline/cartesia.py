@@ -21,7 +21,7 @@ from orchestrator.core.price_list import ModelPrice
 from orchestrator.protocol.audio import SPEAK_RATE, Pcm16
 from tiers.pipeline.errors import Cause, EngineFailed
 from tiers.pipeline.reading import spoken
-from tiers.pipeline.tts import Samples
+from tiers.pipeline.tts import Samples, own_voices
 
 if TYPE_CHECKING:
     from cartesia import AsyncCartesia
@@ -41,7 +41,7 @@ VOICES = {
     "shimmer": KATIE,
     "verse": KIEFER,
 }
-"""Realtime voice to a Cartesia voice: the two that Cartesia names for phone agents."""
+"""Realtime voice to a Cartesia voice: the two that Cartesia names for phone agents, by sex (docs/speaking.md)."""
 _VOICE_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 SPEEDS = (0.6, 1.5)
 GAP = 0.1
@@ -167,7 +167,7 @@ class CartesiaSpeech:
         stall_timeout: float = 1.0,
         price: ModelPrice = PRICE,
     ) -> None:
-        self.version = model
+        self.version = own_voices(model, {**({"": voice} if voice else {}), **(voices or {})})
         self.price = price
         self._api_key, self._base_url, self._model = api_key, base_url, model
         self._voice, self._voices = voice, dict(voices or {})

@@ -23,6 +23,7 @@ SMALL_EXAMPLES = (
     ("Hi there.", "Hello, how can I help you today?"),
     ("Do you have blue jackets?", "I'm not sure about that, but a colleague can tell you."),
     ("How are you?", "I'm well, thank you for asking."),
+    ("Are you the one I spoke to before?", "No, I'm a simpler service that stands in while it is away."),
 )
 """Examples keep so small a model short and modest where instructions do not."""
 SMALL_TURNS = 6

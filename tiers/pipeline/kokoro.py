@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from tiers.pipeline.clauses import split
 from tiers.pipeline.errors import Cause, EngineFailed
 from tiers.pipeline.metering import FREE
 from tiers.pipeline.reading import spoken
+from tiers.pipeline.tts import own_voices
 from tiers.pipeline.worker import SpareTime, Worker, closing
 
+VERSION = "82m-1.0"
 DEFAULT_VOICE = "marin"
 VOICES = {
     "alloy": "af_alloy",
-    "ash": "am_eric",
+    "ash": "am_fenrir",
     "ballad": "bm_fable",
     "cedar": "am_michael",
     "coral": "af_bella",
@@ -42,7 +44,8 @@ VOICES = {
     "shimmer": "af_nova",
     "verse": "am_puck",
 }
-"""Voice of OpenAI's to the nearest Kokoro voice. A Kokoro name is a language letter, f or m, and a name."""
+"""Voice of OpenAI's to the nearest Kokoro voice: docs/speaking.md has the reasons. A Kokoro name is a language letter,
+f or m, and a name."""
 LANGUAGES = {
     "en": ("en-us", "a"),
     "en-gb": ("en-gb", "b"),
@@ -103,11 +106,12 @@ class _Kokoro(ABC):
     """What both engines share: the line of callers, the cutting, voices, pauses."""
 
     rung = "kokoro"
-    version = "82m-1.0"
     self_hosted = True
 
-    def __init__(self, threads: int, voice: str, price: ModelPrice) -> None:
+    def __init__(self, threads: int, voice: str, chosen: Mapping[str, str] | None, price: ModelPrice) -> None:
         self.price = price
+        self.version = own_voices(VERSION, chosen or {})
+        self._chosen = dict(chosen or {})
         self._worker = Worker("kokoro", threads)
         self._spare = SpareTime()
         self._voice = voice
@@ -138,7 +142,8 @@ class _Kokoro(ABC):
         pieces = pieces_of(text)
         for index, piece in enumerate(pieces):
             try:
-                samples = await self._render(spoken(piece, language), voice or self._voice, speed, language)
+                own = self._own(voice or self._voice)
+                samples = await self._render(spoken(piece, language), own, speed, language)
             except (EngineFailed, ModelMissing):
                 raise
             except Exception as error:
@@ -149,6 +154,10 @@ class _Kokoro(ABC):
                 ) from error
             pause = PAUSES.get(piece.rstrip("\"')\u2019\u201d ")[-1:], 0.0)
             yield float_to_pcm16(np.pad(samples, (0, int(pause * SPEAK_RATE))))
+
+    def _own(self, voice: str) -> str:
+        """The operator's choice for a Realtime voice."""
+        return self._chosen.get(voice, voice)
 
     @abstractmethod
     async def _render(self, text: str, voice: str, speed: float, language: str) -> Float32:
@@ -161,8 +170,8 @@ class _Kokoro(ABC):
 class KokoroSpeech(_Kokoro):
     """The ONNX export. `threads` is what one synthesis may use; `workers` how many run at once.
 
-    `price` is per minute of audio, for who counts a machine's time as money. `weights` tells the files from others of
-    the same names: it is part of the version.
+    `chosen` are voices by Realtime name, over `VOICES`. `price` is per minute of audio, for who counts a machine's time
+    as money. `weights` tells the files from others of the same names: it is part of the version.
     """
 
     def __init__(
@@ -173,10 +182,11 @@ class KokoroSpeech(_Kokoro):
         *,
         workers: int = 1,
         voice: str = DEFAULT_VOICE,
+        chosen: Mapping[str, str] | None = None,
         price: ModelPrice = FREE,
         weights: str = "",
     ) -> None:
-        super().__init__(workers, voice, price)
+        super().__init__(workers, voice, chosen, price)
         self.version = f"{self.version}-{weights}" if weights else self.version
         self._model, self._voices, self._threads = Path(model), Path(voices), threads
         self._loading = threading.Lock()
@@ -187,7 +197,7 @@ class KokoroSpeech(_Kokoro):
         """See `tiers.speech.Voices`; the first time it loads the weights."""
         if not self._styles:
             await self._worker.run(self._load)
-        return voice_of(voice, language, self._styles)
+        return voice_of(self._own(voice), language, self._styles)
 
     async def _render(self, text: str, voice: str, speed: float, language: str) -> Float32:
         options = ort.RunOptions()
@@ -260,8 +270,15 @@ class KokoroTorchSpeech(_Kokoro):
     rung = "kokoro-torch"
     EXTRA = "kokoro-torch"
 
-    def __init__(self, *, voice: str = DEFAULT_VOICE, module: Any = None, price: ModelPrice = FREE) -> None:
-        super().__init__(1, voice, price)
+    def __init__(
+        self,
+        *,
+        voice: str = DEFAULT_VOICE,
+        chosen: Mapping[str, str] | None = None,
+        module: Any = None,
+        price: ModelPrice = FREE,
+    ) -> None:
+        super().__init__(1, voice, chosen, price)
         self._module = module
         self._pipelines: dict[str, Callable[..., Any]] = {}
 

@@ -48,7 +48,7 @@ class KokoroParts(KokoroSpeech):
             options.terminate = True
 
         def work() -> Parts | None:
-            return self._create_parts(parts, voice or self._voice, speed, language, options)
+            return self._create_parts(parts, self._own(voice or self._voice), speed, language, options)
 
         speed = min(max(speed, SPEEDS[0]), SPEEDS[1])
         try:

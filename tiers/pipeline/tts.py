@@ -20,7 +20,7 @@ from tiers.pipeline.reading import spoken
 from tiers.pipeline.retries import retrying
 from tiers.speech import Speech, SpeechFailed
 
-__all__ = ["EndpointSpeech", "Samples", "Speech", "SpeechFailed", "unsaid"]
+__all__ = ["EndpointSpeech", "Samples", "Speech", "SpeechFailed", "own_voices", "unsaid"]
 
 CHARACTERS_PER_SECOND = 16.0
 """How fast English is spoken here, at the most: some 180 words a minute."""
@@ -36,6 +36,12 @@ def unsaid(text: str, seconds: float, speed: float = 1.0) -> str:
         return text
     _, space, rest = text[begun:].partition(" ")
     return rest.strip() if space else ""
+
+
+def own_voices(version: str, voices: Mapping[str, str]) -> str:
+    """An engine's version, with the voices that an operator chose: what was kept in others is not found then."""
+    chosen = " ".join(f"{name}={own}" for name, own in sorted(voices.items()))
+    return f"{version} {chosen}".rstrip()
 
 
 class Samples:
@@ -72,7 +78,7 @@ class EndpointSpeech:
         stall_timeout: float = 3.0,
         price: ModelPrice = FREE,
     ) -> None:
-        self.version = model
+        self.version = own_voices(model, voices or {})
         self.price = price
         self._model, self._voice, self._voices = model, voice, dict(voices or {})
         self._client = httpx.AsyncClient(

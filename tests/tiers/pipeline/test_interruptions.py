@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from statistics import median
 
 import numpy as np
@@ -96,13 +97,18 @@ def test_sustained_speech_usually_interrupts_within_400_ms_of_its_onset(human: H
     took = []
     for name in RECORDINGS:
         audio = human(name)
-        for onset in onsets(audio):
+        for onset, late_ms in product(onsets(audio), (0, 8, 16, 24)):
             lead = min(onset, 300)
-            found = heard(np.concatenate([room(LEAD_MS), audio[ms(onset - lead) :]]), Guard.BARGE_IN)
-            took.append(next(at for at, event in found if isinstance(event, SpeechStarted)) - LEAD_MS - lead)
-    assert len(took) >= 8
-    assert median(took) <= 400
-    assert max(took) <= 600, "breath and an h before the vowel count from where they are audible"
+            found = heard(
+                np.concatenate([room(LEAD_MS + late_ms), audio[ms(onset - lead) :]]), Guard.BARGE_IN
+            )
+            at = next(at for at, event in found if isinstance(event, SpeechStarted))
+            took.append(at - LEAD_MS - late_ms - lead)
+    assert len(took) >= 40
+    assert median(took) <= 300
+    assert sum(each <= 400 for each in took) / len(took) >= 0.8
+    slow = [each for each in took if each > 600]
+    assert len(slow) <= 2, "a single word that is over sooner than it counts"
 
 
 def noises() -> dict[str, Float32]:

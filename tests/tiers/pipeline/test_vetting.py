@@ -16,7 +16,7 @@ from orchestrator.protocol.answers import (
     ToolCallReady,
 )
 from orchestrator.protocol.audio import SPEAK_RATE
-from tests.tiers.pipeline.test_pipeline import (
+from tests.tiers.pipeline.scripted import (
     BY_CHARACTER,
     CHARACTER,
     SOON,

@@ -107,6 +107,7 @@ async def test_a_tool_that_the_session_does_not_offer_is_never_called(prompts):
         ("When are you open?", "opening_hours"),
         ("What are your opening hours?", "opening_hours"),
         ("I'd like to know where my order is.", "ask_order_number"),
+        ("Am I talking to the same assistant?", "simpler_service"),
         ("Goodbye.", "goodbye"),
     ],
 )
