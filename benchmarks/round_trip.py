@@ -38,6 +38,7 @@ from tiers.pipeline.kokoro_parts import KokoroParts
 from tiers.prompts import stitching
 from tiers.prompts.catalogue import Catalogue, Line
 from tiers.prompts.prompts import DEFAULT_VOICE, Prompts
+from tiers.prompts.trim import trim
 from tiers.prompts.variables import Enum
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -158,7 +159,7 @@ async def listen(
         stitched = prompts.peek(line, voice)
         if stitched is None:
             raise click.ClickException(f"prompt {name} cannot be stitched for {variables}")
-        whole = np.concatenate([pcm async for pcm in speech.speak(line.spoken, voice=voice)])
+        whole = trim(np.concatenate([pcm async for pcm in speech.speak(line.spoken, voice=voice)]))
         for rendering, pcm in ((STITCHED, stitched.pcm), (WHOLE, whole)):
             heard = await asyncio.to_thread(ear.write_down, pcm)
             level = stitching.speech_level(pcm.astype(np.float32) / 32768.0)
