@@ -14,7 +14,7 @@ ARGS =
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help demo test serve bench peers pipeline prompts recognition soak cost check check-prompts install models clients lock clean
+.PHONY: help demo test long serve bench peers pipeline prompts recognition soak cost check check-prompts install models clients lock clean
 
 help: ## List the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +23,10 @@ demo: install models ## Call, lose the provider, hear the call go on
 	$(VENV)/bin/orchestrator demo $(ARGS)
 
 test: check models clients ## Run the checks, then every test
-	$(VENV)/bin/pytest -n 2 --dist loadfile $(ARGS)
+	$(VENV)/bin/pytest -n 2 --dist loadfile -m "not long" $(ARGS)
+
+long: install models clients ## Run the tests that take minutes: whole calls, many times over
+	$(VENV)/bin/pytest -n 2 --dist loadfile -m long $(ARGS)
 
 serve: install models ## Run the orchestrator
 	$(VENV)/bin/orchestrator serve $(ARGS)

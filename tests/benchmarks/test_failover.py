@@ -31,6 +31,8 @@ from orchestrator.simulate.realtime import RealtimeSimulator
 from orchestrator.simulate.session import Options
 from orchestrator.simulate.voices import ToneVoice, tone
 
+pytestmark = pytest.mark.long
+
 AUDIO = Path(__file__).parents[1] / "fixtures" / "audio"
 
 

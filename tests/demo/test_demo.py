@@ -20,6 +20,8 @@ from orchestrator.cli import main
 from orchestrator.demo.processes import orchestrator_command
 from tests.conformance.checker import Checker, Frame, explain
 
+pytestmark = pytest.mark.long
+
 SEED = 7
 NUMBERS = ("3960", "9475")
 """What that seed draws."""

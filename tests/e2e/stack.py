@@ -170,7 +170,7 @@ def stack(folder: Path, *provider: str, **settings: str) -> Iterator[Stack]:
             **{f"ORCHESTRATOR_{name.upper()}": value for name, value in settings.items()},
         }
         with start("serve", "--port", "0", log=folder / "service.log", env=env) as service:
-            service.until("/readyz", lambda answer: answer["ready"], 180.0)
+            service.until("/readyz", lambda answer: answer["ready"], 300.0)
             yield Stack(service, simulator, events)
 
 

@@ -164,6 +164,7 @@ async def test_nonsense_from_the_provider_never_reaches_the_client(
             await caller.wait_for("response.done", timeout=20)
 
 
+@pytest.mark.long
 async def test_a_call_comes_back_to_tier_a_between_turns(live: Stack, question: bytes) -> None:
     async with Recorder(live.realtime, orchestrator=True) as caller:
         await caller.update(tools=[TOOL])

@@ -156,6 +156,7 @@ async def test_a_browser_is_answered_with_the_one_subprotocol(service: Stack) ->
         assert caller.connection.subprotocol == "realtime"
 
 
+@pytest.mark.long
 async def test_a_call_that_spends_its_budget_goes_on_in_a_tier_that_costs_nothing(
     tmp_path_factory: pytest.TempPathFactory, simulated: Simulated
 ) -> None:

@@ -35,6 +35,8 @@ _DONE = {
 """How many of the changes are made. In Tier B the service itself reads back, and takes the yes."""
 ILL_MANNERS = [manners for manners in Manners if manners is not Manners.WELL]
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:

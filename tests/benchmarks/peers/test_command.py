@@ -23,6 +23,8 @@ from benchmarks.peers.measure import measure
 from benchmarks.processes import BenchmarkError
 from orchestrator.simulate.voices import tone
 
+pytestmark = pytest.mark.long
+
 
 def test_help_tells_contenders_and_faults() -> None:
     found = CliRunner().invoke(main, ["--help"])

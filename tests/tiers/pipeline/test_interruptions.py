@@ -14,6 +14,8 @@ from orchestrator.core.turns import Found, Guard, SpeechStarted, SpeechStopped, 
 from orchestrator.protocol.audio import HEAR_RATE, AudioFormat, Float32, float_to_pcm16, from_pcm16, hear
 from tiers.pipeline.vad import Vad
 
+pytestmark = pytest.mark.long
+
 Human = Callable[[str], Float32]
 RECORDINGS = ("jfk.flac", "austen-0870.wav", "austen-0880.wav", "cards-001.wav", "cards-004.wav")
 LEAD_MS = 500
