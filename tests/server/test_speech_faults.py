@@ -22,7 +22,6 @@ import pytest
 from orchestrator.config import load_settings
 from orchestrator.server.app import Orchestrator, build
 from tests.cache.conftest import RedisServer
-from tiers.pipeline.kokoro_parts import KokoroParts
 from tiers.speech_pool import SpeechPool
 
 TEXT = "Your parcel is on its way and comes tomorrow."
@@ -160,7 +159,7 @@ async def test_two_fleets_with_different_versions(tmp_path: Path, monkeypatch: p
     async with running(tmp_path) as older:
         first = await older.prompt()
         with monkeypatch.context() as patch:
-            patch.setattr(KokoroParts, "version", "another")
+            patch.setattr("tiers.pipeline.kokoro.VERSION", "another")
             async with running(tmp_path) as newer:
                 meanwhile = await newer.prompt()
                 await newer.service.engines.prompts.cache.flush()
