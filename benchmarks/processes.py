@@ -39,7 +39,7 @@ async def process(
         running = await asyncio.create_subprocess_exec(
             COMMAND,
             *arguments,
-            env={**_environment(), **(env or {})},
+            env={**environment(), **(env or {})},
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
         )
@@ -76,7 +76,8 @@ async def _stop(running: asyncio.subprocess.Process) -> None:
         await running.wait()
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """That of this process, without settings of the orchestrator."""
     kept = {name: value for name, value in os.environ.items() if name in _KEPT or not name.startswith(_OURS)}
     return {**kept, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 

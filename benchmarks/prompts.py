@@ -21,7 +21,7 @@ from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.peers.environments import ROOT
-from benchmarks.processes import COMMAND, BenchmarkError, process
+from benchmarks.processes import COMMAND, BenchmarkError, environment, process
 from benchmarks.prompts_picture import draw
 from benchmarks.prompts_report import Row, markdown, sources, table
 from benchmarks.prompts_servers import FASTKOKORO, fastkokoro, measure, nginx, orchestrator, redis, request
@@ -31,7 +31,7 @@ CONNECTIONS = 16
 CROWD = 200
 HIT_P99_MS, HITS_PER_SECOND, STITCHED_P99_MS = 2.0, 2000.0, 5.0
 """Targets: a memory hit at half of the highest rate, that rate, and an order number that was never asked for."""
-LINE = "Your taxi is on its way to you now."
+LINE = "Your taxi is on its way to you."
 """Two seconds, in the simulated voice."""
 CATALOGUE = f"""
 [taxi]
@@ -213,7 +213,9 @@ async def _spoken(plan: Plan) -> list[Row]:
 async def _warm(plan: Plan) -> None:
     """Every piece that stitched prompts are made of, as a deployment has them; minutes, the first time."""
     plan.console.print("orchestrator prompts warm …")
-    warm = await asyncio.create_subprocess_exec(COMMAND, "prompts", "warm", "--language", "en")
+    warm = await asyncio.create_subprocess_exec(
+        COMMAND, "prompts", "warm", "--language", "en", env=environment()
+    )
     if await warm.wait():
         raise BenchmarkError("`orchestrator prompts warm` failed; see above")
 
