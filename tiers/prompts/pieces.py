@@ -203,8 +203,8 @@ def _samples(kind: Variable, language: str) -> Iterator[str]:
 
 def _spelled(speakable: Speakable) -> Iterator[str]:
     for digit in "0123456789":
-        # At the start of a group, in its middle, at its end, and alone.
-        for value in (digit * 3, f"{digit * 3}1{digit * 3}", f"A{digit}A", digit):
+        # In groups of four, alone, and with letters before it, behind it, on both sides.
+        for value in (digit * 8, digit, f"A{digit}", f"{digit}A", f"A{digit}A"):
             yield speakable.spelled(value).words
     for letter in string.ascii_uppercase:
         yield speakable.spelled(f"{letter}{letter}{letter}").words

@@ -14,7 +14,7 @@ from tiers.prompts.catalogue import Catalogue, Prompt
 from tiers.prompts.pieces import YEARS, Join, Piece, Spot, inventory
 from tiers.prompts.variables import Date, Enum, Integer, Money, Phone, SpelledId, Time
 
-TEXT = "Well then, it is {x}, as {y} knows. And {x} it stays"
+TEXT = "Well then, it is {x}, as {y} knows. It stays {x}. {x} it was, and {x}"
 KINDS: dict[str, Any] = {
     "integer": Integer(type="integer"),
     "bounded": Integer(type="integer", minimum=-3, maximum=1440),
