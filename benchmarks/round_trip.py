@@ -42,8 +42,11 @@ from tiers.prompts.trim import trim
 from tiers.prompts.variables import Enum
 
 RESULTS = ROOT / "benchmarks" / "results"
-HINT = "Your order number 3 0 7 9, 1 4 2 5 is ready. The amount due is $15.20. Please pay it by June 5, 2026."
-"""Told to the recogniser as what was said before, for both renderings alike: in which way numbers are to be written."""
+HINTS = {"order_status": "Your order number 3 0 7 9, 1 4 2 5 is ready."}
+"""Told to the recogniser as what was said before, for both renderings alike: in which way numbers are to be written.
+
+Only where that is in doubt: a hint with an amount in dollars has it write dollars for euros.
+"""
 CORES = os.cpu_count() or 1
 STITCHED, WHOLE = "stitched", "whole"
 LENGTHS = (4, 6, 7, 8, 9, 9, 9, 10, 12)
@@ -141,10 +144,10 @@ class Ear:
         self._format = AudioFormat.PCMU if telephone else AudioFormat.PCM
         self._model = WhisperModel(str(models.whisper()), compute_type="int8", cpu_threads=CORES)
 
-    def write_down(self, pcm: Pcm16) -> str:
+    def write_down(self, pcm: Pcm16, hint: str | None = None) -> str:
         audio = hear(Encoder(self._format).encode(pcm, last=True), self._format)
         segments, _ = self._model.transcribe(
-            audio, language="en", beam_size=5, condition_on_previous_text=False, initial_prompt=HINT
+            audio, language="en", beam_size=5, condition_on_previous_text=False, initial_prompt=hint
         )
         return "".join(segment.text for segment in segments).strip()
 
@@ -161,7 +164,7 @@ async def listen(
             raise click.ClickException(f"prompt {name} cannot be stitched for {variables}")
         whole = trim(np.concatenate([pcm async for pcm in speech.speak(line.spoken, voice=voice)]))
         for rendering, pcm in ((STITCHED, stitched.pcm), (WHOLE, whole)):
-            heard = await asyncio.to_thread(ear.write_down, pcm)
+            heard = await asyncio.to_thread(ear.write_down, pcm, HINTS.get(name))
             level = stitching.speech_level(pcm.astype(np.float32) / 32768.0)
             wrong = wrong_values(line, variables, heard)
             found.append(Heard(name, rendering, line.text, heard, len(pcm) / 24_000, round(level, 1), wrong))
