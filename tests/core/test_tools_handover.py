@@ -9,9 +9,9 @@ import pytest
 from orchestrator.core.actions import Transcribe
 from orchestrator.core.states import State
 from orchestrator.core.tools import Result
-from orchestrator.protocol.answers import Message
+from orchestrator.protocol.answers import Message, ToolCall, ToolResult
 from orchestrator.protocol.session import default_session
-from tests.core.bench import _response
+from tests.core.bench import _response, user_text
 from tests.core.talk import Talk, with_agents
 
 
@@ -151,6 +151,24 @@ def test_the_driver_that_never_says_what_came_of_a_run_does_not_hold_the_answer_
     talk.caller("Yes.")
     talk.bench.wait(10.0 + 5.0 + 1.0)
     assert "can't tell" in talk.says_exactly()
+    assert talk.bench.ctx.outcomes.open == []
+
+
+def test_an_answer_to_chosen_words_knows_what_its_tools_said() -> None:
+    """The client gives an answer its own input, and no more of the conversation."""
+    talk = Talk("B")
+    talk.caller("Hello.")
+    talk.says("Hello.")
+    request = {"input": [user_text("Where is order 4172?")]}
+    talk.bench.client({"type": "response.create", "response": request})
+    talk.calls("get_order_status", order_id="4172")
+    talk.done({"status": "shipped"})
+    first, call, result = talk.bench.request.history
+    assert first == Message("user", "Where is order 4172?")
+    assert isinstance(call, ToolCall)
+    assert isinstance(result, ToolResult)
+    assert "shipped" in result.output
+    talk.says("It has been shipped.")
     assert talk.bench.ctx.outcomes.open == []
 
 
