@@ -110,12 +110,9 @@ class ToolAnswers(Answers):
         owed = answering.owed
         if owed.out_of_band or owed.request.get("input") is not None:
             return False
-        settled = self.desk.words_known(
-            now
-        )  # made in another tier: the turn that may hold the yes is written down now
-        running = [
-            call for call in self.desk.awaited if call not in settled
-        ]  # ... or before the caller went on
+        # Made in another tier: the turn that may hold the yes is written down now. Or before the caller went on.
+        settled = self.desk.words_known(now)
+        running = [call for call in self.desk.awaited if call not in settled]
         if settled or running:
             answering.calls = [*settled, *running]
             self._wait(answering, now)
