@@ -149,6 +149,8 @@ def settings(contender: Contender, shared: Servers) -> dict[str, str]:
         "agent_api_key": "benchmark",
         "speech": contender.speech,
         "speculate": str(contender.speculate).lower(),
+        # The agent here says the same sentence every time; one that was said before is not what is asked about.
+        "learned_openings_mb": "0",
     }
     return {
         "ORCHESTRATOR_TIER_A__ENABLED": "false",

@@ -394,7 +394,8 @@ def test_an_agent_that_cannot_work_is_refused(agents: dict[str, Any], says: str)
 
 
 def test_a_function_may_take_anything() -> None:
-    settings_of(tools={"any": tool(url=None, entry_point="shop_tools:takes_anything")})
+    settings = settings_of(tools={"any": tool(url=None, entry_point="shop_tools:takes_anything")})
+    assert settings.tool_list()["any"].runs is Runs.PYTHON
 
 
 def test_a_key_in_the_wrong_place_is_not_shown(tmp_path: Path) -> None:

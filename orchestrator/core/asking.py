@@ -22,7 +22,7 @@ def history_for(ctx: CallContext, owed: Owed) -> tuple[HistoryItem, ...]:
                 chosen.append(Message("user", found.transcript or text_of(found.wire)))
         elif wire.get("type") == "message":
             chosen.append(Message(wire["role"], text_of(wire)))
-    return tuple(chosen)
+    return (*chosen, *owed.results)
 
 
 def nothing_said(history: tuple[HistoryItem, ...]) -> bool:

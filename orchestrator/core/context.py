@@ -20,7 +20,7 @@ from orchestrator.core.responses import OpenResponse, ResponseWriter
 from orchestrator.core.steps import Share, Stepper, StepPolicy
 from orchestrator.core.tool_desk import Desk
 from orchestrator.core.tools import Toolset
-from orchestrator.protocol.answers import AnswerRequest, Charge
+from orchestrator.protocol.answers import AnswerRequest, Charge, HistoryItem
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.session import Session, upstream_update
 from orchestrator.protocol.wire import Event, Ids
@@ -121,6 +121,8 @@ class Owed:
     """Words that are the answer, exactly."""
     rounds: int = 0
     """How often the answer has gone on after tools."""
+    results: tuple[HistoryItem, ...] = ()
+    """What its tools have said: for an answer that is not to know the conversation."""
 
     @property
     def out_of_band(self) -> bool:

@@ -602,7 +602,7 @@ class Relay:
                     item.cut_off = True
         self._show_done(response, event)
         if wire.get("status") != "completed" or response.veto:
-            self.tools.dropped(response)
+            self.tools.dropped(response, now)
         elif self.tools.over(response, now):
             return None
         stopped = wire.get("status") == "cancelled" and not response.veto

@@ -164,11 +164,12 @@ class RelayTools:
         self.resolved(now)
         return True
 
-    def dropped(self, response: OpenResponse) -> None:
+    def dropped(self, response: OpenResponse, now: float) -> None:
         """The response ended otherwise: calls that are complete still run, and their outputs are added."""
         calls = [call for call in self._calls.pop(response.id, []) if call.phase is not Phase.HANDED]
         if calls:
             self.waiting.append(Continuation(calls, {}, client_asked=False, turn=0, cut=True))
+            self.resolved(now)
 
     def visible(self, response: OpenResponse, output: list[Event]) -> list[Event]:
         """What the client may see of a response's output."""
@@ -200,6 +201,8 @@ class RelayTools:
                 self._end_empty(going_on, "completed", now)
         elif going_on.cut or self.occupied():
             ctx.end_turn(going_on.turn, Outcome.STOPPED, "the caller went on")
+            if going_on.client_asked and not (going_on.cut or going_on.shown):
+                self._end_empty(going_on, "cancelled", now)
             # One that is still to begin finds it in the conversation.
             self.unsaid = self.unsaid or ctx.default_response() is not None
         else:

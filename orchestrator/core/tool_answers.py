@@ -6,10 +6,12 @@ and what it says with the result. The calls and their outputs are private items 
 
 from __future__ import annotations
 
+import json
+
 from orchestrator.core.answering import Answering, Answers, Stage
 from orchestrator.core.context import CallContext, Owed
-from orchestrator.core.tool_desk import Pending, Phase
-from orchestrator.protocol.answers import Finished, ToolCallReady
+from orchestrator.core.tool_desk import Pending, Phase, dumped
+from orchestrator.protocol.answers import Finished, ToolCall, ToolCallReady, ToolResult
 
 GRACE_S = 5.0
 """How long after a tool's own timeout its result is given up."""
@@ -64,6 +66,9 @@ class ToolAnswers(Answers):
     def _go_on_if_known(self, answering: Answering, now: float) -> None:
         if any(call.phase in (Phase.RUNNING, Phase.WORDS) for call in answering.calls):
             return
+        for call in answering.calls:
+            made = ToolCall(call.call_id, call.name, json.dumps(call.arguments))
+            answering.owed.results += (made, ToolResult(call.call_id, dumped(call.output)))
         said = [call.say for call in answering.calls if call.say is not None]
         if said:
             answering.owed.say = said[-1]
@@ -105,12 +110,9 @@ class ToolAnswers(Answers):
         owed = answering.owed
         if owed.out_of_band or owed.request.get("input") is not None:
             return False
-        settled = self.desk.words_known(
-            now
-        )  # made in another tier: the turn that may hold the yes is written down now
-        running = [
-            call for call in self.desk.awaited if call not in settled
-        ]  # ... or before the caller went on
+        # Made in another tier: the turn that may hold the yes is written down now. Or before the caller went on.
+        settled = self.desk.words_known(now)
+        running = [call for call in self.desk.awaited if call not in settled]
         if settled or running:
             answering.calls = [*settled, *running]
             self._wait(answering, now)

@@ -9,9 +9,9 @@ import pytest
 from orchestrator.core.actions import Transcribe
 from orchestrator.core.states import State
 from orchestrator.core.tools import Result
-from orchestrator.protocol.answers import Message
+from orchestrator.protocol.answers import Message, ToolCall, ToolResult
 from orchestrator.protocol.session import default_session
-from tests.core.bench import _response
+from tests.core.bench import Event, _response, user_text
 from tests.core.talk import Talk, with_agents
 
 
@@ -19,6 +19,21 @@ def propose(talk: Talk) -> str:
     talk.caller("Please cancel order 4172.")
     talk.calls("cancel_order", order_id="4172")
     return talk.says_exactly()
+
+
+def begins_a_call(talk: Talk) -> Event:
+    """The provider has begun to write a call of a tool; the call's item."""
+    wire = {
+        "id": "item_f1",
+        "object": "realtime.item",
+        "type": "function_call",
+        "status": "in_progress",
+        "name": "get_order_status",
+        "call_id": "call_1",
+        "arguments": "",
+    }
+    talk.bench.provider("response.output_item.added", response_id="resp_1", output_index=0, item=wire)
+    return wire
 
 
 def test_a_read_back_in_tier_a_may_be_agreed_to_in_tier_b() -> None:
@@ -114,16 +129,7 @@ def test_a_call_that_was_being_written_when_the_provider_died_never_ran() -> Non
     bench = talk.bench
     talk.caller("Where is order 4172?")
     bench.response_created("resp_1")
-    wire = {
-        "id": "item_f1",
-        "object": "realtime.item",
-        "type": "function_call",
-        "status": "in_progress",
-        "name": "get_order_status",
-        "call_id": "call_1",
-        "arguments": "",
-    }
-    bench.provider("response.output_item.added", response_id="resp_1", output_index=0, item=wire)
+    wire = begins_a_call(talk)
     bench.provider("conversation.item.added", item=wire, previous_item_id=None)
     talk.loses_a()
     assert talk.runs() == []
@@ -151,6 +157,24 @@ def test_the_driver_that_never_says_what_came_of_a_run_does_not_hold_the_answer_
     talk.caller("Yes.")
     talk.bench.wait(10.0 + 5.0 + 1.0)
     assert "can't tell" in talk.says_exactly()
+    assert talk.bench.ctx.outcomes.open == []
+
+
+def test_an_answer_to_chosen_words_knows_what_its_tools_said() -> None:
+    """The client gives an answer its own input, and no more of the conversation."""
+    talk = Talk("B")
+    talk.caller("Hello.")
+    talk.says("Hello.")
+    request = {"input": [user_text("Where is order 4172?")]}
+    talk.bench.client({"type": "response.create", "response": request})
+    talk.calls("get_order_status", order_id="4172")
+    talk.done({"status": "shipped"})
+    first, call, result = talk.bench.request.history
+    assert first == Message("user", "Where is order 4172?")
+    assert isinstance(call, ToolCall)
+    assert isinstance(result, ToolResult)
+    assert "shipped" in result.output
+    talk.says("It has been shipped.")
     assert talk.bench.ctx.outcomes.open == []
 
 
@@ -274,20 +298,29 @@ def test_a_hidden_response_that_is_cut_off_leaves_no_trace(status: str) -> None:
     bench = talk.bench
     talk.caller("Where is order 4172?")
     bench.response_created("resp_1")
-    wire = {
-        "id": "item_f1",
-        "object": "realtime.item",
-        "type": "function_call",
-        "status": "in_progress",
-        "name": "get_order_status",
-        "call_id": "call_1",
-        "arguments": "",
-    }
-    bench.provider("response.output_item.added", response_id="resp_1", output_index=0, item=wire)
+    wire = begins_a_call(talk)
     done = {**wire, "status": "incomplete"}
     bench.provider("response.output_item.done", response_id="resp_1", output_index=0, item=done)
     bench.provider("response.done", response=_response("resp_1", status, [done]))
     assert not bench.of("response.created")
     assert not bench.of("response.done")
     assert talk.runs() == []
+    assert bench.ctx.outcomes.open == []
+
+
+def test_a_result_that_is_there_when_its_response_is_cut_off_holds_nothing_up() -> None:
+    """The caller speaks while the provider is still writing, and the tool is done already."""
+    talk = Talk("A")
+    bench = talk.bench
+    talk.caller("Where is order 4172?")
+    bench.response_created("resp_1")
+    wire = begins_a_call(talk)
+    done = {**wire, "status": "completed", "arguments": '{"order_id": "4172"}'}
+    bench.provider("response.output_item.done", response_id="resp_1", output_index=0, item=done)
+    talk.done({"status": "shipped"})
+    bench.provider("response.done", response=_response("resp_1", "cancelled", [done]))
+    assert talk.told("call_1")["result"] == {"status": "shipped"}
+    relay = bench.call.relay
+    assert relay is not None
+    assert relay.at_boundary, "a session near its end may be replaced"
     assert bench.ctx.outcomes.open == []

@@ -135,7 +135,7 @@ async def test_nobody_is_asked_any_more_once_the_answer_is_closed() -> None:
     await asyncio.wait([first])
     await answer.aclose()
     async with asyncio.timeout(SOON):
-        await cancelled.wait()
+        assert await cancelled.wait()
 
 
 async def test_an_engine_that_fails_before_the_answer_is_there_gives_way_to_the_next() -> None:
