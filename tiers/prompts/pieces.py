@@ -1,6 +1,6 @@
 """A prompt as pieces that can be said once and put together for any values: its carriers and its slots' units.
 
-A unit is a word, or a few that people say as one: a digit, "twenty-three", "four hundred", a status in its own words.
+A unit is a word, or a few that people say as one: a digit, "twenty-three", "four hundred", a year, a status.
 How a piece sounds depends on where it stands, so a piece is its words and what comes before and after them.
 """
 
@@ -142,8 +142,10 @@ def _units(words: str, kind: Variable, mark: Join | None) -> list[_Said]:
     if isinstance(kind, kinds.Enum):
         return [_Said(words.rstrip(" .,;:!?"), last)]
     units: list[_Said] = []
-    for group in words.split(", "):
-        units += (_Said(unit, Join.ON) for unit in _grouped(group.split()))
+    for number, group in enumerate(words.split(", ")):
+        # A year in parts is taken for another one: "twenty, twenty-nine".
+        whole = number > 0 and isinstance(kind, kinds.Date)
+        units += (_Said(unit, Join.ON) for unit in ([group] if whole else _grouped(group.split())))
         units[-1] = units[-1]._replace(join=Join.PAUSE)
     units[-1] = units[-1]._replace(join=last)
     return units
