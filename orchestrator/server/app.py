@@ -34,7 +34,7 @@ from orchestrator.protocol.answers import Answerer
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.wire import Event
 from orchestrator.server.approvals import Approvals
-from orchestrator.server.auth import Auth, subprotocol
+from orchestrator.server.auth import Auth, Refusal, subprotocol
 from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.calls import CallDriver, CallInfo, cause_of, new_call_id
 from orchestrator.server.costs import Costs
@@ -43,7 +43,9 @@ from orchestrator.server.engines import Engines, TierB
 from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Change, ChangeKind, Fleet
 from orchestrator.server.guardrails import Guardrails, Hook
+from orchestrator.server.guards import lacking
 from orchestrator.server.http import Part, build_api
+from orchestrator.server.identity import Scope
 from orchestrator.server.ledger import Account
 from orchestrator.server.links import Links
 from orchestrator.server.outlets import Outlet, WebhookSink
@@ -247,7 +249,8 @@ class Orchestrator:
         self, request: WSUpgradeRequest, peer: tuple[str, int] | None
     ) -> WSUpgradeResponseWithListener:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        refusal = self._auth.check(headers, peer[0] if peer else None)
+        found = self._auth.identify(headers, peer[0] if peer else None)
+        refusal = found if isinstance(found, Refusal) else lacking(found, Scope.SERVICE)
         if refusal is not None:
             return refuse(refusal.status, orjson.dumps(refusal.body()))
         url = urlsplit(request.path.decode())

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from orchestrator.config import is_loopback
+from orchestrator.server.identity import LOCAL, ROOT, Identity
 
 REALTIME_SUBPROTOCOL = "realtime"
 _KEY_SUBPROTOCOL = "openai-insecure-api-key."
@@ -39,11 +40,11 @@ class Auth:
         self._api_key = api_key
         self._allowed_origins = frozenset(origin.rstrip("/").lower() for origin in allowed_origins)
 
-    def check(self, headers: Mapping[str, str], peer: str | None) -> Refusal | None:
-        """None where the request may go on. `headers` have lower-case names; `peer` is the remote address."""
+    def identify(self, headers: Mapping[str, str], peer: str | None) -> Identity | Refusal:
+        """Who sends a request. `headers` have lower-case names; `peer` is the remote address."""
         if self._api_key is None:
-            return _check_local(headers, peer)
-        return self._check_key(headers, self._api_key) or self._check_origin(headers)
+            return _check_local(headers, peer) or LOCAL
+        return self._check_key(headers, self._api_key) or self._check_origin(headers) or ROOT
 
     def _check_key(self, headers: Mapping[str, str], api_key: SecretStr) -> Refusal | None:
         presented = presented_key(headers)

@@ -1,7 +1,7 @@
 """The HTTP API: health, routing, spoken prompts, status, overrides, approvals. `build_api` makes the application.
 
 Every error has one shape, ``{"error": {"type", "message", "code", "param"}}``, and its message ends with what to
-do. Everything but /healthz and /readyz asks `auth.Auth` first.
+do. Everything but /healthz and /readyz asks `guards.Guards` first.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from orchestrator.config import Settings
@@ -58,9 +57,10 @@ from orchestrator.server.definitions import Definitions
 from orchestrator.server.estimates import EstimateAnswer, EstimateBody, EstimateRefused, Estimator
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.guardrails import Guardrails
+from orchestrator.server.guards import Guards
 from orchestrator.server.http_approvals import add_approvals
 from orchestrator.server.http_definitions import add_definitions
-from orchestrator.server.http_prompts import add_prompts, check_key
+from orchestrator.server.http_prompts import add_prompts
 from orchestrator.server.http_speech import PATHS as SPEECH_PATHS
 from orchestrator.server.http_speech import add_speech
 from orchestrator.server.http_summaries import add_summaries
@@ -131,30 +131,22 @@ class Service(Protocol):
 def build_api(service: Service) -> FastAPI:
     """The application; `service` is asked anew for everything, so it may still be starting."""
     settings = service.settings
-    auth = Auth(settings.server.api_key, settings.server.allowed_origins)
-
-    async def authorised(request: Request) -> None:
-        check_key(auth, request.scope, dict(request.headers))
-
-    bearer = HTTPBearer(
-        auto_error=False, description="server.api_key; not needed on this machine without one"
-    )
+    guards = Guards(Auth(settings.server.api_key, settings.server.allowed_origins))
     api = FastAPI(
         title="Voice orchestrator",
         summary="Keeps a live voice call alive when its provider is not.",
         description="The calls themselves are WebSockets in the OpenAI Realtime protocol at /v1/realtime.",
     )
-    guarded: list[Any] = [Depends(authorised), Depends(bearer)]
     _add_error_handlers(api)
     _add_health(api, service)
-    _add_routing(api, service, guarded)
-    _add_estimates(api, service, guarded)
-    add_definitions(api, service, guarded)
-    add_prompts(api, service, auth, guarded)
-    add_speech(api, service, guarded)
-    add_summaries(api, service, auth, guarded)
-    _add_overrides(api, service, guarded)
-    add_approvals(api, service, guarded)
+    _add_routing(api, service, guards)
+    _add_estimates(api, service, guards)
+    add_definitions(api, service, guards)
+    add_prompts(api, service, guards)
+    add_speech(api, service, guards)
+    add_summaries(api, service, guards)
+    _add_overrides(api, service, guards)
+    add_approvals(api, service, guards)
     if settings.server.allowed_origins:
         api.add_middleware(
             CORSMiddleware,
@@ -237,11 +229,11 @@ def _add_health(api: FastAPI, service: Service) -> None:
         return Readiness(ready=ready, parts=parts)
 
 
-def _add_routing(api: FastAPI, service: Service, guarded: list[Any]) -> None:
+def _add_routing(api: FastAPI, service: Service, guards: Guards) -> None:
     @api.post(
         "/v1/route",
         tags=["routing"],
-        dependencies=guarded,
+        dependencies=guards.service,
         responses={**ERRORS, **answers(503, "No tier is ready to take a call.")},
     )
     async def route(body: RouteBody, request: Request) -> RouteAnswer:
@@ -262,19 +254,19 @@ def _add_routing(api: FastAPI, service: Service, guarded: list[Any]) -> None:
             **_decision(decision).model_dump(), connect=_connect(request, service.settings, wanted)
         )
 
-    @api.get("/v1/status", tags=["operations"], dependencies=guarded, responses=ERRORS)
+    @api.get("/v1/status", tags=["operations"], dependencies=guards.metrics, responses=ERRORS)
     async def status() -> Status:
         """Tiers, breakers, overrides, budgets and calls as this replica sees them."""
         return _status(service)
 
 
-def _add_estimates(api: FastAPI, service: Service, guarded: list[Any]) -> None:
+def _add_estimates(api: FastAPI, service: Service, guards: Guards) -> None:
     estimator = Estimator(service.settings)
 
     @api.post(
         "/v1/estimate",
         tags=["routing"],
-        dependencies=guarded,
+        dependencies=guards.service,
         responses={**ERRORS, **answers(503, "Too many estimates at once, or too much to simulate.")},
     )
     async def estimate(body: EstimateBody) -> EstimateAnswer:
@@ -432,13 +424,15 @@ def _rungs(fleet: Fleet) -> list[RungStatus]:
     return found
 
 
-def _add_overrides(api: FastAPI, service: Service, guarded: list[Any]) -> None:
-    @api.get("/v1/overrides", tags=["operations"], dependencies=guarded, responses=ERRORS)
+def _add_overrides(api: FastAPI, service: Service, guards: Guards) -> None:
+    @api.get("/v1/overrides", tags=["operations"], dependencies=guards.operator, responses=ERRORS)
     async def list_overrides() -> Overrides:
         """The overrides in force, the newest first."""
         return Overrides(overrides=[_override(override) for override in service.fleet.overrides])
 
-    @api.post("/v1/overrides", tags=["operations"], dependencies=guarded, status_code=201, responses=ERRORS)
+    @api.post(
+        "/v1/overrides", tags=["operations"], dependencies=guards.operator, status_code=201, responses=ERRORS
+    )
     async def force(body: OverrideBody) -> OverrideView:
         """Forces a tier on the calls of a scope, new ones and those in progress, for a time."""
         try:
@@ -455,7 +449,7 @@ def _add_overrides(api: FastAPI, service: Service, guarded: list[Any]) -> None:
     @api.delete(
         "/v1/overrides/{id}",
         tags=["operations"],
-        dependencies=guarded,
+        dependencies=guards.operator,
         status_code=204,
         responses={**ERRORS, **answers(404, "There is no such override.")},
     )

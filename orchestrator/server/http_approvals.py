@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from orchestrator.server.api_errors import ERRORS, ApiError, answers
 from orchestrator.server.api_models import ApprovalView, ApprovalViews, VerdictBody
 from orchestrator.server.approvals import AlreadyDecided, Approval, Approvals, UnknownApproval, Verdict
+from orchestrator.server.guards import Guards
 from orchestrator.server.store import StoreUnavailable
 
 
@@ -18,8 +19,8 @@ class Service(Protocol):
     def approvals(self) -> Approvals: ...
 
 
-def add_approvals(api: FastAPI, service: Service, guarded: list[Any]) -> None:
-    @api.get("/v1/approvals", tags=["operations"], dependencies=guarded, responses=ERRORS)
+def add_approvals(api: FastAPI, service: Service, guards: Guards) -> None:
+    @api.get("/v1/approvals", tags=["operations"], dependencies=guards.operator, responses=ERRORS)
     async def list_approvals() -> ApprovalViews:
         """Tool calls that wait for a person's decision, of all replicas, the oldest first."""
         return ApprovalViews(approvals=[_view(approval) for approval in service.approvals.pending()])
@@ -27,7 +28,7 @@ def add_approvals(api: FastAPI, service: Service, guarded: list[Any]) -> None:
     @api.post(
         "/v1/approvals/{id}",
         tags=["operations"],
-        dependencies=guarded,
+        dependencies=guards.operator,
         responses={
             **ERRORS,
             **answers(404, "There is no such approval."),

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from orchestrator.server.api_errors import ERRORS, ApiError, answers
 from orchestrator.server.definitions import Definitions, UnknownDefinition
+from orchestrator.server.guards import Guards
 from orchestrator.server.store import StoreUnavailable
 from tiers.prompts.catalogue import CatalogueInvalid, Prompt
 
@@ -50,8 +51,8 @@ class Service(Protocol):
 _STORE = answers(503, "The shared store is away: nothing can be defined.")
 
 
-def add_definitions(api: FastAPI, service: Service, guarded: list[Any]) -> None:
-    @api.get("/v1/prompts", tags=["prompts"], dependencies=guarded, responses=ERRORS)
+def add_definitions(api: FastAPI, service: Service, guards: Guards) -> None:
+    @api.get("/v1/prompts", tags=["prompts"], dependencies=guards.anyone_known, responses=ERRORS)
     async def list_prompts() -> PromptAbouts:
         """All prompts, with what their variables take."""
         found = service.definitions.prompts()
@@ -61,7 +62,7 @@ def add_definitions(api: FastAPI, service: Service, guarded: list[Any]) -> None:
     @api.put(
         "/v1/prompts/{name}",
         tags=["prompts"],
-        dependencies=guarded,
+        dependencies=guards.operator,
         responses={**ERRORS, **_STORE},
     )
     async def define(name: str, table: Annotated[dict[str, Any], Body()]) -> PromptAbout:
@@ -81,7 +82,7 @@ def add_definitions(api: FastAPI, service: Service, guarded: list[Any]) -> None:
     @api.delete(
         "/v1/prompts/{name}",
         tags=["prompts"],
-        dependencies=guarded,
+        dependencies=guards.operator,
         status_code=204,
         responses={**ERRORS, **answers(404, "Nothing was defined by API under this name."), **_STORE},
     )

@@ -13,16 +13,18 @@ from urllib.parse import parse_qsl
 
 import orjson
 from fastapi import FastAPI, Query, Request, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from cache import FORMS, MEDIA_TYPES
 from orchestrator.config import Settings
 from orchestrator.core.prices import NANO
 from orchestrator.server.api_errors import ERRORS, ApiError, Refused, answers, speech_failure
 from orchestrator.server.api_models import PreviewBody, PreviewView, PromptBody, PromptLink
-from orchestrator.server.auth import Auth
 from orchestrator.server.fleet import Fleet
+from orchestrator.server.guards import Guards
 from orchestrator.server.http_files import FileAnswer, RawHeaders, file_answer
+from orchestrator.server.identity import Scope
 from orchestrator.server.links import EXPIRES, SIGNATURE, LinkInvalid, Links, is_signed
 from orchestrator.server.prompt_files import (
     FASTEST,
@@ -72,8 +74,8 @@ class Service(Protocol):
     def links(self) -> Links: ...
 
 
-def add_prompts(api: FastAPI, service: Service, auth: Auth, guarded: list[Any]) -> None:
-    paths = _Paths(service, auth)
+def add_prompts(api: FastAPI, service: Service, guards: Guards) -> None:
+    paths = _Paths(service, guards)
     responses: dict[int | str, dict[str, Any]] = {
         200: {
             "content": {
@@ -92,7 +94,7 @@ def add_prompts(api: FastAPI, service: Service, auth: Auth, guarded: list[Any]) 
         paths.post,
         methods=["POST"],
         tags=["prompts"],
-        dependencies=guarded,
+        dependencies=guards.service,
         response_class=Response,
         response_model=None,
         responses={**responses, 201: {"model": PromptLink, "description": "With `output`: url."}},
@@ -119,19 +121,19 @@ def add_prompts(api: FastAPI, service: Service, auth: Auth, guarded: list[Any]) 
         paths.preview,
         methods=["POST"],
         tags=["prompts"],
-        dependencies=guarded,
+        dependencies=guards.operator,
         response_model=PreviewView,
         responses={**ERRORS, **answers(404, "There is no such prompt.")},
         summary="What would be said and what that would cost, without rendering it.",
     )
-    api.add_middleware(Memory, service=service, auth=auth)
+    api.add_middleware(Memory, service=service, guards=guards)
 
 
 class _Paths:
     """What the paths do; bound methods, so that FastAPI reads their parameters."""
 
-    def __init__(self, service: Service, auth: Auth) -> None:
-        self._service, self._auth = service, auth
+    def __init__(self, service: Service, guards: Guards) -> None:
+        self._service, self._guards = service, guards
 
     async def post(
         self,
@@ -152,7 +154,7 @@ class _Paths:
 
     async def get(self, request: Request, name: str) -> Response:
         headers = dict(request.headers)
-        until = admit(self._service, self._auth, request.scope, headers)
+        until = admit(self._service, self._guards, request.scope, headers)
         asked = _asked_by(name, request.scope["query_string"].decode("latin-1"))
         spoken = await speak_prompt(self._service, asked)
         return file_response(prompt_file(request.method, headers, spoken, asked.form, until))
@@ -186,10 +188,10 @@ class _Paths:
 class Memory:
     """ASGI middleware: answers what is in memory, and hands on everything else, its body read again."""
 
-    def __init__(self, app: ASGIApp, service: Service, auth: Auth) -> None:
-        self._app, self._service, self._auth = app, service, auth
+    def __init__(self, app: ASGIApp, service: Service, guards: Guards) -> None:
+        self._app, self._service, self._guards = app, service, guards
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(PATH):
             await self._app(scope, receive, send)
             return
@@ -207,17 +209,17 @@ class Memory:
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    def _may_post(self, scope: Scope, headers: Mapping[str, str]) -> bool:
+    def _may_post(self, scope: AsgiScope, headers: Mapping[str, str]) -> bool:
         """Whether the body is worth reading: nobody sends one that may not, or one that is far too long."""
         try:
-            check_key(self._auth, scope, headers)
+            self._guards.admit(scope, headers, Scope.SERVICE)
         except Refused:
             return False
         length = headers.get("content-length", "0")
         return length.isdecimal() and int(length) < LONGEST
 
     async def _answer(
-        self, scope: Scope, name: str, headers: Mapping[str, str], body: bytes
+        self, scope: AsgiScope, name: str, headers: Mapping[str, str], body: bytes
     ) -> FileAnswer | None:
         """None where anything is not as usual: then somebody else says what is wrong with it."""
         prompts, method = self._service.prompts, scope["method"]
@@ -227,7 +229,7 @@ class Memory:
             if method == "POST":
                 until, asked = None, _asked_in(name, headers, scope["query_string"], body)
             else:
-                until = admit(self._service, self._auth, scope, headers)
+                until = admit(self._service, self._guards, scope, headers)
                 asked = _asked_by(name, scope["query_string"].decode("latin-1"))
             spoken = None if asked is None else await prompts.quick_file(asked)
         except (ApiError, Refused, PromptError):
@@ -253,18 +255,10 @@ async def _read(receive: Receive) -> tuple[bytes, Receive]:
     return body, receive_again
 
 
-def check_key(auth: Auth, scope: Scope, headers: Mapping[str, str]) -> None:
-    """Raises `Refused` for a request without the key."""
-    peer = scope.get("client")
-    refusal = auth.check(headers, peer[0] if peer else None)
-    if refusal is not None:
-        raise Refused(refusal)
-
-
-def admit(service: Service, auth: Auth, scope: Scope, headers: Mapping[str, str]) -> int | None:
+def admit(service: Service, guards: Guards, scope: AsgiScope, headers: Mapping[str, str]) -> int | None:
     """When a signed address expires; None for a request with the key. Raises `Refused` or `ApiError`."""
     if not is_signed(scope["query_string"]):
-        check_key(auth, scope, headers)
+        guards.admit(scope, headers, Scope.SERVICE)
         return None
     try:
         return service.links.check(scope["path"], scope["query_string"].decode("latin-1"))

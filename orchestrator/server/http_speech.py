@@ -21,6 +21,7 @@ from cache import FORMS, MEDIA_TYPES, Source
 from orchestrator.config import Settings
 from orchestrator.server.api_errors import ERRORS, ApiError, answers, speech_failure
 from orchestrator.server.api_models import Body, ErrorBody
+from orchestrator.server.guards import Guards
 from orchestrator.server.prompt_files import AudioName
 from orchestrator.server.speaking import (
     BudgetSpent,
@@ -92,14 +93,14 @@ class Service(Protocol):
     def speaking(self) -> Speaking | None: ...
 
 
-def add_speech(api: FastAPI, service: Service, guarded: list[Any]) -> None:
+def add_speech(api: FastAPI, service: Service, guards: Guards) -> None:
     audio = {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()}
     errors = {status: answer for status, answer in ERRORS.items() if status != 422} | _WRONG
 
     @api.post(
         "/v1/audio/speech",
         tags=["speech"],
-        dependencies=guarded,
+        dependencies=guards.service,
         response_class=Response,
         responses={
             200: {
@@ -126,7 +127,7 @@ def add_speech(api: FastAPI, service: Service, guarded: list[Any]) -> None:
             return Response(saying.whole, media_type=media, headers=_headers(saying))
         return StreamingResponse(saying.pieces, media_type=media, headers=_headers(saying))
 
-    @api.get("/v1/audio/voices", tags=["speech"], dependencies=guarded, responses=errors)
+    @api.get("/v1/audio/voices", tags=["speech"], dependencies=guards.service, responses=errors)
     async def voices() -> Voices:
         """The voices there are. Services that are paid for have more of their own."""
         found = await _speaking(service).voices()
@@ -139,10 +140,10 @@ def add_speech(api: FastAPI, service: Service, guarded: list[Any]) -> None:
             ]
         )
 
-    _add_models(api, service, guarded)
+    _add_models(api, service, guards)
 
 
-def _add_models(api: FastAPI, service: Service, guarded: list[Any]) -> None:
+def _add_models(api: FastAPI, service: Service, guards: Guards) -> None:
     since = int(time.time())
 
     def known() -> list[Model]:
@@ -151,7 +152,7 @@ def _add_models(api: FastAPI, service: Service, guarded: list[Any]) -> None:
         names = dict.fromkeys([*(speaking.models if speaking else ()), *realtime])
         return [Model(id=name, created=since, owned_by="orchestrator") for name in names]
 
-    @api.get("/v1/models", tags=["speech"], dependencies=guarded, responses=ERRORS)
+    @api.get("/v1/models", tags=["speech"], dependencies=guards.service, responses=ERRORS)
     async def models() -> Models:
         """What may be asked for as a model: speech, and calls over /v1/realtime."""
         return Models(data=known())
@@ -159,7 +160,7 @@ def _add_models(api: FastAPI, service: Service, guarded: list[Any]) -> None:
     @api.get(
         "/v1/models/{id:path}",
         tags=["speech"],
-        dependencies=guarded,
+        dependencies=guards.service,
         responses={**ERRORS, **answers(404, "There is no such model.")},
     )
     async def model(id: str) -> Model:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field, model_validator
@@ -12,8 +12,8 @@ from orchestrator.config import Settings
 from orchestrator.protocol.answers import HistoryItem, Message
 from orchestrator.server.api_errors import ERRORS, ApiError, answers
 from orchestrator.server.api_models import Body
-from orchestrator.server.auth import Auth
 from orchestrator.server.fleet import Fleet
+from orchestrator.server.guards import Guards
 from orchestrator.server.http_prompts import admit, file_response, origin, prompt_file, speak_prompt
 from orchestrator.server.links import Links
 from orchestrator.server.prompt_files import AudioName, PromptVoice
@@ -95,13 +95,13 @@ class Service(Protocol):
     def summaries(self) -> Summaries: ...
 
 
-def add_summaries(api: FastAPI, service: Service, auth: Auth, guarded: list[Any]) -> None:
+def add_summaries(api: FastAPI, service: Service, guards: Guards) -> None:
     away = answers(503, "The shared store is away, or too much waits already.")
 
     @api.post(
         "/v1/summaries",
         tags=["summaries"],
-        dependencies=guarded,
+        dependencies=guards.service,
         status_code=202,
         responses={**ERRORS, **away},
     )
@@ -129,7 +129,7 @@ def add_summaries(api: FastAPI, service: Service, auth: Auth, guarded: list[Any]
     @api.get(
         "/v1/summaries/{id}",
         tags=["summaries"],
-        dependencies=guarded,
+        dependencies=guards.service,
         responses={**ERRORS, **answers(404, "There is no such batch, or not any more."), **away},
     )
     async def look(id: str) -> SummariesView:
@@ -138,7 +138,7 @@ def add_summaries(api: FastAPI, service: Service, auth: Auth, guarded: list[Any]
 
     async def hear(request: Request, id: str, item: str, format: AudioName | None = None) -> Response:
         headers = dict(request.headers)
-        until = admit(service, auth, request.scope, headers)
+        until = admit(service, guards, request.scope, headers)
         job = await _job(service, id)
         found = next((each for each in job.items if each.id == item), None)
         if found is None or found.status != "ready":

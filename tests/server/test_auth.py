@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from orchestrator.server.auth import Auth, presented_key, subprotocol
+from orchestrator.server.auth import Auth, Refusal, presented_key, subprotocol
+from orchestrator.server.identity import LOCAL, ROOT
 
 KEYED = Auth(SecretStr("right-key"))
 OPEN = Auth(None)
@@ -21,7 +22,7 @@ OPEN = Auth(None)
     ],
 )
 def test_the_key_opens_from_anywhere(headers: dict[str, str]) -> None:
-    assert KEYED.check(headers, "203.0.113.9") is None
+    assert KEYED.identify(headers, "203.0.113.9") is ROOT
 
 
 @pytest.mark.parametrize(
@@ -38,8 +39,8 @@ def test_the_key_opens_from_anywhere(headers: dict[str, str]) -> None:
     ],
 )
 def test_without_the_key_nobody_gets_in_not_even_this_machine(headers: dict[str, str], code: str) -> None:
-    refusal = KEYED.check(headers, "127.0.0.1")
-    assert refusal is not None
+    refusal = KEYED.identify(headers, "127.0.0.1")
+    assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code) == (401, code)
     assert "right-key" not in refusal.message
     assert "ORCHESTRATOR_API_KEY" in refusal.message or "Authorization: Bearer" in refusal.message
@@ -48,10 +49,10 @@ def test_without_the_key_nobody_gets_in_not_even_this_machine(headers: dict[str,
 def test_with_origins_listed_other_pages_are_refused_despite_the_key() -> None:
     auth = Auth(SecretStr("right-key"), ["https://app.example.com"])
     bearer = {"authorization": "Bearer right-key"}
-    assert auth.check(bearer, "203.0.113.9") is None
-    assert auth.check({**bearer, "origin": "https://App.example.com"}, "203.0.113.9") is None
-    refusal = auth.check({**bearer, "origin": "https://evil.example"}, "203.0.113.9")
-    assert refusal is not None
+    assert auth.identify(bearer, "203.0.113.9") is ROOT
+    assert auth.identify({**bearer, "origin": "https://App.example.com"}, "203.0.113.9") is ROOT
+    refusal = auth.identify({**bearer, "origin": "https://evil.example"}, "203.0.113.9")
+    assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code) == (403, "origin_not_allowed")
 
 
@@ -67,7 +68,7 @@ def test_with_origins_listed_other_pages_are_refused_despite_the_key() -> None:
     ],
 )
 def test_without_a_key_this_machine_may(peer: str, headers: dict[str, str]) -> None:
-    assert OPEN.check(headers, peer) is None
+    assert OPEN.identify(headers, peer) is LOCAL
 
 
 @pytest.mark.parametrize(
@@ -84,8 +85,8 @@ def test_without_a_key_this_machine_may(peer: str, headers: dict[str, str]) -> N
     ],
 )
 def test_without_a_key_nobody_else_may(headers: dict[str, str], peer: str | None, code: str) -> None:
-    refusal = OPEN.check(headers, peer)
-    assert refusal is not None
+    refusal = OPEN.identify(headers, peer)
+    assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code) == (403, code)
     assert refusal.body()["error"]["type"] == "permission_error"
     assert "server.api_key" in refusal.message

@@ -1,0 +1,66 @@
+"""Who may use which path: what the paths of the HTTP API depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from starlette.types import Scope as AsgiScope
+
+from orchestrator.server.api_errors import Refused
+from orchestrator.server.auth import Auth, Refusal
+from orchestrator.server.identity import Identity, Scope
+
+_BEARER = HTTPBearer(auto_error=False, description="A key; not needed on this machine where none is set.")
+
+
+class Guards:
+    """`service`, `operator`, `metrics`: dependencies of paths for those who have that scope."""
+
+    def __init__(self, auth: Auth) -> None:
+        self._auth = auth
+        self.service = self._paths_for(Scope.SERVICE)
+        self.operator = self._paths_for(Scope.OPERATOR)
+        self.metrics = self._paths_for(Scope.OPERATOR, Scope.METRICS)
+        self.anyone_known = self._paths_for(*Scope)
+
+    def admit(self, scope: AsgiScope, headers: Mapping[str, str], *scopes: Scope) -> Identity:
+        """Who asks. Raises `Refused` for a request of nobody known, or of one who may do none of `scopes`."""
+        peer = scope.get("client")
+        found = self._auth.identify(headers, peer[0] if peer else None)
+        if isinstance(found, Refusal):
+            raise Refused(found)
+        refusal = lacking(found, *scopes)
+        if refusal is not None:
+            raise Refused(refusal)
+        return found
+
+    def _paths_for(self, *scopes: Scope) -> list[Any]:
+        async def authorised(request: Request) -> None:
+            request.state.identity = self.admit(request.scope, dict(request.headers), *scopes)
+
+        return [Depends(authorised), Depends(_BEARER)]
+
+
+def who(request: Request) -> Identity:
+    """Who asks, on a path that is guarded."""
+    found = request.state.identity
+    assert isinstance(found, Identity)
+    return found
+
+
+def lacking(identity: Identity, *scopes: Scope) -> Refusal | None:
+    """Why somebody known may not do what wants one of `scopes`; None where it may."""
+    if identity.may(*scopes):
+        return None
+    if identity.grant is not None:
+        message = "this credential opens one call at /v1/realtime and nothing else; use a key"
+        return Refusal(403, "credential_for_one_call", message)
+    wanted = " or ".join(scopes)
+    has = ", ".join(sorted(identity.scopes)) or "none"
+    message = (
+        f"this wants a key with the scope {wanted}, and that of {identity.name} has {has}; use another key"
+    )
+    return Refusal(403, "scope_missing", message)
