@@ -37,6 +37,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as _UndecodableVariable
 
+from orchestrator.access_sections import Access, Credentials, Limits
 from orchestrator.config_sections import (
     Approvals,
     Breaker,
@@ -111,6 +112,9 @@ class Settings(BaseSettings):
     )
 
     server: Server = Server()
+    access: Access = Access()
+    credentials: Credentials = Credentials()
+    limits: Limits = Limits()
     openai: OpenAI = OpenAI()
     tier_a: TierA = TierA()
     tier_b: TierB = TierB()
