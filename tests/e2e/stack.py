@@ -19,6 +19,7 @@ import httpx
 import numpy as np
 import soxr
 
+from orchestrator import models
 from orchestrator.protocol.audio import AudioFormat, Encoder
 
 ORCHESTRATOR = Path(sys.executable).with_name("orchestrator")
@@ -167,6 +168,8 @@ def stack(folder: Path, *provider: str, **settings: str) -> Iterator[Stack]:
             "ORCHESTRATOR_BUSINESS_EVENTS__PATH": str(folder / BUSINESS),
             "ORCHESTRATOR_BREAKER__PROBE_AFTER_S": "0.2",
             "ORCHESTRATOR_BREAKER__CANARY_AFTER_S": "0.2",
+            # Where it is without Redis too: a new Redis would have every service speak its bridges again.
+            "ORCHESTRATOR_CACHE__DIR": str(models.cache_dir() / "clips"),
             **{f"ORCHESTRATOR_{name.upper()}": value for name, value in settings.items()},
         }
         with start("serve", "--port", "0", log=folder / "service.log", env=env) as service:
