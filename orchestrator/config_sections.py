@@ -32,7 +32,7 @@ from orchestrator.core.steps import Step, StepAction, StepPolicy
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 SECRET_CHARACTERS = 16
-"""The shortest secret that addresses may be signed with."""
+"""The shortest secret that addresses and credentials may be made with."""
 
 
 def _without_password(value: str) -> SplitResult:
@@ -80,8 +80,8 @@ def _redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
-def _long_enough(value: SecretStr) -> SecretStr:
-    """Whoever holds an address can try secrets at leisure."""
+def long_enough(value: SecretStr) -> SecretStr:
+    """Whoever holds what a secret has signed or sealed can try secrets at leisure."""
     length = len(value.get_secret_value())
     if length < SECRET_CHARACTERS:
         raise PydanticCustomError(
@@ -266,7 +266,7 @@ class TierC(Section):
 class Links(Section):
     """Signed addresses of audio, for those who cannot send a key."""
 
-    secret: Annotated[SecretStr, AfterValidator(_long_enough)] | None = None
+    secret: Annotated[SecretStr, AfterValidator(long_enough)] | None = None
     """What they are signed with. None makes one up: addresses work at this process alone, and end with it."""
     ttl_s: float = Field(default=300.0, ge=1, le=86_400)
     """How long an address works; who asks for one may ask for less."""

@@ -32,6 +32,8 @@ class Identity:
     grant: Grant | None = None
     origin: str | None = None
     """The only web origin it may be used from, if any."""
+    expires_at: float | None = None
+    """Unix seconds: of a grant, until when its call may begin."""
 
     def may(self, *scopes: Scope) -> bool:
         """Whether it has one of these."""
