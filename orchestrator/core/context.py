@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from orchestrator.core.actions import Action, Record, StopAnswer, ToClient, Transcribe
 from orchestrator.core.budget import CallBudget
 from orchestrator.core.conversation import Conversation
+from orchestrator.core.grants import Grant
 from orchestrator.core.input_audio import InputAudio
 from orchestrator.core.outcomes import Outcome, Outcomes
 from orchestrator.core.pace import PROVIDER_STEPS, DeadlinePolicy, HedgeCap, Pace, Paces
@@ -223,6 +224,8 @@ class CallContext:
     stepper: Stepper = field(default_factory=lambda: Stepper(StepPolicy()))
     tools: Toolset = field(default_factory=Toolset)
     """What the server's policy lets this call use."""
+    grant: Grant | None = None
+    """What the call's client may make of it, where it came with a credential; None: what the settings let it."""
     history: str = "provider"
     """What becomes of a long history: "provider", "retention" or "text"."""
     paces: Paces = field(default_factory=Paces)

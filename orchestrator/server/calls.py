@@ -39,9 +39,11 @@ from orchestrator.core.actions import (
 from orchestrator.core.budget import CallBudget
 from orchestrator.core.call import Audio, Call
 from orchestrator.core.context import CallContext, Costs, Policy
+from orchestrator.core.grants import Grant
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.input_audio import InputAudio
-from orchestrator.core.ledger import Claim, Grant
+from orchestrator.core.ledger import Claim
+from orchestrator.core.ledger import Grant as MoneyGrant
 from orchestrator.core.overrides import Tier
 from orchestrator.core.pace import HedgeCap, Paces
 from orchestrator.core.redaction import Redactor
@@ -171,6 +173,8 @@ class CallInfo:
     started_at: float = field(default_factory=time.time)
     tools: tuple[str, ...] | None = None
     """Of the tools it may use, those it asked for; None for all."""
+    grant: Grant | None = None
+    """What a credential lets its client make of it; None: it came with a key."""
 
 
 def new_call_id() -> str:
@@ -240,6 +244,7 @@ class CallDriver:
             stepper=Stepper(services.steps(info.bucket)),
             history=services.history(info.bucket),
             tools=services.toolset(info),
+            grant=info.grant,
             paces=services.paces,
             hedge_cap=services.hedge_cap,
             wall_offset=time.time() - time.monotonic(),
@@ -406,7 +411,7 @@ class CallDriver:
     def _claim(self, action: ClaimMoney) -> None:
         """Tell the bucket how things are with this call; its answer may come at once, and more than once."""
 
-        def on_grant(grant: Grant | None) -> None:
+        def on_grant(grant: MoneyGrant | None) -> None:
             cap = self._services.caps.get(self.info.bucket)
             ahead, bucket = None, Share(0, cap)
             if grant is not None:
