@@ -51,6 +51,7 @@ from orchestrator.server.links import Links
 from orchestrator.server.outlets import Outlet, WebhookSink
 from orchestrator.server.part_health import PartHealth
 from orchestrator.server.prompt_files import PromptFiles
+from orchestrator.server.request_limits import http_protocol
 from orchestrator.server.sockets import ClientSocket, accept, refuse, websocket_protocol
 from orchestrator.server.speaking import Speaking
 from orchestrator.server.store import EmbeddedStore, RedisStore, Store
@@ -454,6 +455,7 @@ def run(settings: Settings) -> None:
     config = uvicorn.Config(
         api,
         loop="uvloop",
+        http=http_protocol(settings.limits),
         ws=websocket_protocol(service.on_upgrade, settings.server.max_message_bytes),
         log_level="warning",
         access_log=False,

@@ -21,6 +21,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from orchestrator.config import Settings
 from orchestrator.core.overrides import Override, OverrideError
@@ -66,6 +67,7 @@ from orchestrator.server.http_speech import add_speech
 from orchestrator.server.http_summaries import add_summaries
 from orchestrator.server.links import Links
 from orchestrator.server.prompt_files import PromptVoice
+from orchestrator.server.request_limits import RequestLimits
 from orchestrator.server.speaking import Speaking
 from orchestrator.server.summaries import Summaries
 from orchestrator.server.tally import Tally
@@ -147,6 +149,7 @@ def build_api(service: Service) -> FastAPI:
     add_summaries(api, service, guards)
     _add_overrides(api, service, guards)
     add_approvals(api, service, guards)
+    api.add_middleware(RequestLimits, limits=settings.limits, wrong_status=_wrong_status)
     if settings.server.allowed_origins:
         api.add_middleware(
             CORSMiddleware,
@@ -170,19 +173,21 @@ def _add_error_handlers(api: FastAPI) -> None:
 
     @api.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        status = 400 if request.url.path.startswith(SPEECH_PATHS) else 422
-        return _invalid_request(error.errors(), status).response()
+        return _invalid_request(error.errors(), _wrong_status(request.url.path)).response()
 
     @api.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         path = request.url.path
+        if error.status_code == 400:  # FastAPI, of a body that no JSON parser can read
+            message = "body: not valid JSON in UTF-8. correct that; /openapi.json describes the request"
+            return ApiError(_wrong_status(path), "invalid_request", message, "body").response()
         if error.status_code == 404:
             message = f"there is nothing at {path}; /openapi.json lists what there is"
             return ApiError(404, "not_found", message).response()
         if error.status_code == 405:
-            allowed = (error.headers or {}).get("Allow", "another method")
+            allowed = _methods_of(api, request)
             message = f"{path} does not take {request.method}; use {allowed}"
-            return ApiError(405, "method_not_allowed", message).response()
+            return ApiError(405, "method_not_allowed", message, headers={"Allow": allowed}).response()
         return ApiError(error.status_code, "http_error", str(error.detail)).response()
 
     @api.exception_handler(Exception)
@@ -190,6 +195,21 @@ def _add_error_handlers(api: FastAPI) -> None:
         # Starlette logs the traceback itself.
         message = "the server failed to carry out this request; its log says why. It may be tried again."
         return ApiError(500, "internal_error", message).response()
+
+
+def _wrong_status(path: str) -> int:
+    """What a path answers to a request that is not as it should be."""
+    return 400 if path.startswith(SPEECH_PATHS) else 422
+
+
+def _methods_of(api: FastAPI, request: Request) -> str:
+    """Those of all routes that have this path: Starlette names those of the first one alone."""
+    found: set[str] = set()
+    for route in api.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return ", ".join(sorted(found))
 
 
 def _invalid_request(errors: Sequence[Any], status: int) -> ApiError:
