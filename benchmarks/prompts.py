@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import secrets
 import shutil
@@ -186,6 +187,7 @@ async def _spoken(plan: Plan) -> list[Row]:
         "tier_b__agent_model": "openai/gpt-4.1-mini",
         "tier_b__agent_base_url": "http://127.0.0.1:9/v1",
         "tier_b__agent_api_key": "sk-none",
+        "tier_b__threads": str(os.cpu_count() or 1),  # as the peer has it
     }
     sentences = [SENTENCE.format(number) for number in plan.orders(plan.rendered)]
     await _warm(plan)

@@ -28,9 +28,8 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
         axes.plot([median, p99], [y, y], color=colour, linewidth=2)
         axes.plot([median], [y], "o", color=colour)
         axes.plot([p99], [y], "|", color=colour, markersize=10)
-        axes.annotate(
-            f"{median:,.3g} / {p99:,.3g}", (p99, y), (8, 0), textcoords="offset points", va="center"
-        )
+        label = f"{_shown(median)} / {_shown(p99)}"
+        axes.annotate(label, (p99, y), (8, 0), textcoords="offset points", va="center")
     axes.xaxis.set_major_formatter(lambda value, _: _shown(value))
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right", "left"]].set_visible(False)
