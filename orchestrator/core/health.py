@@ -142,6 +142,8 @@ class Breaker:
         """The latest failure, until nothing is in doubt any more."""
         self.last_success_at: float | None = None
         self.last_failure_at: float | None = None
+        self.opened_at: float | None = None
+        """Since when it has not been CLOSED; None while it is."""
         self.proved_at: float | None = None
         """When a success last left nothing owed: from then on, a call that the rung had failed may try it again."""
         self.next_probe_at: float | None = None
@@ -215,6 +217,8 @@ class Breaker:
         if self.state is BreakerState.OPEN:
             # Calls that were still on the rung report the same outage, and the schedule stands.
             return
+        if self.state is BreakerState.CLOSED:
+            self.opened_at = now
         if self.state is BreakerState.CLOSED and not self._same_outage(now):
             self._delay = self.policy.probe_after_s
         else:
@@ -302,6 +306,7 @@ class Breaker:
     def _recover(self, now: float) -> None:
         if self.state is BreakerState.CANARY:
             self._closed_at = now
+            self.opened_at = None
         self._move(_Event.RECOVERY)
         self._settle(now)
 

@@ -61,7 +61,16 @@ _DECIDES = {
     Reason.NO_PROMOTION: DecidedBy.POLICY,
     Reason.OVERRIDE: DecidedBy.OVERRIDE,
     Reason.BREAKER_OPEN: DecidedBy.HEALTH,
+    Reason.DEFAULT: DecidedBy.DEFAULT,
+    Reason.NOT_PREFERRED: DecidedBy.DEFAULT,
+    Reason.LAST_RESORT: DecidedBy.HEALTH,
+    Reason.NOTHING_READY: DecidedBy.HEALTH,
 }
+
+
+def decides(reason: Reason) -> DecidedBy:
+    """Which of hard cap, policy, override and health a reason belongs to; none of them: the order of preference."""
+    return _DECIDES[reason]
 
 
 _NO_CAPS = BudgetState()
@@ -245,12 +254,11 @@ def _decision(
     override_id: str | None = None,
 ) -> Decision:
     not_needed = tuple(Candidate(rung.tier, rung.name, Reason.NOT_PREFERRED) for rung in rest)
-    decided_by = DecidedBy.DEFAULT if reason is Reason.DEFAULT else _DECIDES.get(reason, DecidedBy.HEALTH)
     return Decision(
         chosen.tier,
         chosen.name,
         reason,
-        decided_by,
+        decides(reason),
         chosen.usd_per_minute,
         tuple(candidates) + not_needed,
         override_id,
