@@ -72,6 +72,15 @@ class BillFault(StrEnum):
     NO_DONE = "no_done"
 
 
+HTTP_STATUS: dict[StrEnum, int] = {
+    FaultId.HTTP_401: 401,
+    FaultId.HTTP_403: 403,
+    FaultId.HTTP_404: 404,
+    FaultId.HTTP_429: 429,
+    FaultId.HTTP_5XX: 503,
+}
+"""Refusals before anything begins."""
+
 _CONNECTING = (Moment.CONNECTING,)
 _OWED = (Moment.ANSWER_OWED, Moment.TOOL_RESULT_SENT)
 _OWED_OR_MID = (*_OWED, Moment.MID_ANSWER)

@@ -1,4 +1,4 @@
-"""A realtime server for tests, demos and fire drills: `/v1/realtime`, and `/control/*` to command faults.
+"""A realtime server for tests, demos and fire drills: `/v1/realtime`, its client secrets, and `/control/*` for faults.
 
 It stands in for OpenAI Realtime (GA protocol) and shares no code with the orchestrator's own wire handling, so
 that it is a second opinion on it.
@@ -17,8 +17,9 @@ from typing import Any
 
 from starlette.applications import Starlette
 
+from orchestrator.simulate.client_secrets import ClientSecrets
 from orchestrator.simulate.control import control_routes, manners_route
-from orchestrator.simulate.faults import ALL, Fault, FaultBoard, FaultId, Moment
+from orchestrator.simulate.faults import ALL, HTTP_STATUS, Fault, FaultBoard, FaultId, Moment
 from orchestrator.simulate.serving import running
 from orchestrator.simulate.session import Options, Session
 from orchestrator.simulate.sockets import Accept, Hang, Refuse, Reset, Socket, Upgrade, Verdict
@@ -31,13 +32,6 @@ BROWSER_KEY = "openai-insecure-api-key."
 LateRefusal = tuple[int, str, str, str]
 """Close code, error type, error code, message."""
 
-HTTP_STATUS: dict[StrEnum, int] = {
-    FaultId.HTTP_401: 401,
-    FaultId.HTTP_403: 403,
-    FaultId.HTTP_404: 404,
-    FaultId.HTTP_429: 429,
-    FaultId.HTTP_5XX: 503,
-}
 LATE_REFUSALS: dict[StrEnum, LateRefusal] = {
     FaultId.LATE_REFUSAL_3000: (
         3000,
@@ -73,8 +67,13 @@ class RealtimeSimulator:
         self.options = options
         self.faults = board or FaultBoard()
         self.connections: deque[dict[str, Any]] = deque(maxlen=KEPT_SESSIONS)
+        self.secrets = ClientSecrets(self.faults, self._refused)
         self.app = Starlette(
-            routes=[manners_route(options.brain), *control_routes(self.faults, ALL, self.state)],
+            routes=[
+                self.secrets.route(),
+                manners_route(options.brain),
+                *control_routes(self.faults, ALL, self.state),
+            ],
             lifespan=self._lifespan,
         )
 
@@ -135,16 +134,30 @@ class RealtimeSimulator:
         if upgrade.headers.get("openai-beta"):
             message = "The Realtime Beta API is no longer supported. Please use the GA API."
             return (4000, "invalid_request_error", "beta_api_shape_disabled", message)
+        secret = self.secrets.find(bearer)
         if bearer is None:
             message = "Missing bearer or basic authentication in header"
             return (3000, "invalid_request_error", "invalid_api_key", message)
-        if self.options.api_key is not None and bearer != self.options.api_key:
+        # One that was made here and has expired is no key of anybody's.
+        gone = secret is None and bearer in self.secrets.made
+        if gone or (secret is None and self._refused(bearer, "") is not None):
             return LATE_REFUSALS[FaultId.LATE_REFUSAL_3000]
+        model = model or (secret.model if secret else None)
         if not model and upgrade.query.get("intent") != "transcription":
             message = "You must provide a model parameter."
             return (4000, "invalid_request_error", "missing_model", message)
         if self.options.models and model not in self.options.models:
             return LATE_REFUSALS[FaultId.LATE_REFUSAL_4004]
+        return None
+
+    def _refused(self, bearer: str | None, model: str) -> tuple[str, str] | None:
+        """Why a key may not be used for a model ("": whichever), as a code and a message."""
+        if bearer is None:
+            return "invalid_api_key", "Missing bearer or basic authentication in header"
+        if self.options.api_key is not None and bearer != self.options.api_key:
+            return "invalid_api_key", "Incorrect API key provided."
+        if model and self.options.models and model not in self.options.models:
+            return "model_not_found", "The model does not exist."
         return None
 
     def _accept(
@@ -155,8 +168,10 @@ class RealtimeSimulator:
         fault: Fault | None = None,
     ) -> Accept:
         socket = Socket()
-        model, intent = upgrade.query.get("model", ""), upgrade.query.get("intent")
-        session = Session(socket, self.options, self.faults, model, intent)
+        secret = self.secrets.find(_bearer(upgrade))
+        begun = secret.session if secret is not None else None
+        model = upgrade.query.get("model") or (secret.model if secret is not None else "")
+        session = Session(socket, self.options, self.faults, model, upgrade.query.get("intent"), begun)
         connection["session"] = session
 
         def opened() -> None:

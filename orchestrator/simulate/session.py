@@ -78,10 +78,16 @@ class Replay(Enum):
 
 
 class Session:
-    """A session over `socket`; `begin` sends its first event."""
+    """A session over `socket`; `begin` sends its first event. `begun`: what a client secret has it begin with."""
 
     def __init__(
-        self, socket: Socket, options: Options, board: FaultBoard, model: str, intent: str | None
+        self,
+        socket: Socket,
+        options: Options,
+        board: FaultBoard,
+        model: str,
+        intent: str | None,
+        begun: dict[str, Any] | None = None,
     ) -> None:
         self.options = options
         self.id = new_id("sess")
@@ -94,7 +100,10 @@ class Session:
         self.recogniser = Recogniser(options.ears, self.out, self._spawn)
         self._caller = Caller(self, options.ears, self.out, self.striker, self.conversation)
         expires_at = int(time.time() + options.session_limit)
-        self._config = default_session(self.id, model, expires_at, transcription=intent == "transcription")
+        transcription = intent == "transcription" or (begun or {}).get("type") == "transcription"
+        self._config = default_session(self.id, model, expires_at, transcription=transcription)
+        if begun is not None:
+            self._config = updated_session(self._config, begun, voice_locked=False)
         self._caller.configure(self._config["audio"]["input"])
         self._socket = socket
         self._active: Response | None = None
