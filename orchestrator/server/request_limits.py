@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -33,7 +34,7 @@ _BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{\]}]', re.DOTALL)
 class RequestLimits:
     """ASGI middleware. `wrong_status(path)` is what the path answers to a request that is not as it should be."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, wrong_status: Any) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, wrong_status: Callable[[str], int]) -> None:
         self._app, self._limits, self._wrong_status = app, limits, wrong_status
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -134,17 +135,13 @@ async def _answer(error: ApiError, scope: AsgiScope, send: Send, rest: Receive |
     await send({"type": "http.response.body", "body": response.body, "more_body": rest is not None})
     if rest is None:
         return
-    ends = time.monotonic() + LINGER_S
-    left = LINGER_BYTES
-    try:
+    left, more = LINGER_BYTES, True
+    with suppress(TimeoutError):
         async with asyncio.timeout(LINGER_S):
-            more = True
-            while more and left > 0 and time.monotonic() < ends:
+            while more and left > 0:
                 message = await rest()
                 left -= len(message.get("body", b""))
                 more = bool(message.get("more_body"))
-    except TimeoutError:
-        pass
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -168,6 +165,7 @@ class _LimitedProtocol(HttpToolsProtocol):
         self._began = False
         self._size = 0
         self._refusal: ApiError | None = None
+        self._lingering: int | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -179,11 +177,16 @@ class _LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._lingering is not None:
+            self._lingering -= len(data)
+            if self._lingering < 0:
+                self.transport.close()
+            return
         self._began = False
         super().data_received(data)
         # What the parser holds back of a header that does not end. Not counted: what came together with the
         # request's beginning, which may be the body of the request before it.
-        if self._in_head and not self._began and not self.transport.is_closing():
+        if self._in_head and not self._began and self._lingering is None:
             self._size += len(data)
             if self._size > self.limits.header_bytes:
                 self._refusal = self._headers_too_large()
@@ -221,8 +224,11 @@ class _LimitedProtocol(HttpToolsProtocol):
             body
         )
         self._stop_waiting()
+        self._lingering = LINGER_BYTES
+        self._timer = self.loop.call_later(LINGER_S, self.transport.close)
         self.transport.write(STATUS_LINE[error.status] + head + body)
-        self.transport.close()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
 
     def _headers_too_large(self) -> ApiError:
         most = self.limits.header_bytes
@@ -246,8 +252,6 @@ class _LimitedProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _too_slow(self) -> None:
-        if self.transport.is_closing():
-            return
         if not self._in_head:
             self.transport.close()  # nothing was asked, so that nothing is answered
             return
