@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
+import platformdirs
 from pydantic import AfterValidator, Field, PositiveFloat, SecretStr
+from pydantic_core import PydanticCustomError
 
-from orchestrator.config_sections import Section, long_enough
+from orchestrator.config_sections import HttpUrl, Names, Section, long_enough
+from orchestrator.models import APP
+
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+"""Signatures that whoever checks them cannot make."""
+
+
+def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        try:
+            ipaddress.ip_network(value, strict=False)
+        except ValueError:
+            raise PydanticCustomError(
+                "network",
+                "expected addresses like 10.0.0.0/8 or 127.0.0.1, got {value}",
+                {"value": repr(value)},
+            ) from None
+    return values
+
+
+def _asymmetric(values: tuple[str, ...]) -> tuple[str, ...]:
+    wrong = [value for value in values if value not in ALGORITHMS]
+    if wrong or not values:
+        raise PydanticCustomError(
+            "algorithms",
+            "expected one or more of {known}, got {wrong}; with others whoever checks tokens could make them",
+            {"known": ", ".join(ALGORITHMS), "wrong": ", ".join(wrong) or "none"},
+        )
+    return values
 
 
 class Access(Section):
@@ -15,6 +46,34 @@ class Access(Section):
 
     keys_path: Path | None = None
     """The file of keys where there is no Redis. None is keys.json in the user's data folder."""
+    trusted_proxies: Annotated[Names, AfterValidator(_networks)] = ()
+    """Addresses (10.0.0.0/8) of proxies whose X-Forwarded-For, -Proto and -Host count."""
+    key_requests_per_minute: PositiveFloat | None = None
+    """With one key, at one replica; None is no limit, here and in the next three."""
+    user_requests_per_minute: PositiveFloat | None = None
+    key_calls_per_minute: PositiveFloat | None = None
+    user_calls_per_minute: PositiveFloat | None = None
+    burst_s: PositiveFloat = 10.0
+    """What a rate allows in so many seconds may come at once."""
+    jwt_issuer: str | None = Field(default=None, min_length=1)
+    """Whose tokens count, exactly as in their claim `iss`. None takes no tokens."""
+    jwt_audience: Names = ()
+    """What a token has to be for, as in its claim `aud`; one of several is enough."""
+    jwt_jwks_url: HttpUrl | None = None
+    """Where the issuer publishes its keys."""
+    jwt_key_path: Path | None = None
+    """Instead: a file with one public key, in PEM."""
+    jwt_algorithms: Annotated[Names, AfterValidator(_asymmetric)] = ("RS256", "ES256")
+    jwt_scope_claim: str = Field(default="scope", min_length=1)
+    """The claim that says what a bearer may do: a list, or words; dots lead inside (realm_access.roles)."""
+    jwt_scopes: dict[str, Literal["service", "operator", "metrics"]] = Field(default_factory=dict)
+    """What words of that claim mean here, like {"voice:calls": "service"}. None: the names of scopes themselves."""
+    jwt_leeway_s: float = Field(default=30.0, ge=0, le=600)
+    """By how much clocks may differ."""
+
+    @property
+    def keys_file(self) -> Path:
+        return self.keys_path or platformdirs.user_data_path(APP) / "keys.json"
 
 
 class Credentials(Section):

@@ -37,6 +37,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as _UndecodableVariable
 
+from orchestrator.access_checks import access_problems
 from orchestrator.access_sections import Access, Credentials, Limits
 from orchestrator.config_sections import (
     Approvals,
@@ -261,13 +262,8 @@ def variable_for(setting: str) -> str:
 
 def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
     """What pydantic cannot see: settings that are each fine and do not work together."""
-    server, tier_a, tier_b = settings.server, settings.tier_a, settings.tier_b
-    if server.api_key is None and not is_loopback(server.host):
-        yield (
-            "server.host",
-            "anybody who reaches this address could use it; set server.api_key (ORCHESTRATOR_API_KEY) "
-            "to what clients have to present, or serve 127.0.0.1",
-        )
+    tier_a, tier_b = settings.tier_a, settings.tier_b
+    yield from access_problems(settings, is_loopback)
     if tier_a.enabled:
         yield from _realtime_problems(settings)
     for model in tier_b.agent_models:

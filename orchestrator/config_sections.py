@@ -132,6 +132,10 @@ class Server(Section):
     """A file that gets one JSON line for every event of every call."""
     allowed_origins: Names = ()
     """Web origins (https://app.example.com) whose pages may connect."""
+    tls_certificate: Path | None = None
+    """A PEM file: the certificate and those between it and its authority. With it, https and wss are served."""
+    tls_key: Path | None = None
+    """A PEM file: the certificate's private key, without a password."""
 
 
 class OpenAI(Section):

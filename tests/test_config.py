@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from orchestrator.config import (
 from orchestrator.core.health import BreakerPolicy
 from orchestrator.core.prices import UnknownPrice, nanodollars
 from orchestrator.core.steps import Step, StepAction, StepPolicy
+from tests.certificates import make_pair
 from tiers.prompts.catalogue import BUILT_IN
 
 
@@ -83,7 +85,16 @@ def all_settings() -> list[tuple[str, Any]]:
     return found
 
 
+PAIR = make_pair(Path(tempfile.mkdtemp()))
+_TOKENS = {"access.jwt_issuer": "https://id.example", "access.jwt_audience": "voice"}
 _SPECIAL_VALUES = {
+    "server.tls_certificate": str(PAIR.certificate),
+    "server.tls_key": str(PAIR.key),
+    "access.trusted_proxies": "10.0.0.0/8, 127.0.0.1",
+    "access.jwt_jwks_url": "https://id.example/keys",
+    "access.jwt_key_path": str(PAIR.public),
+    "access.jwt_algorithms": "ES256,EdDSA",
+    "access.jwt_scopes": '{"voice:calls": "service"}',
     "server.log_level": "debug",
     "server.allowed_origins": "https://a.example,https://b.example",
     "openai.base_url": "http://127.0.0.1:9/v1",
@@ -141,6 +152,14 @@ _SPECIAL_VALUES = {
     "tool_policy.first_agent": "front",
 }
 _NOT_ALONE = {
+    "server.tls_certificate": {"server.tls_key": str(PAIR.key)},
+    "server.tls_key": {"server.tls_certificate": str(PAIR.certificate)},
+    "access.trusted_proxies": {"server.api_key": "k"},
+    "access.jwt_issuer": {"access.jwt_audience": "voice", "access.jwt_jwks_url": "https://id.example/keys"},
+    "access.jwt_audience": {**_TOKENS, "access.jwt_jwks_url": "https://id.example/keys"},
+    "access.jwt_jwks_url": _TOKENS,
+    "access.jwt_key_path": _TOKENS,
+    "access.jwt_scopes": {**_TOKENS, "access.jwt_jwks_url": "https://id.example/keys"},
     "tool_policy.first_agent": {"agents.front.instructions": "Be kind."},
     "summary.at_hang_up": {
         "summary.url": "http://127.0.0.1:9",
@@ -177,7 +196,7 @@ def test_every_setting_can_be_set_by_its_variable(
     value = _SPECIAL_VALUES.get(setting)
     if value is None:
         value = "http://127.0.0.1:9" if setting.endswith(("_url", ".url")) else "127.0.0.9"
-        if isinstance(default, int | float) or "usd_per" in setting:
+        if isinstance(default, int | float) or "usd_per" in setting or setting.endswith("_per_minute"):
             value = "3"
     monkeypatch.setenv(variable_for(setting), value)
     for other, needed in _NOT_ALONE.get(setting, {}).items():

@@ -1,4 +1,6 @@
-"""Who may use this server: the bearer of the API key, or, where none is set, only this machine.
+"""Who a request is from: the bearer of a key, of a token or of a credential; without any, only this machine.
+
+Everything here looks at memory alone, so that it can be asked on the event loop before anything else.
 
 Browsers cannot set headers on a WebSocket; as with OpenAI itself they send the key as a subprotocol:
 ``realtime``, ``openai-insecure-api-key.<key>``.
@@ -7,17 +9,25 @@ Browsers cannot set headers on a WebSocket; as with OpenAI itself they send the 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from orchestrator.config import is_loopback
 from orchestrator.server.identity import LOCAL, ROOT, Identity
+from orchestrator.server.keys import PREFIX as KEY_PREFIX
+from orchestrator.server.keys import Fault, KeyRing
 
 REALTIME_SUBPROTOCOL = "realtime"
+CREDENTIAL_PREFIX = "ek_"
+FORWARDED = ("x-forwarded-for", "forwarded", "x-real-ip")
+"""Headers that only a proxy sends."""
 _KEY_SUBPROTOCOL = "openai-insecure-api-key."
+_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,42 +37,114 @@ class Refusal:
     status: int
     code: str
     message: str
+    retry_after_s: int | None = None
 
     def body(self) -> dict[str, dict[str, str | None]]:
-        kind = "authentication_error" if self.status == 401 else "permission_error"
+        kind = _KINDS.get(self.status, "server_error")
         return {"error": {"type": kind, "message": self.message, "code": self.code, "param": None}}
+
+    def headers(self) -> dict[str, str]:
+        found = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
+        return found if self.retry_after_s is None else {**found, "Retry-After": str(self.retry_after_s)}
+
+
+class Opener(Protocol):
+    """What opens credentials that begin with ``ek_``."""
+
+    def open(self, value: str, origin: str | None) -> Identity | Refusal: ...
+
+
+class Verifier(Protocol):
+    """What knows tokens of an identity provider."""
+
+    def identify(self, token: str) -> Identity | Refusal: ...
+
+
+class Keys(Protocol):
+    """The keys as they were last seen. While not `known`, nobody has seen them yet."""
+
+    @property
+    def ring(self) -> KeyRing: ...
+
+    @property
+    def known(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoKeys:
+    """There is no list of keys."""
+
+    ring: KeyRing = field(default_factory=lambda: KeyRing(used=False))
+    known: bool = True
 
 
 class Auth:
-    """`allowed_origins`: web origins whose pages may use the key in a browser; none given, all may."""
+    """`allowed_origins`: web origins whose pages may use a key in a browser; none given, all may.
 
-    def __init__(self, api_key: SecretStr | None, allowed_origins: Iterable[str] = ()) -> None:
-        self._api_key = api_key
+    `public`: never lets this machine in for nothing, since the server is to be reached from others. `wall` is Unix
+    seconds.
+    """
+
+    def __init__(
+        self,
+        api_key: SecretStr | None,
+        allowed_origins: Iterable[str] = (),
+        *,
+        keys: Keys | None = None,
+        tokens: Verifier | None = None,
+        credentials: Opener | None = None,
+        public: bool = False,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._root = None if api_key is None else api_key.get_secret_value().encode()
         self._allowed_origins = frozenset(origin.rstrip("/").lower() for origin in allowed_origins)
+        self._keys = keys or NoKeys()
+        self._tokens = tokens
+        self._credentials = credentials
+        self._public = public
+        self._wall = wall
 
     def identify(self, headers: Mapping[str, str], peer: str | None) -> Identity | Refusal:
         """Who sends a request. `headers` have lower-case names; `peer` is the remote address."""
-        if self._api_key is None:
-            return _check_local(headers, peer) or LOCAL
-        return self._check_key(headers, self._api_key) or self._check_origin(headers) or ROOT
-
-    def _check_key(self, headers: Mapping[str, str], api_key: SecretStr) -> Refusal | None:
         presented = presented_key(headers)
-        if presented is None:
-            return Refusal(
-                401,
-                "missing_api_key",
-                "no API key came with the request; send `Authorization: Bearer <key>`, or in a browser the "
-                "subprotocols `realtime` and `openai-insecure-api-key.<key>`",
-            )
-        if not hmac.compare_digest(presented.encode(), api_key.get_secret_value().encode()):
-            return Refusal(
-                401,
-                "invalid_api_key",
-                "the API key is not the one of this server; send the value of its server.api_key setting "
-                "(ORCHESTRATOR_API_KEY), not a provider's key",
-            )
-        return None
+        if presented is not None and presented.startswith(CREDENTIAL_PREFIX) and self._credentials:
+            found = self._credentials.open(presented, headers.get("origin"))
+        elif not self._asks:
+            return _check_local(headers, peer) or LOCAL
+        elif presented is None:
+            found = _MISSING
+        else:
+            found = self._bearer(presented)
+        if isinstance(found, Refusal):
+            return found
+        return self._check_origin(headers) or found
+
+    @property
+    def _asks(self) -> bool:
+        """Whether something has to be presented. Where that is not known, it has."""
+        keys = self._keys
+        return (
+            self._public
+            or self._root is not None
+            or self._tokens is not None
+            or keys.ring.used
+            or not keys.known
+        )
+
+    def _bearer(self, presented: str) -> Identity | Refusal:
+        fault = Fault.UNKNOWN
+        if presented.startswith(KEY_PREFIX):
+            found = self._keys.ring.find(presented, self._wall())
+            if isinstance(found, Identity):
+                return found
+            fault = found
+        if self._root is not None and hmac.compare_digest(presented.encode(), self._root):
+            return ROOT
+        if fault is Fault.UNKNOWN and self._tokens is not None and presented.count(".") == 2:
+            return self._tokens.identify(presented)
+        if fault is Fault.UNKNOWN and not self._keys.known and presented.startswith(KEY_PREFIX):
+            return _KEYS_UNKNOWN
+        return Refusal(401, fault.value, _REMEDIES[fault])
 
     def _check_origin(self, headers: Mapping[str, str]) -> Refusal | None:
         origin = headers.get("origin")
@@ -75,6 +157,28 @@ class Auth:
             "origin_not_allowed",
             f"pages of {origin[:200]} may not use this server; add it to server.allowed_origins",
         )
+
+
+_MISSING = Refusal(
+    401,
+    "missing_api_key",
+    "no API key came with the request; send `Authorization: Bearer <key>`, or in a browser the subprotocols "
+    "`realtime` and `openai-insecure-api-key.<key>`",
+)
+_KEYS_UNKNOWN = Refusal(
+    503,
+    "keys_unknown",
+    "the keys could not be read yet, so nobody knows whether this one is right; try again in a moment, and see "
+    "/readyz for what is missing",
+    retry_after_s=1,
+)
+_REMEDIES = {
+    Fault.UNKNOWN: "the API key is none of this server; send one that `orchestrator keys create` made, or the value "
+    "of its server.api_key setting (ORCHESTRATOR_API_KEY), not a provider's key",
+    Fault.REVOKED: "this key was revoked; ask for another one (`orchestrator keys create`)",
+    Fault.EXPIRED: "this key has expired; ask for another one (`orchestrator keys create`)",
+    Fault.ROTATED: "this key was replaced and its time is over; use the one that `orchestrator keys rotate` printed",
+}
 
 
 def presented_key(headers: Mapping[str, str]) -> str | None:
@@ -103,8 +207,16 @@ def _check_local(headers: Mapping[str, str], peer: str | None) -> Refusal | None
         return Refusal(
             403,
             "not_local",
-            "without an API key only this machine may connect; set server.api_key (ORCHESTRATOR_API_KEY) "
-            "and send it as `Authorization: Bearer <key>`",
+            "without an API key only this machine may connect; make one with `orchestrator keys create`, or set "
+            "server.api_key (ORCHESTRATOR_API_KEY), and send it as `Authorization: Bearer <key>`",
+        )
+    if any(name in headers for name in FORWARDED):
+        # A proxy on this machine would let the whole world in. Headers of trusted ones are gone by now.
+        return Refusal(
+            403,
+            "not_local",
+            "without an API key only this machine may connect, and this came through a proxy; make a key with "
+            "`orchestrator keys create`, and name the proxy in access.trusted_proxies",
         )
     origin = headers.get("origin")
     if origin is not None and not is_loopback(urlsplit(origin).hostname or ""):

@@ -35,6 +35,9 @@ class Identity:
     expires_at: float | None = None
     """Unix seconds: of a grant, until when its call may begin."""
 
+    user: str = ""
+    """Whom it stands for, where it is one person's: the subject of a token."""
+
     def may(self, *scopes: Scope) -> bool:
         """Whether it has one of these."""
         return not self.scopes.isdisjoint(scopes)
