@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestrator.core.route_changes import ChangeKind
 from orchestrator.server.prompt_files import FASTEST, SLOWEST, AudioName
 
 
@@ -64,7 +65,9 @@ class CandidateBody(BaseModel):
     detail: str
 
 
-class DecisionBody(BaseModel):
+class ChosenBody(BaseModel):
+    """The rung that was chosen."""
+
     tier: Literal["A", "B", "C"]
     rung: str
     reason: str
@@ -72,6 +75,9 @@ class DecisionBody(BaseModel):
     override_id: str | None
     usd_per_minute: float = Field(description="A rough price of one minute of conversation on this rung.")
     allowed_tools: list[str]
+
+
+class DecisionBody(ChosenBody):
     candidates: list[CandidateBody]
 
 
@@ -83,7 +89,35 @@ class Connect(BaseModel):
     url: str = Field(description="realtime: open a WebSocket here. prompt: POST the prompt's variables here.")
 
 
-class RouteAnswer(DecisionBody):
+class PassedOver(CandidateBody):
+    """A rung that was not chosen, with the facts."""
+
+    decided_by: Literal["hard_cap", "policy", "override", "health", "default"]
+    sentence: str = Field(description="What decided, in words: which cap and by how much, whose override …")
+
+
+class WouldChange(BaseModel):
+    """A single change after which another tier or rung would be chosen: worked out by deciding again with it."""
+
+    change: ChangeKind
+    about: str = Field(description="Of what: an override's id, a rung, a tier, call or bucket, a purpose.")
+    amount_usd: float | None = Field(
+        description="By how much, where it is about money: the least that does it."
+    )
+    at: float | None = Field(
+        description="Unix seconds, of what comes by itself: an expiry, the end of a day."
+    )
+    sentence: str
+    tier: Literal["A", "B", "C"] | None = Field(description="That would then be chosen; null: none is ready.")
+    rung: str | None
+    reason: str
+    decided_by: Literal["hard_cap", "policy", "override", "health", "default"]
+
+
+class RouteAnswer(ChosenBody):
+    sentence: str = Field(description="Why this rung, in words.")
+    candidates: list[PassedOver]
+    would_change: list[WouldChange]
     connect: Connect
 
 

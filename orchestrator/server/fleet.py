@@ -21,9 +21,11 @@ from typing import Any, TypeVar
 
 from orchestrator.config import Settings
 from orchestrator.core.budget import BudgetState, CallBudget
+from orchestrator.core.explaining import Explanation, explain
 from orchestrator.core.health import Breaker, BreakerPolicy, Cause, ProbeKind
 from orchestrator.core.overrides import Override, Tier, make_override
 from orchestrator.core.prices import nanodollars
+from orchestrator.core.route_sentences import BreakerFacts
 from orchestrator.core.routing import ONE_WAY_PURPOSES, Decision, Reason, RouteRequest, Rung, View, decide
 from orchestrator.server.breakers import PREFIX, Breakers, Finding
 from orchestrator.server.ledger import Ledgers
@@ -197,6 +199,25 @@ class Fleet:
         `excluded` are tiers and rungs not to be chosen, because they have just failed this call.
         """
         return decide(request, self.view(request, budget, excluded), self._wall())
+
+    def explain(self, request: RouteRequest, budget: CallBudget | None = None) -> Explanation:
+        """The decision of `decide`, with why and what would change it; for people, as it takes longer."""
+        return explain(request, self.view(request, budget), self._wall(), self._breaker_facts())
+
+    def _breaker_facts(self) -> dict[str, BreakerFacts]:
+        # Breakers live on the monotonic clock; people do not.
+        offset = self._wall() - self._clock()
+        return {
+            name: BreakerFacts(
+                breaker.state,
+                breaker.cause.id if breaker.cause else "",
+                None if breaker.opened_at is None else breaker.opened_at + offset,
+                None if breaker.next_probe_at is None else breaker.next_probe_at + offset,
+                breaker.canary_successes,
+                breaker.policy.canary_successes,
+            )
+            for name, breaker in self._breakers.by_rung.items()
+        }
 
     def place(
         self,

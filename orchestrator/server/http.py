@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -26,14 +25,11 @@ from starlette.routing import Match
 from orchestrator.config import Settings
 from orchestrator.core.overrides import Override, OverrideError
 from orchestrator.core.prices import NANO
-from orchestrator.core.routing import Decision, RouteRequest
+from orchestrator.core.routing import RouteRequest
 from orchestrator.server.api_errors import ERRORS, ApiError, Refused, answers
 from orchestrator.server.api_models import (
     BucketStatus,
     CallStatus,
-    CandidateBody,
-    Connect,
-    DecisionBody,
     GuardrailStatus,
     Health,
     MoneyStatus,
@@ -43,8 +39,6 @@ from orchestrator.server.api_models import (
     ProcessStatus,
     Readiness,
     ReadyPart,
-    RouteAnswer,
-    RouteBody,
     RungStatus,
     SinkStatus,
     Status,
@@ -62,6 +56,7 @@ from orchestrator.server.guards import Guards
 from orchestrator.server.http_approvals import add_approvals
 from orchestrator.server.http_definitions import add_definitions
 from orchestrator.server.http_prompts import add_prompts
+from orchestrator.server.http_routing import add_routing, decision_body
 from orchestrator.server.http_speech import PATHS as SPEECH_PATHS
 from orchestrator.server.http_speech import add_speech
 from orchestrator.server.http_summaries import add_summaries
@@ -141,7 +136,8 @@ def build_api(service: Service) -> FastAPI:
     )
     _add_error_handlers(api)
     _add_health(api, service)
-    _add_routing(api, service, guards)
+    add_routing(api, service, guards)
+    _add_status(api, service, guards)
     _add_estimates(api, service, guards)
     add_definitions(api, service, guards)
     add_prompts(api, service, guards)
@@ -249,31 +245,7 @@ def _add_health(api: FastAPI, service: Service) -> None:
         return Readiness(ready=ready, parts=parts)
 
 
-def _add_routing(api: FastAPI, service: Service, guards: Guards) -> None:
-    @api.post(
-        "/v1/route",
-        tags=["routing"],
-        dependencies=guards.service,
-        responses={**ERRORS, **answers(503, "No tier is ready to take a call.")},
-    )
-    async def route(body: RouteBody, request: Request) -> RouteAnswer:
-        """Which tier and rung a call would get at this moment, why, and where to connect for it.
-
-        Nothing is reserved: the call is decided anew when it connects.
-        """
-        bucket = body.bucket or service.settings.budget.default_bucket
-        wanted = RouteRequest(
-            body.call_id, body.user, body.purpose, body.transport, bucket, tuple(body.allowed_tools)
-        )
-        decision = service.fleet.decide(wanted)
-        if not decision.usable:
-            raise ApiError(
-                503, "nothing_ready", "no tier is ready to take a call; /readyz says what is missing"
-            )
-        return RouteAnswer(
-            **_decision(decision).model_dump(), connect=_connect(request, service.settings, wanted)
-        )
-
+def _add_status(api: FastAPI, service: Service, guards: Guards) -> None:
     @api.get("/v1/status", tags=["operations"], dependencies=guards.metrics, responses=ERRORS)
     async def status() -> Status:
         """Tiers, breakers, overrides, budgets and calls as this replica sees them."""
@@ -300,38 +272,6 @@ def _add_estimates(api: FastAPI, service: Service, guards: Guards) -> None:
             raise ApiError(error.status, error.code, str(error), error.param) from None
 
 
-def _connect(request: Request, settings: Settings, wanted: RouteRequest) -> Connect:
-    """One-way purposes are a POST of a prompt; every conversation is a WebSocket, whatever its tier."""
-    base = str(request.base_url).rstrip("/")
-    if wanted.purpose in settings.tier_c.one_way_purposes or wanted.transport == "http":
-        return Connect(kind="prompt", method="POST", url=f"{base}/v1/prompts/{{name}}")
-    told = {"model": settings.realtime(settings.tier_a.rungs[0]).model, "user": wanted.user}
-    usual = RouteRequest(bucket=settings.budget.default_bucket)
-    if wanted.purpose != usual.purpose:
-        told["purpose"] = wanted.purpose
-    if wanted.bucket != usual.bucket:
-        told["bucket"] = wanted.bucket
-    told["tools"] = ",".join(wanted.allowed_tools)
-    query = urlencode({name: value for name, value in told.items() if value}, safe=",")
-    return Connect(kind="realtime", method="GET", url=f"{base.replace('http', 'ws', 1)}/v1/realtime?{query}")
-
-
-def _decision(decision: Decision) -> DecisionBody:
-    return DecisionBody(
-        tier=decision.tier.value,
-        rung=decision.rung,
-        reason=decision.reason,
-        decided_by=decision.decided_by.value,
-        override_id=decision.override_id,
-        usd_per_minute=decision.usd_per_minute,
-        allowed_tools=list(decision.allowed_tools),
-        candidates=[
-            CandidateBody(tier=c.tier.value, rung=c.rung, passed_over=c.passed_over, detail=c.detail)
-            for c in decision.candidates
-        ],
-    )
-
-
 def _status(service: Service) -> Status:
     fleet = service.fleet
     known = fleet.status()
@@ -345,7 +285,7 @@ def _status(service: Service) -> Status:
             away_since=known.away_since,
             unsent=known.unsent,
         ),
-        next_call=_decision(fleet.decide(RouteRequest(bucket=service.settings.budget.default_bucket))),
+        next_call=decision_body(fleet.decide(RouteRequest(bucket=service.settings.budget.default_bucket))),
         rungs=_rungs(fleet),
         overrides=[_override(override) for override in fleet.overrides],
         buckets=[
