@@ -33,6 +33,11 @@ WAITING = 100
 """Jobs that may wait."""
 AGAIN_S = 30.0
 """How long a job is tried again that no engine has time for."""
+PULSE_S = 10.0
+"""How often a replica says that it is there and works on what it took."""
+LOST_AFTER_S = 45.0
+"""Without a pulse for so long it is taken to have ended, and with it what it had not finished."""
+LOST = "the server that took it has ended; ask for it again"
 
 Status = Literal["pending", "ready", "failed"]
 
@@ -65,6 +70,8 @@ class Job:
     call: dict[str, str] = field(default_factory=dict)
     """Whose call it was, for a job that a hang-up made."""
     created: float = 0.0
+    worker: str = ""
+    """Whoever took it."""
 
     @property
     def status(self) -> Status:
@@ -81,6 +88,12 @@ class Job:
     def load(cls, text: str) -> Job:
         told = json.loads(text)
         return cls(**{**told, "items": [Item(**item) for item in told["items"]]})
+
+    def lose(self) -> None:
+        """What is not done by now will not be done any more."""
+        for item in self.items:
+            if item.status == "pending":
+                item.status, item.error = "failed", LOST
 
 
 class Summaries:
@@ -103,7 +116,9 @@ class Summaries:
         self._links, self._outlet, self._source = links, outlet, source
         self._paid, self._wall = paid, wall
         self._queue: asyncio.Queue[tuple[Job, Mapping[str, Sequence[HistoryItem]]]] = asyncio.Queue(WAITING)
-        self._task: asyncio.Task[None] | None = None
+        self._worker = secrets.token_hex(6)
+        self._working: Job | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def outlets(self) -> list[Outlet]:
@@ -111,15 +126,24 @@ class Summaries:
         return [] if self._outlet is None else [self._outlet]
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="summaries")
+        self._tasks = [
+            asyncio.create_task(self._run(), name="summaries"),
+            asyncio.create_task(self._live(), name="summaries pulse"),
+        ]
         if self._outlet is not None:
             self._outlet.start()
 
     async def close(self) -> None:
-        """What is in work is given up; what is ready is still told, for some seconds."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        """What is in work is given up, and told as failed; the webhook is tried for some seconds still."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        given_up = [self._working] if self._working is not None else []
+        while not self._queue.empty():
+            given_up.append(self._queue.get_nowait()[0])
+        self._working = None
+        for job in given_up:
+            await self._lost(job)
         if self._outlet is not None:
             await self._outlet.close()
 
@@ -134,17 +158,24 @@ class Summaries:
         """
         if self._queue.full():
             raise TooMany(f"{WAITING} jobs wait already")
+        await self._pulse()
         await self._keep(job)
         self._queue.put_nowait((job, histories or {}))
         return job
 
     async def find(self, id: str) -> Job | None:
-        """Raises `StoreUnavailable`."""
+        """A job, which has failed if the replica that took it is there no more. Raises `StoreUnavailable`."""
         text = await self._store.get(_key(id))
-        return None if text is None else Job.load(text)
+        if text is None:
+            return None
+        job = Job.load(text)
+        if job.status == "pending" and await self._store.get(_pulse_key(job.worker)) is None:
+            await self._lost(job)
+        return job
 
     def new_job(self, items: list[Item], **fields: Any) -> Job:
-        return Job("sum_" + secrets.token_hex(12), items, created=self._wall(), **fields)
+        id = "sum_" + secrets.token_hex(12)
+        return Job(id, items, created=self._wall(), worker=self._worker, **fields)
 
     async def call_ended(
         self,
@@ -186,9 +217,11 @@ class Summaries:
     async def _run(self) -> None:
         while True:
             job, histories = await self._queue.get()
+            self._working = job
             try:
                 with asking(Priority.BATCH):
                     await self._do(job, histories)
+                self._working = None
             except Exception:
                 log.exception("summaries %s were not finished", job.id)
             finally:
@@ -210,12 +243,31 @@ class Summaries:
             item.status, item.seconds = "ready", round(spoken.seconds, 3)
             if spoken.cost_nanodollars:
                 self._paid(job.bucket, spoken.cost_nanodollars)
+        await self._done(job)
+
+    async def _done(self, job: Job) -> None:
         try:
             await self._keep(job)
         except StoreUnavailable as error:
             # Its audio cannot be asked for then, but its words are told all the same.
             log.error("summaries %s cannot be kept: %s", job.id, error)
         self._tell(job)
+
+    async def _lost(self, job: Job) -> None:
+        job.lose()
+        log.error("summaries %s are lost: %s", job.id, LOST)
+        await self._done(job)
+
+    async def _live(self) -> None:
+        while True:
+            try:
+                await self._pulse()
+            except StoreUnavailable as error:
+                log.debug("no pulse: %s", error)
+            await asyncio.sleep(PULSE_S)
+
+    async def _pulse(self) -> None:
+        await self._store.put(_pulse_key(self._worker), "1", LOST_AFTER_S)
 
     async def _speak(self, asked: Asked) -> SpokenFile:
         """Nobody waits, so that an engine without time is waited for."""
@@ -262,6 +314,10 @@ class Summaries:
 
 def _key(id: str) -> str:
     return f"summaries:{id}"
+
+
+def _pulse_key(worker: str) -> str:
+    return f"summaries_worker:{worker}"
 
 
 def _reason(error: Exception) -> str:

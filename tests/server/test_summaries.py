@@ -27,7 +27,7 @@ from orchestrator.server.links import Links
 from orchestrator.server.outlets import Outlet, WebhookSink
 from orchestrator.server.prompt_files import Asked, SpokenFile
 from orchestrator.server.store import EmbeddedStore
-from orchestrator.server.summaries import TYPE, Summaries
+from orchestrator.server.summaries import LOST, TYPE, Item, Summaries
 from orchestrator.server.summary_writing import SummaryWriter
 from orchestrator.signing import key_of, sign
 from tests.server.test_http import CatalogueVoice, Server, client_of, error_of, make_server
@@ -171,6 +171,7 @@ class Desk:
     voice: Voice
     agent: Agent
     hook: Receiver
+    store: EmbeddedStore
     summaries: Summaries
     client: httpx.AsyncClient
 
@@ -189,10 +190,10 @@ async def desk() -> AsyncIterator[Desk]:
         sink = WebhookSink(hook.url, SECRET, 5.0, "summary")
         outlet = Outlet(sink, limit=10, retry_s=30.0, pauses=wait_none())
         spend = server.fleet.ledgers.spend
-        settings = server.settings.summary
+        settings, store = server.settings.summary, EmbeddedStore()
         server.summaries = summaries = Summaries(
             settings,
-            EmbeddedStore(),
+            store,
             voice,
             SummaryWriter(settings, agent, Redactor(), paid=spend),
             server.links,
@@ -201,7 +202,7 @@ async def desk() -> AsyncIterator[Desk]:
         )
         summaries.start()
         async with client_of(server, headers={"Authorization": "Bearer right"}) as client:
-            yield Desk(server, voice, agent, hook, summaries, client)
+            yield Desk(server, voice, agent, hook, store, summaries, client)
         await summaries.close()
     await server.fleet.close()
 
@@ -334,3 +335,34 @@ async def test_unknown_batches(desk: Desk) -> None:
         assert (await stranger.get(signed)).status_code == 404
         forged = Links(SecretStr("other"), 60.0).make("/v1/summaries/sum_1/a", {}).target
         assert error_of(await stranger.get(forged), 403)["code"] == "link_invalid"
+
+
+async def test_what_a_server_that_is_stopped_had_not_finished_has_failed_and_is_told(desk: Desk) -> None:
+    desk.agent.hang = True
+    said = {"conversation": [{"role": "user", "text": "Where is my order 4172?"}]}
+    jobs = [(await desk.client.post("/v1/summaries", json={"items": [said]})).json() for _ in range(2)]
+    await desk.summaries.close()
+    events = {
+        event["subject"]: event["data"]
+        for event in map(json.loads, (each.body for each in desk.hook.requests))
+    }
+    assert set(events) == {job["id"] for job in jobs}
+    for job in jobs:
+        now = (await desk.client.get(f"/v1/summaries/{job['id']}")).json()
+        assert now["status"] == events[job["id"]]["status"] == "failed"
+        assert now["items"][0]["error"] == LOST
+
+
+async def test_a_batch_of_a_replica_that_died_is_not_pending_for_ever(desk: Desk) -> None:
+    job = desk.summaries.new_job([Item("ann", text="All is well.")])
+    job.worker = "of one that is gone"
+    await desk.store.put(f"summaries:{job.id}", job.dump())
+    now = (await desk.client.get(f"/v1/summaries/{job.id}")).json()
+    assert (now["status"], now["items"][0]["error"]) == ("failed", LOST)
+    assert (await told(desk))["data"]["id"] == job.id
+
+    alive = desk.summaries.new_job([Item("bob", text="All is well.")])
+    alive.worker = "another"
+    await desk.store.put(f"summaries:{alive.id}", alive.dump())
+    await desk.store.put("summaries_worker:another", "1")
+    assert (await desk.client.get(f"/v1/summaries/{alive.id}")).json()["status"] == "pending"
