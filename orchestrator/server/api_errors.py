@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from orchestrator.server.api_models import ErrorBody
 from orchestrator.server.auth import Refusal
+from orchestrator.server.purse import BudgetSpent
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,9 @@ class ApiError(Exception):
 
 def speech_failure(error: Exception, what: str) -> ApiError:
     """What a client is told of an engine that could not say `what`; the log gets the rest."""
+    if isinstance(error, BudgetSpent):
+        remedy = f"raise budget.buckets.{error.bucket}.usd_per_day, or ask for an engine that costs nothing"
+        return ApiError(429, "budget_spent", f"{error}; {remedy}")
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is not None:
         message = f"more speech is waiting than can be made in time, so {what} was not begun; try again later"

@@ -51,6 +51,7 @@ from orchestrator.server.links import Links
 from orchestrator.server.outlets import Outlet, WebhookSink
 from orchestrator.server.part_health import PartHealth
 from orchestrator.server.prompt_files import PromptFiles
+from orchestrator.server.purse import Purse
 from orchestrator.server.request_limits import http_protocol
 from orchestrator.server.sockets import ClientSocket, accept, refuse, websocket_protocol
 from orchestrator.server.speaking import Speaking
@@ -90,8 +91,9 @@ class Orchestrator:
         self.business = BusinessEvents.from_settings(settings, self.store, self.fleet.status().replica)
         self.redactor = Redactor(settings.business_events.redact)
         self.approvals = Approvals(self.store, settings.approvals.timeout_s, self.redactor)
-        self.engines.speaking.affordable = partial(self._affordable, settings.budget.default_bucket)
-        self.engines.speaking.paid = partial(self.fleet.ledgers.spend, settings.budget.default_bucket)
+        self.purse = Purse(self.fleet.ledgers)
+        self.engines.speaking.purse = self.purse
+        self.engines.speaking.bucket = settings.budget.default_bucket
         self.links = Links(settings.links.secret, settings.links.ttl_s)
         self.summaries = self._make_summaries(self.redactor)
         self.tally = Tally()
@@ -293,30 +295,21 @@ class Orchestrator:
         self._summing_up.add(task)
         task.add_done_callback(self._summing_up.discard)
 
-    def _affordable(self, bucket: str, worst: int) -> bool:
-        """Whether a bucket has so many nano-dollars left today, beside what calls have set aside."""
-        view = self.fleet.ledgers.view(bucket)
-        return worst == 0 or view.cap is None or view.spent + view.reserved + worst <= view.cap
-
     def _make_summaries(self, redactor: Redactor) -> Summaries:
-        summary, ledgers = self.settings.summary, self.fleet.ledgers
-
-        outlet = None
+        summary, outlet = self.settings.summary, None
         if summary.url is not None and summary.secret is not None:
             sink = WebhookSink(summary.url, summary.secret.get_secret_value(), WEBHOOK_S, "summary")
             outlet = Outlet(sink, limit=WAITING, retry_s=summary.retry_s)
-        writer = SummaryWriter(
-            summary, self.engines.agent, redactor, affordable=self._affordable, paid=ledgers.spend
-        )
+        writer = SummaryWriter(summary, self.engines.agent, redactor, self.purse)
         return Summaries(
             summary,
             self.store,
             self.engines.files,
             writer,
             self.links,
+            self.purse,
             outlet,
             source=f"/orchestrator/{self.fleet.status().replica}",
-            paid=ledgers.spend,
         )
 
     def _reconsider(self, change: Change) -> None:

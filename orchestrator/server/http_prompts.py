@@ -34,7 +34,9 @@ from orchestrator.server.prompt_files import (
     PromptVoice,
     SpokenFile,
     audio_name,
+    speak_paid,
 )
+from orchestrator.server.purse import Purse
 from tiers.prompts.catalogue import DEFAULT_LANGUAGE, PromptError, UnknownPrompt, VariablesInvalid
 from tiers.urgency import Priority, asking
 
@@ -355,11 +357,9 @@ def _voice(service: Service) -> PromptVoice:
 async def speak_prompt(service: Service, asked: Asked, bucket: str | None = None) -> SpokenFile:
     """Raises an `ApiError`. What it costs is paid by `bucket`, or the default one."""
     voice = _voice(service)
+    purse, payer = Purse(service.fleet.ledgers), bucket or service.settings.budget.default_bucket
     with asking(Priority.REQUEST):
-        spoken = await _or_api_error(asked.name, lambda: voice.speak_file(asked))
-    if spoken.cost_nanodollars:
-        service.fleet.ledgers.spend(bucket or service.settings.budget.default_bucket, spoken.cost_nanodollars)
-    return spoken
+        return await _or_api_error(asked.name, lambda: speak_paid(voice, purse, payer, asked))
 
 
 async def _or_api_error(name: str, work: Callable[[], Awaitable[T]]) -> T:

@@ -24,7 +24,6 @@ from orchestrator.server.api_models import Body, ErrorBody
 from orchestrator.server.guards import Guards
 from orchestrator.server.prompt_files import AudioName
 from orchestrator.server.speaking import (
-    BudgetSpent,
     Saying,
     Speaking,
     SpeechAsked,
@@ -190,11 +189,6 @@ async def _begin(speaking: Speaking, asked: SpeechAsked, bucket: str) -> Saying:
         return await speaking.begin(asked)
     except UnknownModel as error:
         raise _no_model(str(error)) from None
-    except BudgetSpent as error:
-        message = (
-            f"{error}; raise budget.buckets.{bucket}.usd_per_day, or ask for an engine that costs nothing"
-        )
-        raise ApiError(429, "budget_spent", message) from None
     except UnknownVoice as error:
         raise ApiError(400, "invalid_voice", f"{error}; use one of those", "voice") from None
     except Exception as error:

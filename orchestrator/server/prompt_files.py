@@ -9,6 +9,7 @@ from typing import Literal, Protocol, cast, get_args
 
 from cache import FORMS, Clip, Form, Found, Source
 from orchestrator.server.http_files import About, Abouts, tag_of
+from orchestrator.server.purse import Purse
 from tiers.prompts.catalogue import DEFAULT_LANGUAGE, Line
 from tiers.prompts.prompts import Prompts
 
@@ -73,6 +74,10 @@ class PromptVoice(Protocol):
         """Raises a `PromptError`. Nothing is rendered."""
         ...
 
+    async def worst(self, asked: Asked) -> int:
+        """What it may cost at most, in nano-dollars: nothing where it is kept. Raises a `PromptError`."""
+        ...
+
 
 class PromptFiles:
     """`PromptVoice` over the prompts of this process."""
@@ -109,8 +114,16 @@ class PromptFiles:
         line = prompts.catalogue.fill(asked.name, asked.variables, asked.language)
         voice = asked.voice or prompts.voice
         cached = await prompts.is_cached(line, voice, asked.speed)
-        worst = prompts.meter.worst(len(line.spoken), asked.speed) if prompts.meter and not cached else 0
+        worst = 0 if cached else await self.worst(asked)
         return Preview(line.language, line.text, line.spoken, voice, cached, worst)
+
+    async def worst(self, asked: Asked) -> int:
+        prompts = self._prompts
+        line = prompts.catalogue.fill(asked.name, asked.variables, asked.language)
+        worst = prompts.meter.worst(len(line.spoken), asked.speed) if prompts.meter else 0
+        if worst and await prompts.is_cached(line, asked.voice or prompts.voice, asked.speed):
+            return 0
+        return worst
 
     async def _file(
         self, line: Line, clip: Clip, form: Form, audio: bytes, cache: CacheResult, cost: int
@@ -121,6 +134,14 @@ class PromptFiles:
             tag = await asyncio.to_thread(tag_of, audio) if long else tag_of(audio)
             about = self._abouts.note((clip.key, form), audio, About(tag, clip.seconds))
         return SpokenFile(line.text, audio, about.tag, cache, about.seconds, cost)
+
+
+async def speak_paid(voice: PromptVoice, purse: Purse, bucket: str, asked: Asked) -> SpokenFile:
+    """The prompt, for what `bucket` has left. Raises `BudgetSpent`, and what `PromptVoice.speak_file` does."""
+    async with purse.take(bucket, await voice.worst(asked)) as tab:
+        spoken = await voice.speak_file(asked)
+        tab.cost = spoken.cost_nanodollars
+    return spoken
 
 
 def audio_name(text: str) -> AudioName | None:

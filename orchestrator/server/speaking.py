@@ -7,6 +7,7 @@ import logging
 import re
 import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from cache.streamed import form_stream
 from orchestrator.core.prices import NANO
 from orchestrator.protocol.audio import SPEAK_RATE, Pcm16
 from orchestrator.server.prompt_files import AudioName
+from orchestrator.server.purse import Purse, Tab
 from tiers.pipeline.clauses import split
 from tiers.pipeline.kokoro import LANGUAGES, VOICES
 from tiers.pipeline.metering import SpeechMeter
@@ -39,10 +41,6 @@ _ENDED = re.compile(r"[.!?…][\"')\]*_`\u2019\u201d]*$")
 
 class UnknownModel(Exception):
     """No engine goes by that name; the message says which ones do."""
-
-
-class BudgetSpent(Exception):
-    """Saying it costs money that is not there."""
 
 
 class UnknownVoice(Exception):
@@ -98,8 +96,8 @@ class Saying:
 class Speaking:
     """`engines` in the order in which they stand in for each other.
 
-    `chosen` are voices of Kokoro by OpenAI's, over those it has. `paid` is told what was spent, in nano-dollars;
-    `affordable` says whether there is so much left.
+    `chosen` are voices of Kokoro by OpenAI's, over those it has. `purse` and `bucket` say who pays; without them
+    nobody counts.
     """
 
     def __init__(
@@ -110,15 +108,15 @@ class Speaking:
         voices: Path | None = None,
         default_voice: str = "",
         chosen: Mapping[str, str] | None = None,
-        paid: Callable[[int], None] = lambda nanodollars: None,
+        purse: Purse | None = None,
+        bucket: str = "default",
     ) -> None:
         self._cache = cache
         self._engines = {engine.rung: engine for engine in engines}
         self._meters = {engine.rung: SpeechMeter(engine) for engine in engines}
         self._voices_file, self._default_voice = voices, default_voice
         self._like = {**VOICES, **(chosen or {})}
-        self.paid = paid
-        self.affordable: Callable[[int], bool] = lambda nanodollars: True
+        self.purse, self.bucket = purse, bucket
         self._own: tuple[str, ...] | None = None
 
     @property
@@ -171,24 +169,33 @@ class Speaking:
             told.source, told.seconds = Source.MEMORY, clip.seconds
             return Saying(told, await self._cache.form(clip, form))
 
-        if not self.affordable(self._meters[engine.rung].worst(len(asked.text), asked.speed)):
-            raise BudgetSpent(f"what {engine.rung} may cost is used up for today")
-
-        def speak() -> AsyncIterator[Pcm16]:
-            # A local engine is heard when a piece is done; the others send sound before.
-            texts = sentences(asked.text) if engine.rung in _LOCAL else [asked.text]
-            return _by_sentence(engine, texts, voice, asked)
-
         def became(source: Source) -> None:
             told.source = source
 
         # Where an older version's clip is heard, nobody would be charged for the new one.
         stale_key = any_version if engine.rung in _LOCAL else None
-        sound = self._cache.stream(key, asked.text, speak, stale_key=stale_key, told=became)
+        sound = self._cache.stream(
+            key, asked.text, lambda: self._paid(engine, asked, voice), stale_key=stale_key, told=became
+        )
         pieces = self._encoded(sound, form, told, asked)
         with asking(Priority.REQUEST):
             first = await anext(pieces, b"")
         return Saying(told, pieces=_after(first, pieces))
+
+    async def _paid(self, engine: Speech, asked: SpeechAsked, voice: str) -> AsyncIterator[Pcm16]:
+        """A render, its money set aside: whoever asked, and whoever of those still listens, it is paid once."""
+        meter, heard = self._meters[engine.rung], 0
+        # A local engine is heard when a piece is done; the others send sound before.
+        texts = sentences(asked.text) if engine.rung in _LOCAL else [asked.text]
+        async with self._take(meter.worst(len(asked.text), asked.speed)) as tab:
+            async with closing(_by_sentence(engine, texts, voice, asked)) as pieces:
+                async for pcm in pieces:
+                    heard += len(pcm)
+                    yield pcm
+            tab.cost = _cost(meter, asked, heard / SPEAK_RATE)
+
+    def _take(self, worst: int) -> AbstractAsyncContextManager[Tab]:
+        return nullcontext(Tab()) if self.purse is None else self.purse.take(self.bucket, worst)
 
     async def _encoded(
         self, sound: AsyncIterator[Pcm16], form: Form, told: Told, asked: SpeechAsked
@@ -201,16 +208,9 @@ class Speaking:
                 if data:
                     yield data
         told.seconds = heard / SPEAK_RATE
-        self._charge(told, asked)
-        yield await _off_loop(form, lambda: stream.feed(NOTHING, last=True))
-
-    def _charge(self, told: Told, asked: SpeechAsked) -> None:
         if told.source is Source.RENDER:
-            meter = self._meters[told.engine]
-            charges = meter.text(len(asked.text)), meter.audio(told.seconds)
-            told.cost_nanodollars = sum(charge.nanodollars for charge in charges if charge)
-            if told.cost_nanodollars:
-                self.paid(told.cost_nanodollars)
+            told.cost_nanodollars = _cost(self._meters[told.engine], asked, told.seconds)
+        yield await _off_loop(form, lambda: stream.feed(NOTHING, last=True))
 
     def _chain(self, model: str) -> list[Speech]:
         if model in self._engines:
@@ -288,6 +288,12 @@ def _languages() -> Mapping[str, tuple[str, ...]]:
 async def _off_loop(form: Form, work: Callable[[], bytes]) -> bytes:
     """FFmpeg's encoders take milliseconds; samples as they are take less than going to a thread."""
     return await asyncio.to_thread(work) if form in CODED else work()
+
+
+def _cost(meter: SpeechMeter, asked: SpeechAsked, seconds: float) -> int:
+    """Of a render, in nano-dollars."""
+    charges = meter.text(len(asked.text)), meter.audio(seconds)
+    return sum(charge.nanodollars for charge in charges if charge)
 
 
 async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -19,7 +19,8 @@ from orchestrator.config_sections import Summary
 from orchestrator.protocol.answers import HistoryItem, Message
 from orchestrator.server.links import Links
 from orchestrator.server.outlets import Outgoing, Outlet
-from orchestrator.server.prompt_files import Asked, AudioName, PromptVoice, SpokenFile
+from orchestrator.server.prompt_files import Asked, AudioName, PromptVoice, SpokenFile, speak_paid
+from orchestrator.server.purse import BudgetSpent, Purse
 from orchestrator.server.store import Store, StoreUnavailable
 from orchestrator.server.summary_writing import SummaryWriter
 from tiers.urgency import Priority, asking
@@ -97,7 +98,7 @@ class Job:
 
 
 class Summaries:
-    """`paid` is told what rendering cost a bucket; `outlet` is the way to the webhook, None for none."""
+    """`purse` pays for what is said; `outlet` is the way to the webhook, None for none."""
 
     def __init__(
         self,
@@ -106,15 +107,15 @@ class Summaries:
         voice: PromptVoice,
         writer: SummaryWriter,
         links: Links,
+        purse: Purse,
         outlet: Outlet | None = None,
         *,
         source: str = "/orchestrator",
-        paid: Callable[[str, int], None] = lambda bucket, cost: None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._settings, self._store, self._voice, self._writer = settings, store, voice, writer
         self._links, self._outlet, self._source = links, outlet, source
-        self._paid, self._wall = paid, wall
+        self._purse, self._wall = purse, wall
         self._queue: asyncio.Queue[tuple[Job, Mapping[str, Sequence[HistoryItem]]]] = asyncio.Queue(WAITING)
         self._worker = secrets.token_hex(6)
         self._working: Job | None = None
@@ -235,14 +236,12 @@ class Summaries:
                 if not item.text:
                     item.status, item.error = "failed", "nothing was said that could be summed up"
                     continue
-                spoken = await self._speak(job.asked(item))
+                spoken = await self._speak(job.asked(item), job.bucket)
             except Exception as error:
                 log.exception("summary %s of %s failed", item.id, job.id)
                 item.status, item.error = "failed", _reason(error)
                 continue
             item.status, item.seconds = "ready", round(spoken.seconds, 3)
-            if spoken.cost_nanodollars:
-                self._paid(job.bucket, spoken.cost_nanodollars)
         await self._done(job)
 
     async def _done(self, job: Job) -> None:
@@ -269,12 +268,12 @@ class Summaries:
     async def _pulse(self) -> None:
         await self._store.put(_pulse_key(self._worker), "1", LOST_AFTER_S)
 
-    async def _speak(self, asked: Asked) -> SpokenFile:
+    async def _speak(self, asked: Asked, bucket: str) -> SpokenFile:
         """Nobody waits, so that an engine without time is waited for."""
         ends = time.monotonic() + AGAIN_S
         while True:
             try:
-                return await self._voice.speak_file(asked)
+                return await speak_paid(self._voice, self._purse, bucket, asked)
             except Exception as error:
                 after = getattr(error, "retry_after_s", None)
                 if after is None or time.monotonic() + after > ends:
@@ -322,4 +321,6 @@ def _pulse_key(worker: str) -> str:
 
 def _reason(error: Exception) -> str:
     """For whoever asked: an engine's own text may hold what is nobody's business."""
+    if isinstance(error, BudgetSpent):
+        return f"it was not said: {error}"
     return f"it could not be said ({type(error).__name__})"

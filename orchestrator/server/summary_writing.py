@@ -14,6 +14,7 @@ from orchestrator.core.redaction import Redactor
 from orchestrator.core.summary import summarise
 from orchestrator.protocol.answers import AnswerRequest, Charge, HistoryItem, Message, ToolCall, ToolResult
 from orchestrator.protocol.number_words import DIGIT_OF, TEEN_OF
+from orchestrator.server.purse import BudgetSpent, Purse
 from tiers.pipeline.agent import AgentEvent, Words
 from tiers.prompts.speakable import clean
 
@@ -41,19 +42,17 @@ class Writer(Protocol):
 
 
 class SummaryWriter:
-    """`affordable`: whether a bucket has so many nano-dollars left; `paid`: what was spent on which bucket."""
+    """`purse` pays for what the agent writes."""
 
     def __init__(
         self,
         settings: Summary,
         agent: Writer,
         redactor: Redactor,
-        *,
-        affordable: Callable[[str, int], bool] = lambda bucket, worst: True,
-        paid: Callable[[str, int], None] = lambda bucket, cost: None,
+        purse: Purse,
     ) -> None:
         self._settings, self._agent, self._redactor = settings, agent, redactor
-        self._affordable, self._paid = affordable, paid
+        self._purse = purse
 
     async def write(self, history: Sequence[HistoryItem], bucket: str) -> str:
         """A summary to be spoken; "" of a call in which nothing was said. Never raises but for cancellation.
@@ -96,15 +95,20 @@ class SummaryWriter:
             tool_choice="none",
             max_output_tokens=TOKENS,
         )
-        if not self._affordable(bucket, self._agent.worst(request)):
-            log.info("no money is left in %s for a summary", bucket)
-            return ""
+        charges: list[Charge] = []
         words = []
-        events = self._agent.reply(request, lambda charge: self._paid(bucket, charge.nanodollars))
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, Words):
-                    words.append(event.text)
+        try:
+            async with self._purse.take(bucket, self._agent.worst(request)) as tab:
+                try:
+                    async with aclosing(self._agent.reply(request, charges.append)) as events:
+                        async for event in events:
+                            if isinstance(event, Words):
+                                words.append(event.text)
+                finally:
+                    tab.cost = sum(charge.nanodollars for charge in charges)
+        except BudgetSpent as error:
+            log.info("no summary is written: %s", error)
+            return ""
         return "".join(words).strip()
 
     def _safe(self, item: HistoryItem) -> HistoryItem:

@@ -59,6 +59,9 @@ class CatalogueVoice:
         audio = f"{asked.form}:{line.text}".encode()
         return SpokenFile(line.text, audio, tag_of(audio), "hit", 1.25)
 
+    async def worst(self, asked: Asked) -> int:
+        return 0 if await self.quick_file(asked) else 2000
+
     async def preview(self, asked: Asked) -> Preview:
         line = self.catalogue.fill(asked.name, asked.variables, asked.language)
         return Preview(line.language, line.text, line.spoken, asked.voice or "marin", False, 1500)

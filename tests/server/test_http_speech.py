@@ -25,6 +25,8 @@ from cache.forms import NAMES, RAW_RATES
 from orchestrator.core.price_list import ModelPrice
 from orchestrator.protocol.audio import SPEAK_RATE, AudioFormat, Pcm16
 from orchestrator.server.http import build_api
+from orchestrator.server.ledger import BucketView
+from orchestrator.server.purse import Purse
 from orchestrator.server.speaking import ALIASES, Speaking
 from tests.server.test_http import Server, make_server
 from tiers.speech_pool import Overloaded
@@ -77,11 +79,14 @@ async def api() -> AsyncIterator[Api]:
         yield each
 
 
-async def serving(*engines: Engine, voices: Path | None = None) -> AsyncIterator[Api]:
-    service = make_server(server={"api_key": "right"})
+async def serving(*engines: Engine, voices: Path | None = None, cap: float = 1.0) -> AsyncIterator[Api]:
+    service = make_server(
+        server={"api_key": "right"},
+        budget={"buckets": {"default": {"usd_per_day": cap}}},
+    )
     await service.fleet.start()
-    service.speaking = Speaking(ClipCache(), engines, voices=voices, default_voice="marin")
-    service.speaking.paid = lambda cost: service.fleet.ledgers.spend("default", cost)
+    purse = Purse(service.fleet.ledgers)
+    service.speaking = Speaking(ClipCache(), engines, voices=voices, default_voice="marin", purse=purse)
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     running = uvicorn.Server(uvicorn.Config(build_api(service), log_level="error", lifespan="off"))
@@ -317,9 +322,7 @@ async def test_the_next_engine_speaks_where_the_model_leaves_it_open() -> None:
 
 async def test_no_more_is_spent_than_there_is() -> None:
     paid = Engine(rung="endpoint", price=ModelPrice(per_character=0.001))
-    async for api in serving(paid):
-        assert api.server.speaking is not None
-        api.server.speaking.affordable = lambda worst: worst <= 6_000_000
+    async for api in serving(paid, cap=0.007):
         speak = api.client.audio.speech.create
         await speak(model="tts-1", voice="alloy", input="Hello.")
         with pytest.raises(openai.RateLimitError, match=r"budget\.buckets\.default") as spent:
@@ -328,6 +331,34 @@ async def test_no_more_is_spent_than_there_is() -> None:
         # What is kept costs nothing.
         await speak(model="tts-1", voice="alloy", input="Hello.")
         assert len(paid.asked) == 1
+
+
+async def test_no_more_is_spent_than_there_is_by_a_crowd() -> None:
+    paid = Engine(rung="endpoint", price=ModelPrice(per_character=0.001))
+    async for api in serving(paid, cap=0.02):
+        speak = api.client.audio.speech.create
+
+        async def code(number: int) -> str | None:
+            try:
+                await speak(model="tts-1", voice="alloy", input=f"Hello {number:02}.")  # noqa: B023
+            except openai.RateLimitError as error:
+                return error.code
+            return None
+
+        found = await asyncio.gather(*(code(number) for number in range(30)))
+        assert sorted(map(str, found)) == ["None"] * 2 + ["budget_spent"] * 28
+        assert api.server.fleet.ledgers.view("default") == BucketView(18_000_000, 0, 20_000_000)
+
+
+async def test_a_crowd_that_asks_for_the_same_pays_once() -> None:
+    paid = Engine(rung="endpoint", price=ModelPrice(per_character=0.001))
+    async for api in serving(paid, cap=0.007):
+        speak = api.client.audio.speech.create
+        asked = {"model": "tts-1", "voice": "alloy", "input": "Hello.", "response_format": "pcm"}
+        heard = await asyncio.gather(*(speak(**asked) for _ in range(20)))
+        assert len({each.content for each in heard}) == 1
+        assert len(paid.asked) == 1
+        assert api.server.fleet.ledgers.view("default") == BucketView(6_000_000, 0, 7_000_000)
 
 
 async def test_silence_is_no_speech(api: Api) -> None:
@@ -379,12 +410,11 @@ async def test_a_new_version_of_our_own_voice_is_made_behind_the_old_clip() -> N
 
 async def test_a_new_version_of_a_paid_voice_is_waited_for_and_paid() -> None:
     async for api in serving(Engine("endpoint", price=ModelPrice(per_character=0.001))):
-        paid: list[int] = []
         assert api.server.speaking is not None
-        api.server.speaking.paid = paid.append
         asked = {"model": "endpoint", "voice": "marin", "input": "one", "response_format": "pcm"}
         for version in ("1", "2"):
             api.engine.version = version
             await api.client.audio.speech.create(**asked)
         await api.server.speaking._cache.flush()
-        assert (len(api.engine.asked), paid) == (2, [3_000_000, 3_000_000])
+        spent = api.server.fleet.ledgers.view("default").spent
+        assert (len(api.engine.asked), spent) == (2, 2 * 3_000_000)

@@ -23,9 +23,12 @@ from orchestrator.protocol.answers import (
     ToolCall,
     ToolResult,
 )
+from orchestrator.server.fleet import Fleet
+from orchestrator.server.ledger import BucketView
 from orchestrator.server.links import Links
 from orchestrator.server.outlets import Outlet, WebhookSink
 from orchestrator.server.prompt_files import Asked, SpokenFile
+from orchestrator.server.purse import Purse
 from orchestrator.server.store import EmbeddedStore
 from orchestrator.server.summaries import LOST, TYPE, Item, Summaries
 from orchestrator.server.summary_writing import SummaryWriter
@@ -75,8 +78,9 @@ class Agent:
         yield Done("m")
 
 
-def writer(agent: Agent, **settings: Any) -> SummaryWriter:
-    return SummaryWriter(Summary(**settings), agent, Redactor())
+def writer(agent: Agent, fleet: Fleet | None = None, **settings: Any) -> SummaryWriter:
+    fleet = fleet or make_server().fleet
+    return SummaryWriter(Summary(**settings), agent, Redactor(), Purse(fleet.ledgers))
 
 
 async def test_the_agent_writes_from_what_was_said_and_done() -> None:
@@ -115,19 +119,14 @@ async def test_what_is_true_is_said_where_the_agent_cannot_be_used(agent: Agent)
 
 
 async def test_a_summary_costs_what_is_left_and_no_more() -> None:
-    spent: list[tuple[str, int]] = []
-    for left, asks in ((1000, 1), (999, 0)):
-        agent = Agent()
-        one = SummaryWriter(
-            Summary(),
-            agent,
-            Redactor(),
-            affordable=lambda bucket, worst, left=left: worst <= left,  # type: ignore[misc]
-            paid=lambda bucket, cost: spent.append((bucket, cost)),
-        )
-        assert await one.write(CALL, "acme")
-        assert len(agent.asked) == asks
-    assert spent == [("acme", 500)]
+    fleet = make_server(budget={"buckets": {"acme": {"usd_per_day": 1499e-9}}}).fleet
+    await fleet.start()
+    agents = [Agent(), Agent()]
+    for agent in agents:
+        assert await writer(agent, fleet).write(CALL, "acme")
+    assert [len(agent.asked) for agent in agents] == [1, 0]
+    assert fleet.ledgers.view("acme") == BucketView(500, 0, 1499)
+    await fleet.close()
 
 
 async def test_a_long_summary_ends_with_a_sentence() -> None:
@@ -189,16 +188,16 @@ async def desk() -> AsyncIterator[Desk]:
     async with Receiver().listening() as hook:
         sink = WebhookSink(hook.url, SECRET, 5.0, "summary")
         outlet = Outlet(sink, limit=10, retry_s=30.0, pauses=wait_none())
-        spend = server.fleet.ledgers.spend
+        purse = Purse(server.fleet.ledgers)
         settings, store = server.settings.summary, EmbeddedStore()
         server.summaries = summaries = Summaries(
             settings,
             store,
             voice,
-            SummaryWriter(settings, agent, Redactor(), paid=spend),
+            SummaryWriter(settings, agent, Redactor(), purse),
             server.links,
+            purse,
             outlet,
-            paid=spend,
         )
         summaries.start()
         async with client_of(server, headers={"Authorization": "Bearer right"}) as client:
