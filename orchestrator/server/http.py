@@ -46,9 +46,9 @@ from orchestrator.server.api_models import (
     VoiceStatus,
 )
 from orchestrator.server.approvals import Approvals
-from orchestrator.server.auth import Auth
 from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.definitions import Definitions
+from orchestrator.server.door import Door
 from orchestrator.server.estimates import EstimateAnswer, EstimateBody, EstimateRefused, Estimator
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.guardrails import Guardrails
@@ -62,6 +62,7 @@ from orchestrator.server.http_speech import add_speech
 from orchestrator.server.http_summaries import add_summaries
 from orchestrator.server.links import Links
 from orchestrator.server.prompt_files import PromptVoice
+from orchestrator.server.proxies import BehindProxies
 from orchestrator.server.request_limits import RequestLimits
 from orchestrator.server.speaking import Speaking
 from orchestrator.server.summaries import Summaries
@@ -124,11 +125,14 @@ class Service(Protocol):
     @property
     def guardrails(self) -> Guardrails: ...
 
+    @property
+    def door(self) -> Door: ...
+
 
 def build_api(service: Service) -> FastAPI:
     """The application; `service` is asked anew for everything, so it may still be starting."""
     settings = service.settings
-    guards = Guards(Auth(settings.server.api_key, settings.server.allowed_origins))
+    guards = Guards(service.door)
     api = FastAPI(
         title="Voice orchestrator",
         summary="Keeps a live voice call alive when its provider is not.",
@@ -154,14 +158,15 @@ def build_api(service: Service) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["X-Cost-USD", "X-Cache", "X-Audio-Seconds", "ETag", "Content-Range"],
         )
+    if service.door.proxies:
+        api.add_middleware(BehindProxies, proxies=service.door.proxies)
     return api
 
 
 def _add_error_handlers(api: FastAPI) -> None:
     @api.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> JSONResponse:
-        headers = {"WWW-Authenticate": "Bearer"} if error.refusal.status == 401 else None
-        return JSONResponse(error.refusal.body(), error.refusal.status, headers)
+        return JSONResponse(error.refusal.body(), error.refusal.status, error.refusal.headers())
 
     @api.exception_handler(ApiError)
     async def api_error(request: Request, error: ApiError) -> JSONResponse:
