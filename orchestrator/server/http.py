@@ -61,6 +61,7 @@ from orchestrator.server.http_speech import PATHS as SPEECH_PATHS
 from orchestrator.server.http_speech import add_speech
 from orchestrator.server.http_summaries import add_summaries
 from orchestrator.server.links import Links
+from orchestrator.server.openapi import describe, operation_id
 from orchestrator.server.prompt_files import PromptVoice
 from orchestrator.server.proxies import BehindProxies
 from orchestrator.server.request_limits import RequestLimits
@@ -136,8 +137,9 @@ def build_api(service: Service) -> FastAPI:
     api = FastAPI(
         title="Voice orchestrator",
         summary="Keeps a live voice call alive when its provider is not.",
-        description="The calls themselves are WebSockets in the OpenAI Realtime protocol at /v1/realtime.",
+        generate_unique_id_function=operation_id,
     )
+    describe(api)
     _add_error_handlers(api)
     _add_health(api, service)
     add_routing(api, service, guards)
@@ -252,7 +254,7 @@ def _add_health(api: FastAPI, service: Service) -> None:
 
 def _add_status(api: FastAPI, service: Service, guards: Guards) -> None:
     @api.get("/v1/status", tags=["operations"], dependencies=guards.metrics, responses=ERRORS)
-    async def status() -> Status:
+    async def get_status() -> Status:
         """Tiers, breakers, overrides, budgets and calls as this replica sees them."""
         return _status(service)
 
@@ -398,7 +400,7 @@ def _add_overrides(api: FastAPI, service: Service, guards: Guards) -> None:
     @api.post(
         "/v1/overrides", tags=["operations"], dependencies=guards.operator, status_code=201, responses=ERRORS
     )
-    async def force(body: OverrideBody) -> OverrideView:
+    async def force_tier(body: OverrideBody) -> OverrideView:
         """Forces a tier on the calls of a scope, new ones and those in progress, for a time."""
         try:
             override = service.fleet.force(
@@ -418,7 +420,7 @@ def _add_overrides(api: FastAPI, service: Service, guards: Guards) -> None:
         status_code=204,
         responses={**ERRORS, **answers(404, "There is no such override.")},
     )
-    async def clear(id: str) -> None:
+    async def clear_override(id: str) -> None:
         """Ends an override before its time."""
         if not service.fleet.clear(id):
             known = ", ".join(override.id for override in service.fleet.overrides) or "none"
