@@ -112,6 +112,7 @@ class FileKeys:
         # The name is new and the mode 0600 from the first moment: nobody can have opened it before.
         handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
         try:
+            self._hand_over(handle)
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
@@ -120,6 +121,12 @@ class FileKeys:
         except BaseException:
             os.unlink(name)
             raise
+
+    def _hand_over(self, handle: int) -> None:
+        """What root writes belongs to whom the file belonged before, else the folder: to the server, that is."""
+        if os.geteuid() == 0:
+            owned = self._path if self._path.exists() else self._path.parent
+            os.fchown(handle, owned.stat().st_uid, owned.stat().st_gid)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
