@@ -25,6 +25,7 @@ from starlette.routing import Match
 from orchestrator.config import Settings
 from orchestrator.core.overrides import Override, OverrideError
 from orchestrator.core.prices import NANO
+from orchestrator.core.redaction import Redactor
 from orchestrator.core.routing import RouteRequest
 from orchestrator.server.api_errors import ERRORS, ApiError, Refused, answers
 from orchestrator.server.api_models import (
@@ -50,11 +51,13 @@ from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.definitions import Definitions
 from orchestrator.server.door import Door
 from orchestrator.server.estimates import EstimateAnswer, EstimateBody, EstimateRefused, Estimator
+from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.guardrails import Guardrails
 from orchestrator.server.guards import Guards
 from orchestrator.server.http_approvals import add_approvals
 from orchestrator.server.http_definitions import add_definitions
+from orchestrator.server.http_events import add_events
 from orchestrator.server.http_prompts import add_prompts
 from orchestrator.server.http_routing import add_routing, decision_body
 from orchestrator.server.http_speech import PATHS as SPEECH_PATHS
@@ -127,6 +130,12 @@ class Service(Protocol):
     def guardrails(self) -> Guardrails: ...
 
     @property
+    def events(self) -> EventLog: ...
+
+    @property
+    def redactor(self) -> Redactor: ...
+
+    @property
     def door(self) -> Door: ...
 
 
@@ -151,6 +160,7 @@ def build_api(service: Service) -> FastAPI:
     add_summaries(api, service, guards)
     _add_overrides(api, service, guards)
     add_approvals(api, service, guards)
+    add_events(api, service, guards)
     api.add_middleware(RequestLimits, limits=settings.limits, wrong_status=_wrong_status)
     if settings.server.allowed_origins:
         api.add_middleware(
