@@ -469,7 +469,7 @@ def run(settings: Settings) -> None:
     )
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    certificate, key = settings.server.tls_certificate, settings.server.tls_key
+    certificate = service.door.certificate
     s = "" if certificate is None else "s"
     print(
         f"orchestrator serving on http{s}://{shown}:{port} (WebSocket ws{s}://{shown}:{port}{PATH})",
@@ -484,8 +484,7 @@ def run(settings: Settings) -> None:
         access_log=False,
         # What proxies say is looked at by `server.proxies`, for both kinds of requests.
         proxy_headers=False,
-        ssl_certfile=certificate,
-        ssl_keyfile=key,
+        ssl_context_factory=None if certificate is None else certificate.context,
         timeout_graceful_shutdown=5,
     )
     uvicorn.Server(config).run(sockets=[listener])

@@ -1,4 +1,4 @@
-"""All that decides who may come in, and how often: keys, tokens, credentials, limits, trusted proxies."""
+"""All that decides who may come in, and how often: keys, tokens, credentials, limits, trusted proxies, TLS."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from orchestrator.server.key_store import KeyWatch, key_store
 from orchestrator.server.proxies import Proxies, Seen
 from orchestrator.server.rate_limits import RateLimits
 from orchestrator.server.store import Store
+from orchestrator.server.tls import Certificate
 from orchestrator.server.tokens import UNKNOWN_KEY, Tokens
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ class Door:
             # Behind a proxy everybody comes from where the proxy is.
             public=not is_loopback(server.host) or bool(self.proxies),
         )
+        paths = server.tls_certificate, server.tls_key
+        self.certificate = Certificate(*paths) if paths[0] is not None and paths[1] is not None else None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -61,6 +64,8 @@ class Door:
         self._tasks = [asyncio.create_task(self.keys.watch(), name="keys")]
         if self.tokens is not None:
             self._tasks.append(asyncio.create_task(self.tokens.keys.watch(), name="token keys"))
+        if self.certificate is not None:
+            self._tasks.append(asyncio.create_task(self.certificate.watch(), name="certificate"))
 
     async def close(self) -> None:
         for task in self._tasks:
