@@ -36,6 +36,7 @@ _ELSEWHERE = {
         "estimate",
         "Estimate what calls will cost, before they are made.",
     ),
+    "keys": ("orchestrator.keys_cli", "keys", "Make API keys, list, rotate and revoke them."),
     "models": ("orchestrator.models_cli", "models", "Fetch, list and check the local models."),
     "prices": ("orchestrator.money_cli", "prices", "Show what is billed here, and at which prices."),
     "prompts": (

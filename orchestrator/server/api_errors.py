@@ -43,7 +43,12 @@ class ApiError(Exception):
 
     @property
     def body(self) -> dict[str, dict[str, str | None]]:
-        kinds = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
+        kinds = {
+            401: "authentication_error",
+            403: "permission_error",
+            404: "not_found_error",
+            429: "rate_limit_error",
+        }
         kind = kinds.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         return {"error": {"type": kind, "message": str(self), "code": self.code, "param": self.param}}
 
@@ -72,9 +77,10 @@ def speech_failure(error: Exception, what: str) -> ApiError:
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": text}
     for status, text in {
-        401: "No API key, or not the right one.",
-        403: "Not from this machine or page.",
+        401: "No key or token, or one that opens nothing.",
+        403: "A key without the scope that is needed, or not from this machine or page.",
         422: "The request is not as it should be; the message says what was expected.",
+        429: "Too many with this key or of this user: see Retry-After.",
         500: "A fault of ours.",
     }.items()
 }

@@ -12,7 +12,12 @@ from orchestrator.server.prompt_files import FASTEST, SLOWEST, AudioName
 
 class ErrorDetail(BaseModel):
     type: Literal[
-        "invalid_request_error", "authentication_error", "permission_error", "not_found_error", "server_error"
+        "invalid_request_error",
+        "authentication_error",
+        "permission_error",
+        "not_found_error",
+        "rate_limit_error",
+        "server_error",
     ]
     message: str = Field(description="What was expected, what came, and what to do.")
     code: str | None = Field(None, description="A short id that stays the same.")

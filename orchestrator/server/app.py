@@ -34,18 +34,19 @@ from orchestrator.protocol.answers import Answerer
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.wire import Event
 from orchestrator.server.approvals import Approvals
-from orchestrator.server.auth import Auth, Refusal, subprotocol
+from orchestrator.server.auth import Refusal, subprotocol
 from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.calls import CallDriver, CallInfo, cause_of, new_call_id
 from orchestrator.server.costs import Costs
 from orchestrator.server.definitions import Definitions
+from orchestrator.server.door import Door
 from orchestrator.server.engines import Engines, TierB
 from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Change, ChangeKind, Fleet
 from orchestrator.server.guardrails import Guardrails, Hook
 from orchestrator.server.guards import lacking
 from orchestrator.server.http import Part, build_api
-from orchestrator.server.identity import Scope
+from orchestrator.server.identity import Identity, Scope
 from orchestrator.server.ledger import Account
 from orchestrator.server.links import Links
 from orchestrator.server.outlets import Outlet, WebhookSink
@@ -106,7 +107,7 @@ class Orchestrator:
         called = self.guardrails.called if Hook.CALLED in self.guardrails else None
         self.toolbox = Toolbox(settings, self.store, called)
         self.costs = Costs(settings, tier_b, self.engines.prompts)
-        self._auth = Auth(settings.server.api_key, settings.server.allowed_origins)
+        self.door = Door(settings, self.store)
         self._drivers: dict[str, CallDriver] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._summing_up: set[asyncio.Task[None]] = set()
@@ -114,6 +115,7 @@ class Orchestrator:
     # --- life ---
 
     async def start(self) -> None:
+        await self.door.start()
         await self.fleet.start()
         self.fleet.on_change(self._reconsider)
         self.business.start()
@@ -137,6 +139,7 @@ class Orchestrator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.door.close()
         await self.toolbox.close()
         await self.approvals.close()
         await self.summaries.close()
@@ -238,7 +241,8 @@ class Orchestrator:
         store = Part(
             "store", known.connected, "" if known.connected else "away; going on with the last view", False
         )
-        return [*local, tier_a, store, *self._tools_readiness()]
+        door = [Part(wrong.part, False, wrong.detail, wrong.closed) for wrong in self.door.troubles()]
+        return [*local, tier_a, store, *door, *self._tools_readiness()]
 
     def _tools_readiness(self) -> Sequence[Part]:
         if not self.settings.tools:
@@ -252,27 +256,31 @@ class Orchestrator:
         self, request: WSUpgradeRequest, peer: tuple[str, int] | None
     ) -> WSUpgradeResponseWithListener:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        found = self._auth.identify(headers, peer[0] if peer else None)
-        refusal = found if isinstance(found, Refusal) else lacking(found, Scope.SERVICE)
+        found, _ = self.door.identify(headers, peer[0] if peer else None)
+        refusal = found if isinstance(found, Refusal) else _may_not_call(found)
         if refusal is not None:
-            return refuse(refusal.status, orjson.dumps(refusal.body()))
+            return refuse(refusal.status, orjson.dumps(refusal.body()), refusal.headers())
+        assert isinstance(found, Identity)
         url = urlsplit(request.path.decode())
         if url.path.rstrip("/") != PATH:
             return refuse(404, _error(f"There is no WebSocket at {url.path}; connect to {PATH}?model=…."))
         query = {name: values[-1] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
+        if refusal := self.door.limits.call(found, _user_of(found, query)):
+            return refuse(refusal.status, orjson.dumps(refusal.body()), refusal.headers())
         socket = ClientSocket(self.settings.server.max_message_bytes)
-        self._start_call(query, socket)
+        self._start_call(query, socket, found)
         return accept(socket, subprotocol(headers))
 
-    def _start_call(self, query: Mapping[str, str], socket: ClientSocket) -> None:
+    def _start_call(self, query: Mapping[str, str], socket: ClientSocket, identity: Identity) -> None:
         info = CallInfo(
             call_id=new_call_id(),
             model=query.get("model") or self.settings.realtime(self.settings.tier_a.rungs[0]).model,
-            user=query.get("user", ""),
+            user=_user_of(identity, query),
             purpose=query.get("purpose", "conversation"),
             bucket=query.get("bucket") or self.settings.budget.default_bucket,
             started_at=time.time(),
             tools=_names(query["tools"]) if "tools" in query else None,
+            who=identity.id,
         )
         driver = CallDriver(info, socket, self, CallBudget(self.settings.budget.cap_of_call(info.bucket)))
         self._drivers[info.call_id] = driver
@@ -400,6 +408,16 @@ def _retention(settings: Settings) -> Event:
     return {"type": "retention_ratio", "retention_ratio": budget.retention_ratio, "token_limits": limits}
 
 
+def _may_not_call(identity: Identity) -> Refusal | None:
+    """What opens one call opens this one."""
+    return None if identity.grant is not None else lacking(identity, Scope.SERVICE)
+
+
+def _user_of(identity: Identity, query: Mapping[str, str]) -> str:
+    """Who calls: as whoever opened the door for the call said, else as the address says, else as the token does."""
+    return identity.grant.user if identity.grant is not None else query.get("user") or identity.user
+
+
 def _names(listed: str) -> tuple[str, ...]:
     """``?tools=a,b``; empty: none at all."""
     return tuple(name for name in (part.strip() for part in listed.split(",")) if name)
@@ -444,7 +462,12 @@ def run(settings: Settings) -> None:
     )
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    print(f"orchestrator serving on http://{shown}:{port} (WebSocket ws://{shown}:{port}{PATH})", flush=True)
+    certificate = service.door.certificate
+    s = "" if certificate is None else "s"
+    print(
+        f"orchestrator serving on http{s}://{shown}:{port} (WebSocket ws{s}://{shown}:{port}{PATH})",
+        flush=True,
+    )
     config = uvicorn.Config(
         api,
         loop="uvloop",
@@ -452,6 +475,9 @@ def run(settings: Settings) -> None:
         ws=websocket_protocol(service.on_upgrade, settings.server.max_message_bytes),
         log_level="warning",
         access_log=False,
+        # What proxies say is looked at by `server.proxies`, for both kinds of requests.
+        proxy_headers=False,
+        ssl_context_factory=None if certificate is None else certificate.context,
         timeout_graceful_shutdown=5,
     )
     uvicorn.Server(config).run(sockets=[listener])

@@ -120,6 +120,17 @@ class Auth:
         return self._check_origin(headers) or found
 
     @property
+    def has_root(self) -> bool:
+        """Whether there is a key that is known whatever happens to the others."""
+        return self._root is not None
+
+    @property
+    def bolted(self) -> bool:
+        """Whether nobody can come in: something is asked for that nobody has."""
+        nobody = self._keys.known and not any(self._keys.ring)
+        return self._asks and nobody and self._root is None and self._tokens is None
+
+    @property
     def _asks(self) -> bool:
         """Whether something has to be presented. Where that is not known, it has."""
         keys = self._keys

@@ -173,6 +173,8 @@ class CallInfo:
     started_at: float = field(default_factory=time.time)
     tools: tuple[str, ...] | None = None
     """Of the tools it may use, those it asked for; None for all."""
+    who: str = ""
+    """Whose key or token opened it: `Identity.id`."""
     grant: Grant | None = None
     """What a credential lets its client make of it; None: it came with a key."""
 

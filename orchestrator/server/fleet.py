@@ -200,9 +200,14 @@ class Fleet:
         """
         return decide(request, self.view(request, budget, excluded), self._wall())
 
-    def explain(self, request: RouteRequest, budget: CallBudget | None = None) -> Explanation:
+    def explain(
+        self,
+        request: RouteRequest,
+        budget: CallBudget | None = None,
+        excluded: frozenset[str] = frozenset(),
+    ) -> Explanation:
         """The decision of `decide`, with why and what would change it; for people, as it takes longer."""
-        return explain(request, self.view(request, budget), self._wall(), self._breaker_facts())
+        return explain(request, self.view(request, budget, excluded), self._wall(), self._breaker_facts())
 
     def _breaker_facts(self) -> dict[str, BreakerFacts]:
         # Breakers live on the monotonic clock; people do not.

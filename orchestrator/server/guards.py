@@ -10,7 +10,8 @@ from fastapi.security import HTTPBearer
 from starlette.types import Scope as AsgiScope
 
 from orchestrator.server.api_errors import Refused
-from orchestrator.server.auth import Auth, Refusal
+from orchestrator.server.auth import Refusal
+from orchestrator.server.door import Door
 from orchestrator.server.identity import Identity, Scope
 
 _BEARER = HTTPBearer(auto_error=False, description="A key; not needed on this machine where none is set.")
@@ -19,29 +20,46 @@ _BEARER = HTTPBearer(auto_error=False, description="A key; not needed on this ma
 class Guards:
     """`service`, `operator`, `metrics`: dependencies of paths for those who have that scope."""
 
-    def __init__(self, auth: Auth) -> None:
-        self._auth = auth
+    def __init__(self, door: Door) -> None:
+        self._door = door
         self.service = self._paths_for(Scope.SERVICE)
         self.operator = self._paths_for(Scope.OPERATOR)
         self.metrics = self._paths_for(Scope.OPERATOR, Scope.METRICS)
         self.anyone_known = self._paths_for(*Scope)
 
     def admit(self, scope: AsgiScope, headers: Mapping[str, str], *scopes: Scope) -> Identity:
-        """Who asks. Raises `Refused` for a request of nobody known, or of one who may do none of `scopes`."""
-        peer = scope.get("client")
-        found = self._auth.identify(headers, peer[0] if peer else None)
-        if isinstance(found, Refusal):
-            raise Refused(found)
-        refusal = lacking(found, *scopes)
-        if refusal is not None:
-            raise Refused(refusal)
+        """Who asks. Raises `Refused` for a request of nobody known, of one who may do none of `scopes`, of too many.
+
+        Whoever asks again about the same request gets the same answer: it is counted once.
+        """
+        state = scope.setdefault("state", {})
+        found = state.get("identity")
+        if found is None:
+            peer = scope.get("client")
+            # Words of trusted proxies are out of the headers already: see `proxies.BehindProxies`.
+            found = self._door.auth.identify(headers, peer[0] if peer else None)
+            _raise(found if isinstance(found, Refusal) else self._door.limits.request(found))
+            state["identity"] = found
+        _raise(lacking(found, *scopes))
+        assert isinstance(found, Identity)
         return found
 
     def _paths_for(self, *scopes: Scope) -> list[Any]:
         async def authorised(request: Request) -> None:
-            request.state.identity = self.admit(request.scope, dict(request.headers), *scopes)
+            headers = dict(request.headers)
+            try:
+                self.admit(request.scope, headers, *scopes)
+            except Refused as error:
+                if not await self._door.look_again(error.refusal):
+                    raise
+                self.admit(request.scope, headers, *scopes)
 
         return [Depends(authorised), Depends(_BEARER)]
+
+
+def _raise(refusal: Refusal | None) -> None:
+    if refusal is not None:
+        raise Refused(refusal)
 
 
 def who(request: Request) -> Identity:

@@ -25,6 +25,7 @@ from starlette.routing import Match
 from orchestrator.config import Settings
 from orchestrator.core.overrides import Override, OverrideError
 from orchestrator.core.prices import NANO
+from orchestrator.core.redaction import Redactor
 from orchestrator.core.routing import RouteRequest
 from orchestrator.server.api_errors import ERRORS, ApiError, Refused, answers
 from orchestrator.server.api_models import (
@@ -46,22 +47,26 @@ from orchestrator.server.api_models import (
     VoiceStatus,
 )
 from orchestrator.server.approvals import Approvals
-from orchestrator.server.auth import Auth
 from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.definitions import Definitions
+from orchestrator.server.door import Door
 from orchestrator.server.estimates import EstimateAnswer, EstimateBody, EstimateRefused, Estimator
+from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.guardrails import Guardrails
 from orchestrator.server.guards import Guards
 from orchestrator.server.http_approvals import add_approvals
 from orchestrator.server.http_definitions import add_definitions
+from orchestrator.server.http_events import add_events
 from orchestrator.server.http_prompts import add_prompts
 from orchestrator.server.http_routing import add_routing, decision_body
 from orchestrator.server.http_speech import PATHS as SPEECH_PATHS
 from orchestrator.server.http_speech import add_speech
 from orchestrator.server.http_summaries import add_summaries
 from orchestrator.server.links import Links
+from orchestrator.server.openapi import describe, operation_id
 from orchestrator.server.prompt_files import PromptVoice
+from orchestrator.server.proxies import BehindProxies
 from orchestrator.server.request_limits import RequestLimits
 from orchestrator.server.speaking import Speaking
 from orchestrator.server.summaries import Summaries
@@ -124,16 +129,26 @@ class Service(Protocol):
     @property
     def guardrails(self) -> Guardrails: ...
 
+    @property
+    def events(self) -> EventLog: ...
+
+    @property
+    def redactor(self) -> Redactor: ...
+
+    @property
+    def door(self) -> Door: ...
+
 
 def build_api(service: Service) -> FastAPI:
     """The application; `service` is asked anew for everything, so it may still be starting."""
     settings = service.settings
-    guards = Guards(Auth(settings.server.api_key, settings.server.allowed_origins))
+    guards = Guards(service.door)
     api = FastAPI(
         title="Voice orchestrator",
         summary="Keeps a live voice call alive when its provider is not.",
-        description="The calls themselves are WebSockets in the OpenAI Realtime protocol at /v1/realtime.",
+        generate_unique_id_function=operation_id,
     )
+    describe(api)
     _add_error_handlers(api)
     _add_health(api, service)
     add_routing(api, service, guards)
@@ -145,6 +160,7 @@ def build_api(service: Service) -> FastAPI:
     add_summaries(api, service, guards)
     _add_overrides(api, service, guards)
     add_approvals(api, service, guards)
+    add_events(api, service, guards)
     api.add_middleware(RequestLimits, limits=settings.limits, wrong_status=_wrong_status)
     if settings.server.allowed_origins:
         api.add_middleware(
@@ -154,14 +170,15 @@ def build_api(service: Service) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["X-Cost-USD", "X-Cache", "X-Audio-Seconds", "ETag", "Content-Range"],
         )
+    if service.door.proxies:
+        api.add_middleware(BehindProxies, proxies=service.door.proxies)
     return api
 
 
 def _add_error_handlers(api: FastAPI) -> None:
     @api.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> JSONResponse:
-        headers = {"WWW-Authenticate": "Bearer"} if error.refusal.status == 401 else None
-        return JSONResponse(error.refusal.body(), error.refusal.status, headers)
+        return JSONResponse(error.refusal.body(), error.refusal.status, error.refusal.headers())
 
     @api.exception_handler(ApiError)
     async def api_error(request: Request, error: ApiError) -> JSONResponse:
@@ -247,7 +264,7 @@ def _add_health(api: FastAPI, service: Service) -> None:
 
 def _add_status(api: FastAPI, service: Service, guards: Guards) -> None:
     @api.get("/v1/status", tags=["operations"], dependencies=guards.metrics, responses=ERRORS)
-    async def status() -> Status:
+    async def get_status() -> Status:
         """Tiers, breakers, overrides, budgets and calls as this replica sees them."""
         return _status(service)
 
@@ -393,7 +410,7 @@ def _add_overrides(api: FastAPI, service: Service, guards: Guards) -> None:
     @api.post(
         "/v1/overrides", tags=["operations"], dependencies=guards.operator, status_code=201, responses=ERRORS
     )
-    async def force(body: OverrideBody) -> OverrideView:
+    async def force_tier(body: OverrideBody) -> OverrideView:
         """Forces a tier on the calls of a scope, new ones and those in progress, for a time."""
         try:
             override = service.fleet.force(
@@ -413,7 +430,7 @@ def _add_overrides(api: FastAPI, service: Service, guards: Guards) -> None:
         status_code=204,
         responses={**ERRORS, **answers(404, "There is no such override.")},
     )
-    async def clear(id: str) -> None:
+    async def clear_override(id: str) -> None:
         """Ends an override before its time."""
         if not service.fleet.clear(id):
             known = ", ".join(override.id for override in service.fleet.overrides) or "none"

@@ -36,7 +36,7 @@ def add_approvals(api: FastAPI, service: Service, guards: Guards) -> None:
             **answers(503, "The shared store is away: nobody can decide."),
         },
     )
-    async def decide(id: str, body: VerdictBody) -> ApprovalView:
+    async def decide_approval(id: str, body: VerdictBody) -> ApprovalView:
         """Approves a tool call, or rejects it. The first decision counts, at whichever replica it was made."""
         try:
             approval, verdict = await service.approvals.decide(

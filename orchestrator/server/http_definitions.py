@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Protocol
 
 from fastapi import Body, FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 from orchestrator.server.api_errors import ERRORS, ApiError, answers
 from orchestrator.server.definitions import Definitions, UnknownDefinition
@@ -48,6 +49,20 @@ class Service(Protocol):
     def definitions(self) -> Definitions: ...
 
 
+class _AsTable:
+    """Describes a body that is checked elsewhere: the catalogue's own errors say more."""
+
+    @staticmethod
+    def __get_pydantic_json_schema__(schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        table = dict(handler.resolve_ref_schema(handler(Prompt.__pydantic_core_schema__)))
+        table.pop("required")
+        # A variable may be given in part, as everything here.
+        told = "By name: its `type`, and its limits, as in a catalogue file."
+        variables = {"type": "object", "additionalProperties": {"type": "object"}, "description": told}
+        table["properties"] = {**table["properties"], "variables": variables}
+        return table | {"title": "PromptTable", "description": "What a catalogue file has under its name."}
+
+
 _STORE = answers(503, "The shared store is away: nothing can be defined.")
 
 
@@ -65,7 +80,7 @@ def add_definitions(api: FastAPI, service: Service, guards: Guards) -> None:
         dependencies=guards.operator,
         responses={**ERRORS, **_STORE},
     )
-    async def define(name: str, table: Annotated[dict[str, Any], Body()]) -> PromptAbout:
+    async def define_prompt(name: str, table: Annotated[dict[str, Any], _AsTable, Body()]) -> PromptAbout:
         """Defines a prompt, or changes one, for all replicas: the body is what a catalogue file has under its name.
 
         What it does not give stays as the file or the built-in catalogue has it. A fixed prompt is rendered before this
@@ -86,7 +101,7 @@ def add_definitions(api: FastAPI, service: Service, guards: Guards) -> None:
         status_code=204,
         responses={**ERRORS, **answers(404, "Nothing was defined by API under this name."), **_STORE},
     )
-    async def take_back(name: str) -> None:
+    async def delete_prompt(name: str) -> None:
         """Takes back what was defined by API; a prompt of the file or a built-in one is as it was before."""
         try:
             await service.definitions.delete(name)

@@ -62,6 +62,51 @@ _HEADERS = {
 }
 
 
+AUDIO: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()
+        },
+        "headers": _HEADERS,
+        "description": "Audio.",
+    }
+}
+"""A file of sound as an answer, for a path's `responses`."""
+PARTS: dict[int | str, dict[str, Any]] = {
+    206: {"description": "The part that `Range` asks for.", "content": AUDIO[200]["content"]},
+    304: {"description": "`If-None-Match` names what there is."},
+    416: {"description": "There is no such part."},
+}
+"""What may come of a GET of one as well."""
+SIGNED: list[dict[str, list[str]]] = [{"HTTPBearer": []}, {"SignedAddress": []}]
+"""Who may GET one, as OpenAPI says it."""
+
+
+def _in_query(name: str, schema: dict[str, Any], description: str = "", **how: Any) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": schema, "description": description, **how}
+
+
+_QUERY = [
+    _in_query(
+        "variables",
+        {
+            "type": "object",
+            "patternProperties": {r"^var\.[A-Za-z0-9_]+$": {"type": "string"}},
+            "additionalProperties": False,
+        },
+        "The prompt's variables, each as `var.NAME=…`.",
+        style="form",
+        explode=True,
+        example={},
+    ),
+    _in_query("format", {"enum": [*FORMS], "default": "wav"}, "pcm is 24 kHz, 16 bit; pcmu 8 kHz."),
+    _in_query("voice", {"type": "string"}),
+    _in_query("language", {"type": "string", "default": DEFAULT_LANGUAGE}),
+    _in_query("speed", {"type": "number", "minimum": SLOWEST, "maximum": FASTEST, "default": 1}),
+    _in_query(EXPIRES, {"type": "integer"}, "In a signed address: Unix seconds."),
+]
+
+
 class Service(Protocol):
     @property
     def settings(self) -> Settings: ...
@@ -79,13 +124,7 @@ class Service(Protocol):
 def add_prompts(api: FastAPI, service: Service, guards: Guards) -> None:
     paths = _Paths(service, guards)
     responses: dict[int | str, dict[str, Any]] = {
-        200: {
-            "content": {
-                media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()
-            },
-            "headers": _HEADERS,
-            "description": "The prompt, spoken.",
-        },
+        **AUDIO,
         **ERRORS,
         **answers(404, "There is no such prompt."),
         **answers(503, "No engine could say it, or none has time: see Retry-After."),
@@ -99,6 +138,7 @@ def add_prompts(api: FastAPI, service: Service, guards: Guards) -> None:
         dependencies=guards.service,
         response_class=Response,
         response_model=None,
+        operation_id="speak_prompt",
         responses={**responses, 201: {"model": PromptLink, "description": "With `output`: url."}},
         summary="A prompt of the catalogue with its variables filled in, as audio or as an address of it.",
     )
@@ -109,13 +149,10 @@ def add_prompts(api: FastAPI, service: Service, guards: Guards) -> None:
             methods=[method],
             tags=["prompts"],
             response_class=Response,
-            responses={
-                **responses,
-                206: {"description": "The part that `Range` asks for."},
-                304: {"description": "`If-None-Match` names what there is."},
-                416: {"description": "There is no such part."},
-            },
+            responses={**responses, **PARTS},
+            openapi_extra={"parameters": _QUERY, "security": SIGNED},
             include_in_schema=method == "GET",
+            operation_id="get_prompt",
             summary="The same at an address: with the API key, or signed and for some minutes without it.",
         )
     add(
@@ -125,7 +162,12 @@ def add_prompts(api: FastAPI, service: Service, guards: Guards) -> None:
         tags=["prompts"],
         dependencies=guards.operator,
         response_model=PreviewView,
-        responses={**ERRORS, **answers(404, "There is no such prompt.")},
+        operation_id="preview_prompt",
+        responses={
+            **ERRORS,
+            **answers(404, "There is no such prompt."),
+            **answers(503, "The prompts are still being loaded."),
+        },
         summary="What would be said and what that would cost, without rendering it.",
     )
     api.add_middleware(Memory, service=service, guards=guards)

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 from cache import FORMS, MEDIA_TYPES, Source
 from orchestrator.config import Settings
 from orchestrator.server.api_errors import ERRORS, ApiError, answers, speech_failure
-from orchestrator.server.api_models import Body, ErrorBody
+from orchestrator.server.api_models import Body
 from orchestrator.server.guards import Guards
 from orchestrator.server.prompt_files import AudioName
 from orchestrator.server.speaking import (
@@ -37,8 +37,18 @@ PATHS = "/v1/audio/"
 """Under here wrong requests are answered with 400, as OpenAI does."""
 LONGEST = 4096
 """Characters of input, as OpenAI has it."""
-_WRONG: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorBody, "description": "400: the request is not as it should be."}
+_WRONG = answers(400, "The request is not as it should be; the message says what was expected.")
+_LOADING = answers(503, "The voices are still being loaded.")
+_HEADERS = {
+    "X-Cache": {
+        "description": "hit: it was said before, and came from memory.",
+        "schema": {"enum": ["hit", "miss"]},
+    },
+    "X-Speech-Engine": {"description": "Who speaks.", "schema": {"type": "string"}},
+    "X-Audio-Seconds": {
+        "description": "Its length, where that is known yet.",
+        "schema": {"type": "string"},
+    },
 }
 
 
@@ -103,15 +113,17 @@ def add_speech(api: FastAPI, service: Service, guards: Guards) -> None:
         response_class=Response,
         responses={
             200: {
-                "content": {**audio, "text/event-stream": {}},
+                "content": {**audio, "text/event-stream": {"schema": {"type": "string"}}},
+                "headers": _HEADERS,
                 "description": "Audio, in chunks as it is made; or events with pieces of it.",
             },
             **errors,
             **answers(404, "There is no such model."),
+            **answers(429, "The day's budget is spent; or too many requests, see Retry-After."),
             **answers(503, "No engine could say it, or none has time: see Retry-After."),
         },
     )
-    async def speech(body: SpeechBody) -> Response:
+    async def create_speech(body: SpeechBody) -> Response:
         """Text as speech, as OpenAI's API has it."""
         speaking = _speaking(service)
         voice = body.voice.id if isinstance(body.voice, VoiceRef) else body.voice
@@ -126,8 +138,10 @@ def add_speech(api: FastAPI, service: Service, guards: Guards) -> None:
             return Response(saying.whole, media_type=media, headers=_headers(saying))
         return StreamingResponse(saying.pieces, media_type=media, headers=_headers(saying))
 
-    @api.get("/v1/audio/voices", tags=["speech"], dependencies=guards.service, responses=errors)
-    async def voices() -> Voices:
+    @api.get(
+        "/v1/audio/voices", tags=["speech"], dependencies=guards.service, responses={**errors, **_LOADING}
+    )
+    async def list_voices() -> Voices:
         """The voices there are. Services that are paid for have more of their own."""
         found = await _speaking(service).voices()
         return Voices(
@@ -152,7 +166,7 @@ def _add_models(api: FastAPI, service: Service, guards: Guards) -> None:
         return [Model(id=name, created=since, owned_by="orchestrator") for name in names]
 
     @api.get("/v1/models", tags=["speech"], dependencies=guards.service, responses=ERRORS)
-    async def models() -> Models:
+    async def list_models() -> Models:
         """What may be asked for as a model: speech, and calls over /v1/realtime."""
         return Models(data=known())
 
@@ -162,7 +176,7 @@ def _add_models(api: FastAPI, service: Service, guards: Guards) -> None:
         dependencies=guards.service,
         responses={**ERRORS, **answers(404, "There is no such model.")},
     )
-    async def model(id: str) -> Model:
+    async def get_model(id: str) -> Model:
         """One of them."""
         for each in known():
             if each.id == id:
@@ -184,7 +198,7 @@ def _speaking(service: Service) -> Speaking:
 async def _begin(speaking: Speaking, asked: SpeechAsked, bucket: str) -> Saying:
     if not any(char.isalnum() for char in asked.text):
         message = "input: expected text with something to say in it; send words"
-        raise ApiError(400, "invalid_request", message, "input")
+        raise ApiError(400, "nothing_to_say", message, "input")
     try:
         return await speaking.begin(asked)
     except UnknownModel as error:

@@ -14,7 +14,16 @@ from orchestrator.server.api_errors import ERRORS, ApiError, answers
 from orchestrator.server.api_models import Body
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.guards import Guards
-from orchestrator.server.http_prompts import admit, file_response, origin, prompt_file, speak_prompt
+from orchestrator.server.http_prompts import (
+    AUDIO,
+    PARTS,
+    SIGNED,
+    admit,
+    file_response,
+    origin,
+    prompt_file,
+    speak_prompt,
+)
 from orchestrator.server.links import Links
 from orchestrator.server.prompt_files import AudioName, PromptVoice
 from orchestrator.server.store import StoreUnavailable
@@ -105,7 +114,7 @@ def add_summaries(api: FastAPI, service: Service, guards: Guards) -> None:
         status_code=202,
         responses={**ERRORS, **away},
     )
-    async def make(body: SummariesBody, request: Request) -> SummariesView:
+    async def make_summaries(body: SummariesBody, request: Request) -> SummariesView:
         """Begins a batch of summaries; `summary.url` is told when they are ready."""
         items, histories = _items(body, service.settings.summary.batch_limit)
         job = service.summaries.new_job(
@@ -132,7 +141,7 @@ def add_summaries(api: FastAPI, service: Service, guards: Guards) -> None:
         dependencies=guards.service,
         responses={**ERRORS, **answers(404, "There is no such batch, or not any more."), **away},
     )
-    async def look(id: str) -> SummariesView:
+    async def get_summaries(id: str) -> SummariesView:
         """How far a batch is, with fresh addresses of what is ready."""
         return SummariesView.model_validate(service.summaries.view(await _job(service, id)))
 
@@ -154,8 +163,16 @@ def add_summaries(api: FastAPI, service: Service, guards: Guards) -> None:
             methods=[method],
             tags=["summaries"],
             response_class=Response,
-            responses={**ERRORS, **answers(404, "There is no such summary, or it is not ready."), **away},
+            responses={
+                **AUDIO,
+                **PARTS,
+                **ERRORS,
+                **answers(404, "There is no such summary, or it is not ready."),
+                **away,
+            },
+            openapi_extra={"security": SIGNED},
             include_in_schema=method == "GET",
+            operation_id="get_summary_audio",
             summary="A summary as audio: with the API key, or at its signed address without it.",
         )
 
@@ -170,7 +187,7 @@ def _items(body: SummariesBody, limit: int) -> tuple[list[Item], dict[str, list[
         item = Item(given.id or str(place), text=given.text or "")
         if any(item.id == other.id for other in items):
             message = f"items.{place}.id: {item.id!r} is there twice; give each its own"
-            raise ApiError(422, "invalid_request", message, f"items.{place}.id")
+            raise ApiError(422, "duplicate_id", message, f"items.{place}.id")
         items.append(item)
         if given.conversation is not None:
             histories[item.id] = [Message(said.role, said.text) for said in given.conversation]

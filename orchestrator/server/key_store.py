@@ -81,12 +81,13 @@ class FileKeys:
         self.where = str(path)
 
     async def read(self) -> str | None:
-        return await asyncio.to_thread(self._read)
+        return await asyncio.to_thread(self.read_now)
 
     async def replace(self, expected: str | None, text: str) -> bool:
         return await asyncio.to_thread(self._replace, expected, text)
 
-    def _read(self) -> str | None:
+    def read_now(self) -> str | None:
+        """As `read`, on the spot."""
         with self._usable():
             try:
                 stat = self._path.stat()
@@ -102,7 +103,7 @@ class FileKeys:
         with self._usable():
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._locked():
-                if self._read() != expected:
+                if self.read_now() != expected:
                     return False
                 self._write(text)
         return True
@@ -111,6 +112,7 @@ class FileKeys:
         # The name is new and the mode 0600 from the first moment: nobody can have opened it before.
         handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
         try:
+            self._hand_over(handle)
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
@@ -119,6 +121,12 @@ class FileKeys:
         except BaseException:
             os.unlink(name)
             raise
+
+    def _hand_over(self, handle: int) -> None:
+        """What root writes belongs to whom the file belonged before, else the folder: to the server, that is."""
+        if os.geteuid() == 0:
+            owned = self._path if self._path.exists() else self._path.parent
+            os.fchown(handle, owned.stat().st_uid, owned.stat().st_gid)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -184,30 +192,39 @@ class KeyWatch:
         self.problem = ""
         """Why they could not be read the last time; "" is that they could."""
         self.away_since: float | None = None
+        if isinstance(store, FileKeys):
+            self._note(store.read_now)
 
     async def refresh(self) -> None:
         """Looks once. Whatever goes wrong leaves the last view as it is and says so in `problem`."""
         try:
             text = await self._store.read()
-            if text != self._text or not self.known:
-                self._take(text)
-        except (KeysAway, KeysInvalid) as error:
+        except KeysAway as error:
             self._failed(str(error))
-            return
         except Exception:
             # A key that was revoked must not go on working because the watch had ended.
             log.exception("looking at the keys failed")
             self._failed("a fault of ours; the log says more")
-            return
-        if self.problem:
-            log.warning("the keys in %s can be read again", self._store.where)
-        self.problem, self.away_since = "", None
+        else:
+            self._note(lambda: text)
 
     async def watch(self) -> None:
         """Until cancelled."""
         while True:
             await self.refresh()
             await asyncio.sleep(LOOK_EVERY_S)
+
+    def _note(self, read: Callable[[], str | None]) -> None:
+        try:
+            text = read()
+            if text != self._text or not self.known:
+                self._take(text)
+        except (KeysAway, KeysInvalid) as error:
+            self._failed(str(error))
+            return
+        if self.problem:
+            log.warning("the keys in %s can be read again", self._store.where)
+        self.problem, self.away_since = "", None
 
     def _take(self, text: str | None) -> None:
         ring = KeyRing.from_json(text)

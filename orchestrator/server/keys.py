@@ -102,6 +102,11 @@ def rotated(key: ApiKey, now: float, overlap_s: float) -> tuple[ApiKey, str]:
     return again, f"{PREFIX}{key.id}_{secret}"
 
 
+def revoked(key: ApiKey, now: float) -> ApiKey:
+    """The key as it opens nothing any more."""
+    return key if key.revoked is not None else replace(key, revoked=now)
+
+
 def digest_of(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 

@@ -80,7 +80,7 @@ class RequestLimits:
 
     def _too_large(self) -> ApiError:
         most = self._limits.body_bytes
-        message = f"the body has more than {most:,} bytes (limits.body_bytes); send less, in several requests if need be"
+        message = f"the body has more than {most:,} bytes (limits.body_bytes); send less at once"
         return ApiError(413, "request_too_large", message, headers={"Connection": "close"})
 
     def _too_slow(self) -> ApiError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from picows import (
@@ -105,8 +105,10 @@ def accept(socket: ClientSocket, subprotocol: str | None) -> WSUpgradeResponseWi
     return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), socket)
 
 
-def refuse(status: int, body: bytes) -> WSUpgradeResponseWithListener:
-    headers = {"Content-Type": "application/json"}
+def refuse(
+    status: int, body: bytes, headers: Mapping[str, str] | None = None
+) -> WSUpgradeResponseWithListener:
+    headers = {"Content-Type": "application/json", **(headers or {})}
     return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(status, body, headers), None)
 
 

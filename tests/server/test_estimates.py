@@ -13,6 +13,7 @@ import pytest
 from orchestrator.config import Settings
 from orchestrator.estimate import Columns, Plan, estimate
 from orchestrator.server import estimates
+from orchestrator.server.door import Door
 from orchestrator.server.estimates import EstimateBody, EstimateRefused, Estimator
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.http import build_api
@@ -26,6 +27,9 @@ class Server:
     fleet: Fleet
     prompts: None = None
     tally: Tally = field(default_factory=Tally)
+
+    def __post_init__(self) -> None:
+        self.door = Door(self.settings)
 
     def calls(self) -> list[Any]:
         return []

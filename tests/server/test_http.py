@@ -19,10 +19,13 @@ from orchestrator.config import Settings
 from orchestrator.config_sections import Guardrails as GuardrailSettings
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.overrides import Tier
+from orchestrator.core.redaction import Redactor
 from orchestrator.server import http
 from orchestrator.server.approvals import Approvals
 from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.calls import CallInfo
+from orchestrator.server.door import Door
+from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.guardrails import Guardrails
 from orchestrator.server.http import Part, build_api
@@ -81,6 +84,11 @@ class Server:
     approvals: Approvals = field(default_factory=lambda: Approvals(EmbeddedStore(), 60.0))
     business: BusinessEvents = field(default_factory=lambda: BusinessEvents("r1", []))
     guardrails: Guardrails = field(default_factory=lambda: Guardrails(GuardrailSettings()))
+    events: EventLog = field(default_factory=lambda: EventLog(None))
+    redactor: Redactor = field(default_factory=Redactor)
+
+    def __post_init__(self) -> None:
+        self.door = Door(self.settings)
 
     def calls(self) -> Sequence[Mapping[str, Any]]:
         return self.in_progress
