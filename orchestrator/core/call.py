@@ -20,7 +20,7 @@ from orchestrator.core.gate import ENOUGH_MS, first_needs
 from orchestrator.core.handovers import LEAD_IN_MS, MONEY_POLL_S, POLL_S
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.hedge import Stage as HedgeStage
-from orchestrator.core.keypad import Keypad
+from orchestrator.core.leash import Leash
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.pace import Step
 from orchestrator.core.provider import TERMINAL_CODES, expiry
@@ -45,7 +45,7 @@ class Audio(Enum):
     """Nothing: it is kept until a tier is there."""
 
 
-class Call(Keypad):
+class Call(Leash):
     """One call, from connect to hang-up."""
 
     # --- beginning and end ---
@@ -53,6 +53,7 @@ class Call(Keypad):
     def start(self, now: float) -> None:
         """The client is connected; it hears ``session.created`` as soon as a tier is there."""
         self.ctx.started_at = now
+        self._put_on_leash(now)
         self._begin(self._route(None, frozenset()), now)
 
     def client_closed(self, now: float) -> None:
@@ -78,6 +79,7 @@ class Call(Keypad):
         self.relay = self.local = self._connecting = None
         self._connect_due = self._poll_at = None
         self._forget_keys()
+        self._take_off_leash()
         self._move(Move.END)
         self._end_if_billed()
 
@@ -198,8 +200,7 @@ class Call(Keypad):
             relay = Relay(ctx, attempt, 0.0, expiry(ctx, event["session"], now), now, gated=gated)
             self._serve(relay, now)
             self._announce_session("session.created")
-            detection: Event = {"audio": {"input": {"turn_detection": ctx.session.turn_detection}}}
-            relay.in_flight.open_session(detection if gated else {})
+            relay.in_flight.open_session(ctx.opening(gated=gated))
             ctx.purse.hand_over()
             relay.gate.fund()
             self._replay_waiting(now)
@@ -325,7 +326,7 @@ class Call(Keypad):
         return out if claim is None else [*out, claim]
 
     def next_due(self) -> float | None:
-        dues = [self._connect_due, self._poll_at, self._keys_due, self.lingering.next_due()]
+        dues = [self._connect_due, self._poll_at, self._keys_due, self._leash_due, self.lingering.next_due()]
         if self.relay is not None:
             dues += [self.relay.deadlines.next_due(), self.relay.deadlines.hedge_at]
             dues.append(self.relay.tools.next_due())
@@ -352,6 +353,7 @@ class Call(Keypad):
         if self.preparation is not None and now >= self.preparation.due:
             self._abandon("it took too long", now, Cause.CONNECT_TIMEOUT)
         self._tick_keys(now)
+        self._tick_leash(now)
         if self.local is not None:
             self.local.tick(now)
             self._mind_local(now)

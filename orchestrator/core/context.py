@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from orchestrator.core.actions import Action, Record, StopAnswer, ToClient, Transcribe
 from orchestrator.core.budget import CallBudget
 from orchestrator.core.conversation import Conversation
-from orchestrator.core.grants import Grant
+from orchestrator.core.granted import Granted, Refused
+from orchestrator.core.grants import Grant, narrowed, tighter
 from orchestrator.core.input_audio import InputAudio
 from orchestrator.core.outcomes import Outcome, Outcomes
 from orchestrator.core.pace import PROVIDER_STEPS, DeadlinePolicy, HedgeCap, Pace, Paces
@@ -85,6 +86,8 @@ class Policy:
     """Whether Tiers B and C begin an answer at the first pause of a turn."""
     guarded: frozenset[str] = frozenset()
     """What guardrails are asked about in Tier A: "heard", "said"."""
+    call_s: float | None = None
+    """How long a call may last; None: for ever."""
 
     def bridge(self, kind: Bridge) -> str:
         return self.bridges.get(kind) or self.bridges[Bridge.DEFAULT]
@@ -251,12 +254,20 @@ class CallContext:
     """How the call's bucket stands, as last heard."""
     buffer_from_ms: float = 0.0
     """Where the uncommitted input audio begins."""
+    refused: list[Refused] = field(default_factory=list)
+    """What the client may not have of its session, to be told with the next ``session.updated``."""
     out: list[Action] = field(default_factory=list)
+    granted: Granted | None = field(init=False)
+    """What the grant lets through, where there is one."""
     writer: ResponseWriter = field(init=False)
     purse: Purse = field(init=False)
     desk: Desk = field(init=False)
 
     def __post_init__(self) -> None:
+        self.tools = narrowed(self.tools, self.grant)
+        if self.grant is not None and self.grant.cap is not None:
+            cap = self.budget.cap
+            self.budget.cap = self.grant.cap if cap is None else min(cap, self.grant.cap)
         self.purse = Purse(self.budget)
         self.desk = Desk(
             self.tools,
@@ -269,6 +280,10 @@ class CallContext:
             lambda: self.send({"type": "session.updated", "session": self.describe_session()}),
         )
         self.writer = ResponseWriter(self.ids, self.conversation, self.playback, self.send)
+        self.granted = None if self.grant is None else Granted(self.grant, self.session, self.desk)
+        if self.granted is not None:
+            self.session.begin(self.granted.initial())
+            self.input.change_format(self.session.input_format)
 
     def send(self, event: Event) -> None:
         self.out.append(ToClient({"event_id": self.ids.new("event"), **event}))
@@ -390,6 +405,11 @@ class CallContext:
         return told
 
     @property
+    def longest_s(self) -> float | None:
+        """How long the call may last; None: for ever."""
+        return tighter(self.policy.call_s, None if self.grant is None else self.grant.max_s)
+
+    @property
     def pace(self) -> Pace:
         """Of the rung that serves the call."""
         return self.paces.of(self.rung)
@@ -398,13 +418,27 @@ class CallContext:
         """What `response.metadata` tells of the tier."""
         return {"tier": self.tier, "rung": self.rung}
 
+    def opening(self, *, gated: bool) -> Event:
+        """What a fresh provider session is told first: the fields that the call was opened with, as they are."""
+        fields, now = {} if self.granted is None else self.granted.initial(), self.session.fields
+        told: Event = {name: now[name] for name in fields if name != "audio"}
+        for side, values in (fields.get("audio") or {}).items():
+            told.setdefault("audio", {})[side] = {name: now["audio"][side][name] for name in values or {}}
+        if gated:
+            hears = told.setdefault("audio", {}).setdefault("input", {})
+            hears["turn_detection"] = self.session.turn_detection
+        return told
+
     def describe_session(self) -> Event:
         level = self.stepper.level
-        told = {"call_id": self.call_id, "tier": self.tier, "rung": self.rung, "reason": self.reason}
+        told: Event = {"call_id": self.call_id, "tier": self.tier, "rung": self.rung, "reason": self.reason}
         if level is not None:
             told["budget_step"] = level.value
         if self.desk.transferred:
             told["transfer"] = self.desk.transferred
+        if self.refused:
+            told["refused"] = [each.wire() for each in self.refused]
+            self.refused = []
         return self.session.describe(told)
 
     def concise_item(self) -> Event:

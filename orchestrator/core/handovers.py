@@ -6,7 +6,7 @@ ready beside them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from orchestrator.core.actions import (
@@ -19,6 +19,7 @@ from orchestrator.core.actions import (
 )
 from orchestrator.core.context import Bridge, CallContext, Unfinished
 from orchestrator.core.gate import first_needs
+from orchestrator.core.granted import REFUSED, Refused
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.hedge import TIER as HEDGE_TIER
 from orchestrator.core.hedge import Hedge
@@ -173,16 +174,42 @@ class Handovers:
         if self.preparation is not None and not cancels:
             self._abandon("the client was active", now)
         try:
+            event = self._let_through(event)
             if self.relay is not None:
                 self.relay.client_event(event, now)
             elif self.local is not None:
                 self.local.client_event(event, now)
         except ClientError as error:
+            self.ctx.refused = []
             error.event_id = event.get("event_id")
             self.ctx.send(error.event())
         if self.preparation is not None and cancels:
             self._abandon("the client was active", now)
         self._out_of_money(now)
+
+    def _let_through(self, event: Event) -> Event:
+        """Of a client's event what the call's grant leaves to the client; ClientError where that is nothing."""
+        ctx, granted = self.ctx, self.ctx.granted
+        if granted is None:
+            return event
+        refused: Sequence[Refused] = ()
+        if event["type"] == "session.update":
+            event, refused = granted.update(event)
+            ctx.refused += refused
+        elif event["type"] == "response.create":
+            event, refused = granted.response(event)
+            if refused and REFUSED not in event["response"]["metadata"]:  # it has no room for that
+                text = "; ".join(f"{each.field}: {each.reason}" for each in refused)
+                ctx.send(
+                    ClientError(
+                        f"Left out: {text}.", code="not_granted", event_id=event.get("event_id")
+                    ).event()
+                )
+        else:
+            return granted.other(event)
+        if refused:
+            ctx.record("refused", event=event["type"], fields=[each.field for each in refused])
+        return event
 
     def _on_served(self, event: Event, frame: bytes, now: float) -> None:
         relay = self.relay

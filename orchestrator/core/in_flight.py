@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.core.actions import ToUpstream
 from orchestrator.core.context import CallContext
+from orchestrator.core.granted import Refused
 from orchestrator.protocol.wire import Event
 
 
@@ -22,6 +23,8 @@ class Update:
     """The most output tokens of a response from here on."""
     gated: bool | None = None
     """Whether, from here on, the provider starts no response on its own; None where nothing was said about it."""
+    refused: list[Refused] = field(default_factory=list)
+    """What of it the client may not have, and is yet to be told."""
 
 
 class InFlight:
@@ -65,7 +68,9 @@ class InFlight:
         session, changes = self._ctx.session, event["session"]
         before = session.fields
         session.update(changes)
-        self._send_update(event, changes, Update(event.get("event_id"), changes, before, session.fields))
+        update = Update(event.get("event_id"), changes, before, session.fields)
+        update.refused, self._ctx.refused = self._ctx.refused, []
+        self._send_update(event, changes, update)
 
     def _send_update(self, event: Event, changes: Event, update: Update) -> None:
         session = self._ctx.for_provider(changes, gated=self.gated)
@@ -77,10 +82,15 @@ class InFlight:
         """The provider took the oldest update, and here it is; the client is told of its own ones."""
         update = self._updates.popleft() if self._updates else None
         if update is None or update.before is not None:
+            self._ctx.refused[:0] = update.refused if update else []
             session = self._ctx.describe_session()
             shown = {**session, **(update.after if update else {})}
             self._ctx.send({"type": "session.updated", "session": shown})
         return update
+
+    def untold(self) -> list[Refused]:
+        """The session is given up: what the client is yet to be told of its updates."""
+        return [each for update in self._updates for each in update.refused]
 
     # --- what came of it ---
 

@@ -32,6 +32,7 @@ class Leaving:
             elif item.announced and not item.done and item.id not in answering:
                 items.announce_done(ctx, item)
             item.upstream = False
+        ctx.refused += self._relay.in_flight.untold()
         self._leave_turn(left)
         for response in list(ctx.responses.values()):
             self._leave_response(response, left)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from orchestrator.core import items
 from orchestrator.core.actions import HangUp
 from orchestrator.core.answering import Answering
 from orchestrator.core.context import CallContext, Owed, Unfinished
 from orchestrator.core.hearing import Hearing
 from orchestrator.core.hedge import Hedge
+from orchestrator.core.outcomes import Outcome
 from orchestrator.core.responses import local_usage
 from orchestrator.protocol.answers import Transcript
 from orchestrator.protocol.client_events import ClientError
@@ -15,6 +18,7 @@ from orchestrator.protocol.wire import Event
 
 HANG_UP_AFTER_S = 0.3
 """How long after the last sound of a goodbye the call is ended."""
+NO_MONEY = "the budget of this call is used up"
 
 
 class Local(Hearing):
@@ -25,6 +29,9 @@ class Local(Hearing):
         self.hang_up_at: float | None = None
         """When the goodbye will have been heard."""
         self._hung_up = False
+        self._silent = False
+        self._why = ""
+        """Why the call is ended, as its client is told."""
 
     # --- taking over ---
 
@@ -159,11 +166,30 @@ class Local(Hearing):
 
     # --- the last word ---
 
-    def say_goodbye(self, now: float) -> None:
-        """The call is over for want of money: one line that is in memory, and when it was heard, the end."""
+    def fall_silent(self, now: float) -> None:
+        """No answer is given any more, and none is begun."""
+        self._silent = True
+        self._forget_pause("the call is over")
+        for answering in [*([self._active] if self._active else []), *self._beside.values()]:
+            self._stop(answering, None, now)
+        for owed in self._queue:
+            if owed.response is not None:
+                self.ctx.writer.finish(owed.response, "incomplete")
+                self.ctx.responses.pop(owed.response.id, None)
+            self.ctx.end_turn(owed.turn, Outcome.CLOSED, "the call is over")
+        self._queue.clear()
+        self._idle_due = self._bridge_due = None
+
+    def _owe(self, owed: Owed, now: float, hedge: Hedge | None = None) -> None:
+        if not self._silent:
+            super()._owe(owed, now, hedge)
+
+    def say_goodbye(self, now: float, why: str = NO_MONEY, at_last: float = inf) -> None:
+        """The call is over: one line that is in memory, and when it was heard, or `at_last`, the end."""
         ctx, session = self.ctx, self.ctx.session
         if self.hang_up_at is not None:
             return
+        self._why = why
         alone = Answering("", Owed({}, client_asked=False, since=now), ctx.tier)
         response = self._open(alone)
         item = ctx.writer.open_message(response)
@@ -176,7 +202,7 @@ class Local(Hearing):
         ctx.writer.finish(response, "completed", usage=local_usage(0, 0))
         ctx.responses.pop(response.id, None)
         ctx.record("goodbye", text=words)
-        self.hang_up_at = max(now, ctx.playback.dry_at) + HANG_UP_AFTER_S
+        self.hang_up_at = min(max(now, ctx.playback.dry_at) + HANG_UP_AFTER_S, at_last)
 
     # --- time and the end ---
 
@@ -195,7 +221,7 @@ class Local(Hearing):
         self._stop_if_due(now)
         if self.hang_up_at is not None and now >= self.hang_up_at and not self._hung_up:
             self._hung_up = True
-            self.ctx.do(HangUp("the budget of this call is used up"))
+            self.ctx.do(HangUp(self._why))
         if self._idle_due is not None and now >= self._idle_due:
             self._on_idle(now)
 

@@ -69,8 +69,16 @@ class Session:
         self.id = session_id
         self.expires_at = expires_at
         self.fields = default_session(model)
+        self.granted = self.fields
+        """The fields as the call began with them, before its client changed any."""
+        self._initial: Event = {}
         self.spoke = False
         """True once assistant audio was sent: the voice is locked from then on."""
+
+    def begin(self, initial: Event) -> None:
+        """The call begins with these fields, whatever a provider has for defaults. ClientError as `update`."""
+        self.update(initial)
+        self._initial, self.granted = initial, self.fields
 
     def update(self, changes: Event) -> None:
         """Merge a checked ``session.update``; ClientError leaves everything as it was."""
@@ -105,8 +113,11 @@ class Session:
             ClientError, TypeError, AttributeError
         ):  # a default we cannot serve stays the provider's own
             self.update(changes)
+        if self._initial:
+            self.update(self._initial)
+        self.granted = self.fields
 
-    def describe(self, orchestrator: dict[str, str]) -> Event:
+    def describe(self, orchestrator: Event) -> Event:
         """The full effective session as the client sees it; `orchestrator` is the extra key."""
         return {
             **self.fields,

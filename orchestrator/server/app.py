@@ -35,10 +35,13 @@ from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.wire import Event
 from orchestrator.server.approvals import Approvals
 from orchestrator.server.auth import Refusal, subprotocol
+from orchestrator.server.broker import Broker
 from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.calls import CallDriver, CallInfo, cause_of, new_call_id
 from orchestrator.server.costs import Costs
+from orchestrator.server.credentials import Credentials, Use
 from orchestrator.server.definitions import Definitions
+from orchestrator.server.direct import Direct
 from orchestrator.server.door import Door
 from orchestrator.server.engines import Engines, TierB
 from orchestrator.server.events import EventLog
@@ -49,6 +52,7 @@ from orchestrator.server.http import Part, build_api
 from orchestrator.server.identity import Identity, Scope
 from orchestrator.server.ledger import Account
 from orchestrator.server.links import Links
+from orchestrator.server.opening import Opening
 from orchestrator.server.outlets import Outlet, WebhookSink
 from orchestrator.server.part_health import PartHealth
 from orchestrator.server.prompt_files import PromptFiles
@@ -107,7 +111,10 @@ class Orchestrator:
         called = self.guardrails.called if Hook.CALLED in self.guardrails else None
         self.toolbox = Toolbox(settings, self.store, called)
         self.costs = Costs(settings, tier_b, self.engines.prompts)
-        self.door = Door(settings, self.store)
+        self.credentials = Credentials(settings.credentials.secret, self.store)
+        self.door = Door(settings, self.store, self.credentials)
+        self.direct = Direct(settings)
+        self.broker = Broker(settings, self.fleet, self.toolbox, self.credentials, self.direct, self.events)
         self._drivers: dict[str, CallDriver] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._summing_up: set[asyncio.Task[None]] = set()
@@ -140,6 +147,7 @@ class Orchestrator:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.door.close()
+        await self.direct.close()
         await self.toolbox.close()
         await self.approvals.close()
         await self.summaries.close()
@@ -265,6 +273,8 @@ class Orchestrator:
         if url.path.rstrip("/") != PATH:
             return refuse(404, _error(f"There is no WebSocket at {url.path}; connect to {PATH}?model=…."))
         query = {name: values[-1] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
+        if refusal := _wrong_call(found, query):
+            return refuse(refusal.status, orjson.dumps(refusal.body()))
         if refusal := self.door.limits.call(found, _user_of(found, query)):
             return refuse(refusal.status, orjson.dumps(refusal.body()), refusal.headers())
         socket = ClientSocket(self.settings.server.max_message_bytes)
@@ -272,17 +282,45 @@ class Orchestrator:
         return accept(socket, subprotocol(headers))
 
     def _start_call(self, query: Mapping[str, str], socket: ClientSocket, identity: Identity) -> None:
+        """With a credential all is as it was granted, and the call waits for word that it was not used before."""
+        grant, default = identity.grant, self.settings.realtime(self.settings.tier_a.rungs[0]).model
+        if grant is None:
+            info = CallInfo(
+                call_id=new_call_id(),
+                model=query.get("model") or default,
+                user=_user_of(identity, query),
+                purpose=query.get("purpose", "conversation"),
+                bucket=query.get("bucket") or self.settings.budget.default_bucket,
+                tools=_names(query["tools"]) if "tools" in query else None,
+                who=identity.id,
+            )
+            self._begin(info, socket)
+            return
         info = CallInfo(
-            call_id=new_call_id(),
-            model=query.get("model") or self.settings.realtime(self.settings.tier_a.rungs[0]).model,
-            user=_user_of(identity, query),
-            purpose=query.get("purpose", "conversation"),
-            bucket=query.get("bucket") or self.settings.budget.default_bucket,
-            started_at=time.time(),
-            tools=_names(query["tools"]) if "tools" in query else None,
+            call_id=grant.call_id,
+            model=grant.model or default,
+            user=grant.user,
+            purpose=grant.purpose,
+            bucket=grant.bucket,
+            tools=grant.tools,
             who=identity.id,
+            grant=grant,
         )
-        driver = CallDriver(info, socket, self, CallBudget(self.settings.budget.cap_of_call(info.bucket)))
+        spend = partial(self.credentials.spend, grant.call_id, identity.expires_at or 0.0)
+        begin = partial(self._open_granted, info, socket)
+        Opening(socket, spend, begin, self.settings.server.max_message_bytes)
+
+    def _open_granted(self, info: CallInfo, socket: ClientSocket, use: Use) -> None:
+        if use is Use.FIRST_HERE:
+            self.events.add("credential_unchecked", tier="", call_id=info.call_id, who=info.who)
+        self._begin(info, socket)
+
+    def _begin(self, info: CallInfo, socket: ClientSocket) -> None:
+        info.started_at = time.time()
+        cap = self.settings.budget.cap_of_call(info.bucket)
+        if info.grant is not None and info.grant.cap is not None:
+            cap = min(cap, info.grant.cap)
+        driver = CallDriver(info, socket, self, CallBudget(cap))
         self._drivers[info.call_id] = driver
         driver.on_ended(lambda: self._ended(driver))
 
@@ -411,6 +449,18 @@ def _retention(settings: Settings) -> Event:
 def _may_not_call(identity: Identity) -> Refusal | None:
     """What opens one call opens this one."""
     return None if identity.grant is not None else lacking(identity, Scope.SERVICE)
+
+
+def _wrong_call(identity: Identity, query: Mapping[str, str]) -> Refusal | None:
+    """Whether an address names another call than the one that was granted: then two calls were mixed up."""
+    named, grant = query.get("call_id"), identity.grant
+    if grant is None or named in (None, grant.call_id):
+        return None
+    message = (
+        f"this credential opens {grant.call_id}, and the address names {named!r:.60}; use each with the one it came "
+        "with, or leave call_id out"
+    )
+    return Refusal(403, "credential_wrong_call", message)
 
 
 def _user_of(identity: Identity, query: Mapping[str, str]) -> str:

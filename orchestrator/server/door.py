@@ -49,8 +49,9 @@ class Door:
             # Behind a proxy everybody comes from where the proxy is.
             public=not is_loopback(server.host) or bool(self.proxies),
         )
-        paths = server.tls_certificate, server.tls_key
-        self.certificate = Certificate(*paths) if paths[0] is not None and paths[1] is not None else None
+        self.certificate: Certificate | None = None
+        if server.tls_certificate is not None and server.tls_key is not None:
+            self.certificate = Certificate(server.tls_certificate, server.tls_key)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

@@ -47,6 +47,7 @@ from orchestrator.server.api_models import (
     VoiceStatus,
 )
 from orchestrator.server.approvals import Approvals
+from orchestrator.server.broker import Broker
 from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.definitions import Definitions
 from orchestrator.server.door import Door
@@ -60,6 +61,7 @@ from orchestrator.server.http_definitions import add_definitions
 from orchestrator.server.http_events import add_events
 from orchestrator.server.http_prompts import add_prompts
 from orchestrator.server.http_routing import add_routing, decision_body
+from orchestrator.server.http_sessions import SECRETS_PATH, add_sessions
 from orchestrator.server.http_speech import PATHS as SPEECH_PATHS
 from orchestrator.server.http_speech import add_speech
 from orchestrator.server.http_summaries import add_summaries
@@ -138,6 +140,9 @@ class Service(Protocol):
     @property
     def door(self) -> Door: ...
 
+    @property
+    def broker(self) -> Broker: ...
+
 
 def build_api(service: Service) -> FastAPI:
     """The application; `service` is asked anew for everything, so it may still be starting."""
@@ -152,6 +157,7 @@ def build_api(service: Service) -> FastAPI:
     _add_error_handlers(api)
     _add_health(api, service)
     add_routing(api, service, guards)
+    add_sessions(api, service, guards)
     _add_status(api, service, guards)
     _add_estimates(api, service, guards)
     add_definitions(api, service, guards)
@@ -212,7 +218,7 @@ def _add_error_handlers(api: FastAPI) -> None:
 
 def _wrong_status(path: str) -> int:
     """What a path answers to a request that is not as it should be."""
-    return 400 if path.startswith(SPEECH_PATHS) else 422
+    return 400 if path.startswith((SPEECH_PATHS, SECRETS_PATH)) else 422
 
 
 def _methods_of(api: FastAPI, request: Request) -> str:

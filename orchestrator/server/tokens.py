@@ -41,6 +41,7 @@ REMEMBERED = 10_000
 TRUSTED_FOR_S = 60.0
 """How long a token is not checked anew that was found right: a signature costs as much as ten prompts."""
 UNKNOWN_KEY = "token_unknown_key"
+_MISFIT = "it is not signed in a way that fits its issuer's key"
 
 
 class Tokens:
@@ -75,7 +76,7 @@ class Tokens:
         except jwt.PyJWTError as error:
             return self._fault(error)
         except (TypeError, ValueError, RecursionError):
-            return _refusal("token_invalid", "it is not signed in a way that fits its issuer's key")
+            return _refusal("token_invalid", _MISFIT)
         if isinstance(claims, Refusal):
             return claims
         found = self._identity(claims)
@@ -125,6 +126,8 @@ class Tokens:
                 return _refusal(
                     "token_invalid", f"it has no {error.claim}; a token needs exp, iss, aud and sub"
                 )
+            case jwt.InvalidAlgorithmError() | jwt.InvalidKeyError():
+                return _refusal("token_invalid", _MISFIT)
             case jwt.InvalidSignatureError():
                 return _refusal("token_invalid", "its signature is not its issuer's")
         return _refusal("token_invalid", "it is not a token as its issuer makes them (JWT, signed)")

@@ -25,6 +25,7 @@ from orchestrator.core.actions import (
 from orchestrator.core.budget import CallBudget
 from orchestrator.core.call import Audio, Call
 from orchestrator.core.context import FREE, CallContext, Costs, Policy
+from orchestrator.core.grants import Grant
 from orchestrator.core.health import Cause
 from orchestrator.core.input_audio import InputAudio
 from orchestrator.core.overrides import Tier
@@ -99,6 +100,7 @@ class Bench:
     """Whether the bucket answers at once; else the test calls `claimed`."""
     steps: StepPolicy = field(default_factory=StepPolicy)
     tools: Toolset = field(default_factory=Toolset)
+    grant: Grant | None = None
     _ids: int = 0
 
     def __post_init__(self) -> None:
@@ -115,6 +117,7 @@ class Bench:
             costs=self.costs,
             stepper=Stepper(self.steps),
             tools=self.tools,
+            grant=self.grant,
         )
         self.call = Call(ctx, self._route, lambda rung, since: self.healthy)
 
