@@ -143,7 +143,7 @@ async def test_nothing_needs_to_be_said(service: Orchestrator, client: httpx.Asy
         ({"session": {"instructions": "x", "model": "m", "tool_choice": "auto"}}, {"instructions", "model"}),
         ({"allowed_tools": []}, {"tools"}),
         ({"session": {"instructions": "x"}, "lock": []}, set()),
-        ({"session": {"instructions": "x"}, "lock": ["audio", "tools"]}, {"audio", "tools"}),
+        ({"session": {"instructions": "x"}, "lock": ["audio.output", "tools"]}, {"audio.output", "tools"}),
     ],
 )
 async def test_what_was_given_is_locked_unless_it_is_said_otherwise(
@@ -189,7 +189,7 @@ async def test_what_was_given_is_locked_unless_it_is_said_otherwise(
         ),
         ({"max_s": 0}, "max_s", "greater than 0"),
         ({"cap_usd": -1}, "cap_usd", "greater than or equal to 0"),
-        ({"lock": ["everything"]}, "lock.0", "expected 'instructions'"),
+        ({"lock": ["everything"]}, "lock.0", "expected one of audio, audio.input"),
         ({"purpose": ""}, "purpose", "at least 1 character"),
         ({"users": "maria"}, "users", "there is no such field"),
     ],
