@@ -64,6 +64,7 @@ class Place:
     bearers: dict[str, str | None]
     """What each kind of client presents."""
     api: FastAPI
+    client: httpx.AsyncClient
 
 
 async def make_bearers(service: Orchestrator, folder: Path, private: bytes) -> dict[str, str | None]:
@@ -116,7 +117,9 @@ async def serving(folder: Path) -> AsyncIterator[Place]:
     config = uvicorn.Config(api, ws=protocol, log_level="critical", lifespan="off", proxy_headers=False)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
-    yield Place(f"http://127.0.0.1:{listener.getsockname()[1]}", bearers, api)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as client:
+        yield Place(url, bearers, api, client)
     server.should_exit = True
     await task
 
@@ -174,26 +177,25 @@ async def test_who_gets_in(place: Place, key: tuple[str, str]) -> None:
     # A body that is not as it should be: whoever gets in is told so, and nothing happens.
     content = b"[]" if method in ("POST", "PUT") else None
     seen: dict[str, str | None] = {}
-    async with httpx.AsyncClient(base_url=place.url, trust_env=False, timeout=30) as client:
-        for asked in [method, *(["HEAD"] if method == "GET" and ("HEAD", path) in heads(place.api) else [])]:
-            for who, bearer in place.bearers.items():
-                headers = {"Content-Type": "application/json"} if content else {}
-                headers |= {"Authorization": f"Bearer {bearer}"} if bearer else {}
-                async with client.stream(
-                    asked, re.sub(r"{\w+}", "nothing", path), content=content, headers=headers
-                ) as answer:
-                    code = await code_of(answer, asked)
-                wanted = expected(who, TABLE[key])
-                if asked == "HEAD":
-                    assert (answer.status_code in (401, 403)) is (wanted is not None), (who, asked)
-                    continue
-                seen[who] = code
-                if wanted is not None:
-                    assert answer.status_code == STATUSES.get(wanted, 401), (who, code)
-                    if answer.status_code == 401:
-                        assert answer.headers["WWW-Authenticate"] == "Bearer"
-                else:
-                    assert answer.status_code not in (401, 403), (who, code)
+    for asked in [method, *(["HEAD"] if method == "GET" and ("HEAD", path) in heads(place.api) else [])]:
+        for who, bearer in place.bearers.items():
+            headers = {"Content-Type": "application/json"} if content else {}
+            headers |= {"Authorization": f"Bearer {bearer}"} if bearer else {}
+            async with place.client.stream(
+                asked, re.sub(r"{\w+}", "nothing", path), content=content, headers=headers
+            ) as answer:
+                code = await code_of(answer, asked)
+            wanted = expected(who, TABLE[key])
+            if asked == "HEAD":
+                assert (answer.status_code in (401, 403)) is (wanted is not None), (who, asked)
+                continue
+            seen[who] = code
+            if wanted is not None:
+                assert answer.status_code == STATUSES.get(wanted, 401), (who, code)
+                if answer.status_code == 401:
+                    assert answer.headers["WWW-Authenticate"] == "Bearer"
+            else:
+                assert answer.status_code not in (401, 403), (who, code)
     refused = {who: code if expected(who, TABLE[key]) else None for who, code in seen.items()}
     assert refused == {who: expected(who, TABLE[key]) for who in place.bearers}
 
