@@ -102,3 +102,15 @@ class Limits(Section):
     """How long a request may take to come: until its headers are there, and from then on until its body is."""
     json_depth: int = Field(default=32, ge=8, le=500)
     """How deep arrays and objects may be within each other in a body."""
+
+
+class AuditTrail(Section):
+    """Who did what and why: with Redis it is kept there, for all replicas."""
+
+    path: Path | None = None
+    """The file of it where there is no Redis; with Redis, entries wait beside it while that is away. None is
+    audit.jsonl in the user's data folder."""
+
+    @property
+    def file(self) -> Path:
+        return self.path or platformdirs.user_data_path(APP) / "audit.jsonl"

@@ -38,7 +38,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as _UndecodableVariable
 
 from orchestrator.access_checks import access_problems
-from orchestrator.access_sections import Access, Credentials, Limits
+from orchestrator.access_sections import Access, AuditTrail, Credentials, Limits
 from orchestrator.config_sections import (
     Approvals,
     Breaker,
@@ -116,6 +116,7 @@ class Settings(BaseSettings):
     access: Access = Access()
     credentials: Credentials = Credentials()
     limits: Limits = Limits()
+    audit: AuditTrail = AuditTrail()
     openai: OpenAI = OpenAI()
     tier_a: TierA = TierA()
     tier_b: TierB = TierB()

@@ -34,6 +34,7 @@ from orchestrator.protocol.answers import Answerer
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.wire import Event
 from orchestrator.server.approvals import Approvals
+from orchestrator.server.audit import Audit
 from orchestrator.server.auth import Refusal, subprotocol
 from orchestrator.server.broker import Broker
 from orchestrator.server.business_events import BusinessEvents
@@ -83,6 +84,7 @@ class Orchestrator:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = _store(settings)
+        self.audit = Audit.from_settings(settings, self.store)
         self.fleet = Fleet.from_settings(self.store, settings)
         self.guardrails = Guardrails(
             settings.guardrails,
@@ -122,6 +124,7 @@ class Orchestrator:
     # --- life ---
 
     async def start(self) -> None:
+        await self.audit.start()
         await self.door.start()
         await self.fleet.start()
         self.fleet.on_change(self._reconsider)
@@ -154,6 +157,7 @@ class Orchestrator:
         await self.business.close()
         await self.engines.close()
         await self.fleet.close()
+        await self.audit.close()
         await self.store.close()
         await self.guardrails.close()
         await asyncio.to_thread(self.events.close)
@@ -250,7 +254,13 @@ class Orchestrator:
             "store", known.connected, "" if known.connected else "away; going on with the last view", False
         )
         door = [Part(wrong.part, False, wrong.detail, wrong.closed) for wrong in self.door.troubles()]
-        return [*local, tier_a, store, *door, *self._tools_readiness()]
+        return [*local, tier_a, store, *door, *self._audit_readiness(), *self._tools_readiness()]
+
+    def _audit_readiness(self) -> Sequence[Part]:
+        if not self.audit.problem:
+            return []
+        detail = f"{self.audit.waiting} entries wait: {self.audit.problem}"
+        return [Part("audit", False, detail, required=False)]
 
     def _tools_readiness(self) -> Sequence[Part]:
         if not self.settings.tools:

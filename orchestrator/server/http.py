@@ -47,6 +47,7 @@ from orchestrator.server.api_models import (
     VoiceStatus,
 )
 from orchestrator.server.approvals import Approvals
+from orchestrator.server.audit import Audit
 from orchestrator.server.broker import Broker
 from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.definitions import Definitions
@@ -142,6 +143,9 @@ class Service(Protocol):
 
     @property
     def broker(self) -> Broker: ...
+
+    @property
+    def audit(self) -> Audit: ...
 
 
 def build_api(service: Service) -> FastAPI:

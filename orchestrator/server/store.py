@@ -345,6 +345,14 @@ if held ~= expected then return held end
 if ARGV[4] == '' then redis.call('SET', KEYS[1], ARGV[3]) else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
 return ARGV[3]
 """
+_EXTEND_IF = """
+local length = redis.call('LLEN', KEYS[1])
+if length ~= tonumber(ARGV[1]) then return 0 end
+if length > 0 and redis.call('LINDEX', KEYS[1], -1) ~= ARGV[2] then return 0 end
+redis.call('RPUSH', KEYS[1], unpack(ARGV, 3))
+return 1
+"""
+_END_OF = "return {redis.call('LLEN', KEYS[1]), redis.call('LINDEX', KEYS[1], -1) or ''}"
 _GLOB = re.compile(r"([*?\[\]\\^-])")
 
 
@@ -388,6 +396,8 @@ class RedisStore:
         self._add = self._client.register_script(_ADD)
         self._append = self._client.register_script(_APPEND)
         self._put_if = self._client.register_script(_PUT_IF)
+        self._extend_if = self._client.register_script(_EXTEND_IF)
+        self._end_of = self._client.register_script(_END_OF)
         self._claim = self._client.register_script(ledger_script.CLAIM)
         self._renew = self._client.register_script(ledger_script.RENEW)
         self._standing = self._client.register_script(ledger_script.STANDING)
@@ -502,6 +512,25 @@ class RedisStore:
         start = f"({after}" if after else "-"
         rows: Any = await self._try(lambda: self._client.xrange(self._name(stream), min=start, count=limit))
         return [Entry(str(id), fields) for id, fields in rows]
+
+    async def end_of(self, key: str) -> tuple[int, str]:
+        """How long a list is that only ever grows, and its last item ("" if it has none)."""
+        length, last = await self._try(lambda: self._end_of(keys=[self._name(key)]))
+        return int(length), str(last)
+
+    async def extend_if(self, key: str, length: int, last: str, items: Sequence[str]) -> bool:
+        """Adds items to a list whose end is as given. Not repeated: a repetition would find the end changed."""
+        args: list[str | int] = [length, last, *items]
+        done = await self._try(lambda: self._extend_if(keys=[self._name(key)], args=args), attempts=1)
+        return bool(done)
+
+    async def items(self, key: str, after: int, limit: int) -> list[str]:
+        """Up to `limit` items of a list, without its first `after`."""
+        if limit <= 0:
+            return []
+        end = after + limit - 1
+        found: Any = await self._try(lambda: self._client.lrange(self._name(key), after, end))
+        return [str(item) for item in found]
 
     async def ping(self) -> None:
         await self._try(lambda: self._client.ping())
