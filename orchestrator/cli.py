@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.config import CONFIG_VARIABLE, Settings, SettingsError, load_settings
-from orchestrator.core.overrides import OverrideError, Tier
+from orchestrator.core.overrides import Limit, OverrideError, When, parse_target
 
 URL_VARIABLE = "ORCHESTRATOR_URL"
 _TIMEOUT_S = 10.0
@@ -71,9 +71,10 @@ class _Group(click.Group):
             formatter.write_dl(rows)
 
 
-def _tier(ctx: click.Context, param: click.Parameter, value: str) -> str:
+def _target(ctx: click.Context, param: click.Parameter, value: str) -> str:
     try:
-        return Tier.parse(value)
+        tier, rung = parse_target(value)
+        return f"{tier}/{rung}" if rung else str(tier)
     except OverrideError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -159,12 +160,31 @@ Examples:
   orchestrator force C --for 15m --reason "provider incident"
   orchestrator force B --scope user:42 --for 2h --reason "asked for it"
   orchestrator force A --scope call:call_1f2e3d --for 90s --reason "test"
+  orchestrator force B --scope bucket:acme --share 20 --limit ceiling --when now --reason "a fifth of acme"
+  orchestrator force A/gpt-realtime-2.1-mini --reason "the other one is slow"
 
 \b
 Scopes: all, call:ID, user:ID, purpose:NAME, bucket:NAME. The most specific wins.
 """,
 )
-@click.argument("tier", callback=_tier)
+@click.argument("tier", callback=_target)
+@click.option(
+    "--limit",
+    type=click.Choice(list(Limit)),
+    default=Limit.FORCE,
+    show_default=True,
+    help="That and nothing else, nothing better, or nothing worse.",
+)
+@click.option(
+    "--share", type=float, default=100.0, help="Only so many per cent of the calls that begin from now on."
+)
+@click.option(
+    "--when",
+    type=click.Choice(list(When)),
+    default=When.NEXT_TURN,
+    show_default=True,
+    help="When calls in progress follow: between turns, or in the middle of an answer.",
+)
 @click.option("--scope", default="all", show_default=True, help="Whom it is for.")
 @click.option("--for", "duration", default="15m", show_default=True, help="How long: 90s, 15m, 2h.")
 @click.option("--reason", required=True, help="Why; other operators read it in the status.")
@@ -172,18 +192,59 @@ Scopes: all, call:ID, user:ID, purpose:NAME, bucket:NAME. The most specific wins
 @url_option
 @config_option
 def force(
-    tier: str, scope: str, duration: str, reason: str, who: str | None, url: str | None, config: Path | None
+    tier: str,
+    limit: str,
+    share: float,
+    when: str,
+    scope: str,
+    duration: str,
+    reason: str,
+    who: str | None,
+    url: str | None,
+    config: Path | None,
 ) -> None:
-    """Force TIER on the calls of a scope, new ones and those in progress.
+    """Force TIER (or one rung of it, as A/NAME) on the calls of a scope, new ones and those in progress.
 
-    A hard cap on money and the policy for one-way calls stand above it.
+    A hard cap on money and the policy for one-way calls stand above it; health stands above a floor.
     """
     body = {"tier": tier, "scope": scope, "for": duration, "reason": reason, "who": who or login()}
+    body |= {"limit": limit, "share": share, "when": when}
     made = ask_server(url, config, "POST", "/v1/overrides", body)
+    share_of = "" if made["share"] >= 100 else f" for {made['share']:g}% of the calls that begin from now on"
     click.echo(
-        f"Tier {made['tier']} is forced on {made['scope']} for {duration}. "
+        f"{_LIMITED[made['limit']].format(_target_of(made))} {made['scope']}{share_of} for {duration}. "
         f"End it sooner with: orchestrator clear {made['id']}"
     )
+
+
+_LIMITED = {
+    "force": "{} is forced on",
+    "ceiling": "Nothing better than {} is used on",
+    "floor": "Nothing worse than {} is used on",
+}
+
+
+def _target_of(override: Mapping[str, Any]) -> str:
+    return f"Rung {override['rung']}" if override["rung"] else f"Tier {override['tier']}"
+
+
+@main.command(
+    short_help="Let an override last longer, or shorter.",
+    epilog="""\b
+Example:
+  orchestrator extend ovr_1f2e3d4c --for 30m
+""",
+)
+@click.argument("id")
+@click.option("--for", "duration", required=True, help="How long, from now on: 90s, 15m, 2h.")
+@click.option("--reason", default="", help="Why it goes on.")
+@url_option
+@config_option
+def extend(id: str, duration: str, reason: str, url: str | None, config: Path | None) -> None:
+    """Give the override ID (`orchestrator status` lists them) a new time to live, from now on."""
+    body = {"for": duration, "reason": reason, "who": login()}
+    ask_server(url, config, "PATCH", f"/v1/overrides/{id}", body)
+    click.echo(f"Override {id} lasts {duration} from now on.")
 
 
 @main.command(short_help="End an override before its time.")
@@ -307,16 +368,18 @@ def _rungs(found: Mapping[str, Any]) -> Table:
 
 
 def _overrides(found: Mapping[str, Any]) -> Table:
-    table = make_table("Overrides", "id", "tier", "scope", "left", "reason", "who")
+    table = make_table("Overrides", "id", "limit", "of", "scope", "share", "left", "reason", "who")
     for override in found["overrides"]:
         left = ago(found["now"], override["until"])
         cells = (
             override["id"],
-            override["tier"],
+            override["limit"] + (" now" if override["when"] == "now" else ""),
+            f"{override['tier']}/{override['rung']}" if override["rung"] else override["tier"],
             override["scope"],
+            f"{override['share']:g}%",
             left,
             override["reason"],
-            override["who"],
+            override["name"] + (f" ({override['typed']})" if override["typed"] else ""),
         )
         table.add_row(*map(escape, cells))
     return table

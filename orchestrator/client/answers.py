@@ -92,10 +92,16 @@ class Session(Answer):
 
 
 class Override(Answer):
-    """A forced tier."""
+    """A forced tier or rung, or a limit."""
 
     id: str
     tier: TierName
+    rung: str = ""
+    limit: Literal["force", "ceiling", "floor"] = "force"
+    share: float = 100.0
+    when: Literal["next_turn", "now"] = "next_turn"
+    name: str = ""
+    typed: str = ""
     scope: str
     until: float
     reason: str

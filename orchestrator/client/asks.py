@@ -93,9 +93,17 @@ def overrides() -> Ask[list[Override]]:
     return Ask("GET", "/v1/overrides", lambda response: read(response).overrides, repeatable=True)
 
 
-def force(tier: str, *, scope: str, for_: str, reason: str, who: str) -> Ask[Override]:
+def force(
+    tier: str, *, scope: str, for_: str, reason: str, who: str, limit: str, share: float, when: str
+) -> Ask[Override]:
     body = {"tier": tier, "scope": scope, "for": for_, "reason": reason, "who": who}
-    return Ask("POST", "/v1/overrides", _model(Override), json=body)
+    ordered: dict[str, str | float] = {**body, "limit": limit, "share": share, "when": when}
+    return Ask("POST", "/v1/overrides", _model(Override), json=ordered)
+
+
+def extend(id: str, *, for_: str, reason: str, who: str) -> Ask[Override]:
+    body = {"for": for_, "reason": reason, "who": who}
+    return Ask("PATCH", f"/v1/overrides/{quote(id, safe='')}", _model(Override), json=body)
 
 
 def clear(id: str) -> Ask[None]:

@@ -239,13 +239,32 @@ class Orchestrator:
         return self._do(asks.overrides())
 
     def force(
-        self, tier: str, *, reason: str, scope: str = "all", for_: str = "15m", who: str = ""
+        self,
+        tier: str,
+        *,
+        reason: str,
+        scope: str = "all",
+        for_: str = "15m",
+        who: str = "",
+        limit: str = "force",
+        share: float = 100.0,
+        when: str = "next_turn",
     ) -> Override:
-        """Forces a tier on the calls of a scope (all, call:ID, user:ID, purpose:NAME, bucket:NAME) for a time.
+        """Forces a tier ("B") or a rung ("A/NAME") on the calls of a scope (all, call:ID, user:ID, purpose:NAME,
+        bucket:NAME) for a time.
 
-        New calls and those in progress. `for_` is like 90s, 15m, 2h; others read `reason` and `who`.
+        `for_` is like 90s, 15m, 2h; others read `reason` and `who`. `limit`: force, ceiling (nothing better) or floor
+        (nothing worse). `share`: per cent of the calls that begin from now on; 100: of those in progress, too.
+        `when`: next_turn, or now: in the middle of an answer, too.
         """
-        return self._do(asks.force(tier, scope=scope, for_=for_, reason=reason, who=who))
+        ask = asks.force(
+            tier, scope=scope, for_=for_, reason=reason, who=who, limit=limit, share=share, when=when
+        )
+        return self._do(ask)
+
+    def extend(self, id: str, *, for_: str, reason: str = "", who: str = "") -> Override:
+        """Gives an override a new time to live, from now on; `NotFound` where none of that id holds."""
+        return self._do(asks.extend(id, for_=for_, reason=reason, who=who))
 
     def clear(self, id: str) -> None:
         """Ends an override before its time; `NotFound` where none of that id holds."""

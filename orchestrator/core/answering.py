@@ -504,6 +504,18 @@ class Answers:
             self._beside = {a.id: a for a in self._beside.values()}
         self._ask_when_known(answering, now)
 
+    def hand_down(self, now: float) -> None:
+        """The call goes on in Tier C in the middle of something: that gives what Tier B has begun to answer."""
+        self._drop_ahead("another tier serves the call")
+        for answering in [*([self._active] if self._active else []), *self._beside.values()]:
+            if answering.tier == "C":
+                continue
+            if answering.stage in (Stage.ANSWERING, Stage.MONEY):
+                self._halt(answering)
+                self._pass_to_tier_c(answering, now)
+            else:  # its words or tools are waited for: Tier C is asked once they are there
+                answering.tier = "C"
+
     def _close_unheard(self, answering: Answering, now: float) -> None:
         """Something may have been said, and nobody could write it down: not silence, but a word about it."""
         self._interrupted = False

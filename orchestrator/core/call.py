@@ -206,7 +206,8 @@ class Call(Leash):
             self._replay_waiting(now)
             for frame in ctx.input.frames(0.0):
                 ctx.do(ToUpstreamFrame(frame, attempt))
-            self._out_of_money(now)
+            if not self._out_of_money(now):
+                self.consider(now)  # an operator may have ordered another tier meanwhile
         elif event["type"] == "error":
             code = str(event["error"].get("code") or "")
             self._refused(TERMINAL_CODES.get(code, Cause.REFUSED), now)

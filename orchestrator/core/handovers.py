@@ -330,6 +330,8 @@ class Handovers:
         ctx, hedge = self.ctx, self.hedge
         self.hedge = None
         ctx.record("handover", **_fields(ctx, decision, trigger, cause), owed=len(left.owed))
+        if left.owed:
+            ctx.playback.miss(min(owed.since for owed in left.owed), trigger, cause)
         for owed in left.owed:
             if owed.bridge is Bridge.DEFAULT:
                 owed.bridge = _BRIDGES.get(trigger, Bridge.DEFAULT)
@@ -389,12 +391,9 @@ class Handovers:
 
     def _hedge_wins(self, hedge: Hedge, now: float) -> None:
         """Tier B has audio first: it speaks, and Tier A's answer is cancelled."""
-        ctx, relay = self.ctx, self.relay
+        relay = self.relay
         assert relay is not None
-        response = ctx.default_response()
-        if response is not None:
-            cancel = {"type": "response.cancel", "response_id": response.id}
-            ctx.do(ToUpstream(cancel, relay.attempt))
+        self._cancel_upstream(relay)
         self._degrade(self._leave_relay(now), self._route("A", frozenset({"A"})), "hedge", "late_audio", now)
 
     # --- between turns ---
@@ -404,7 +403,7 @@ class Handovers:
         if self.state is State.RELAYING and self.relay is not None and self.relay.at_boundary:
             self._step(now)
             decision = self._route("A", frozenset())
-            trigger = _trigger_of(decision)
+            trigger = _trigger_of(decision, self.ctx.rung)
             if decision.tier != "A" and trigger is not None:
                 self._degrade(self._leave_relay(now), decision, trigger, str(decision.reason), now)
             elif decision.tier == "A":
@@ -418,19 +417,51 @@ class Handovers:
             if decision.tier == "A":
                 self._maybe_promote(decision, self.local, now)
             elif decision.tier != self.ctx.tier:
-                trigger = _trigger_of(decision) or "recovery"
+                trigger = _trigger_of(decision, self.ctx.rung) or "recovery"
                 self.ctx.record("handover", **_fields(self.ctx, decision, trigger, str(decision.reason)))
                 self._take(decision)
                 self._announce_session("session.updated")
+        else:
+            self._follow_at_once(now)
+
+    def _follow_at_once(self, now: float) -> None:
+        """In the middle of something: an operator's order that does not wait for its end takes the call down.
+
+        What is owed is answered by the next tier, as after a fault.
+        """
+        if self.relay is None and self.local is None:
+            return
+        decision = self._route(self.ctx.tier, frozenset())
+        if not decision.at_once or str(decision.tier) <= self.ctx.tier:
+            return
+        if self.relay is not None:
+            self._cancel_upstream(self.relay)
+            self._degrade(self._leave_relay(now), decision, "operator", str(decision.reason), now)
+        elif self.local is not None:
+            if self.preparation is not None:
+                self._abandon("an operator ordered another tier", now)
+            self.ctx.record("handover", **_fields(self.ctx, decision, "operator", str(decision.reason)))
+            self._take(decision)
+            self._announce_session("session.updated")
+            self.local.hand_down(now)
+
+    def _cancel_upstream(self, relay: Relay) -> None:
+        """Nobody will hear the answer that the provider is making: it need not be billed to its end."""
+        response = self.ctx.default_response()
+        if response is not None:
+            self.ctx.do(ToUpstream({"type": "response.cancel", "response_id": response.id}, relay.attempt))
 
     def _maybe_renew(self, relay: Relay, decision: Decision, now: float) -> None:
         """A fresh session in Tier A: before this one ends, on a cheaper rung, or with a shorter history."""
         ctx = self.ctx
         here = replace(decision, rung=ctx.rung)
-        passed = {candidate.rung: candidate.passed_over for candidate in decision.candidates}
+        passed = _passed(decision)
         long = relay.gate.bound.context().audio_tokens > ctx.policy.history_tokens
         if passed.get(ctx.rung) in (Reason.BUDGET_STEP, Reason.BUDGET_SPENT):
             self._renewed_for = "budget", str(passed[ctx.rung])
+            self._maybe_prepare(Purpose.RENEW, decision, relay.busy_at, now)
+        elif passed.get(ctx.rung) in _ORDERS:
+            self._renewed_for = "operator", str(passed[ctx.rung])
             self._maybe_prepare(Purpose.RENEW, decision, relay.busy_at, now)
         elif now >= relay.renew_at:
             self._renewed_for = "expiry", "renewed"
@@ -442,8 +473,10 @@ class Handovers:
     def _maybe_promote(self, decision: Decision, local: Local, now: float) -> None:
         fault_at = self._fault_at.get(decision.rung)
         proved = fault_at is None or self._trusted(decision.rung, fault_at)
-        forced = decision.decided_by is DecidedBy.OVERRIDE
-        if forced or (self.ctx.policy.promote and proved):
+        # A floor is no order to use what does not work.
+        floored = decision.reason is Reason.FLOOR
+        forced = decision.decided_by is DecidedBy.OVERRIDE and not floored
+        if forced or ((self.ctx.policy.promote or floored) and proved):
             self._maybe_prepare(Purpose.PROMOTE, decision, local.quiet_since, now)
 
     def _maybe_prepare(self, purpose: Purpose, decision: Decision, quiet_since: float, now: float) -> None:
@@ -597,11 +630,21 @@ _BRIDGES = {
 }
 
 
-def _trigger_of(decision: Decision) -> str | None:
-    """Why a decision between turns moves a call; None where it does not."""
+_ORDERS = frozenset({Reason.OVERRIDE, Reason.CEILING, Reason.FLOOR})
+
+
+def _trigger_of(decision: Decision, rung: str) -> str | None:
+    """Why a decision between turns moves a call from its rung; None where it does not."""
+    if _passed(decision).get(rung) in _ORDERS:
+        return "operator"
     if decision.reason is Reason.BUDGET_STEP:
         return "budget"
     return TRIGGERS.get(decision.decided_by)
+
+
+def _passed(decision: Decision) -> dict[str, Reason]:
+    """Why each rung that was not chosen was passed over."""
+    return {candidate.rung: candidate.passed_over for candidate in decision.candidates}
 
 
 def _trigger(cause: Cause) -> str:

@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from orchestrator.core.budget import BudgetState
-from orchestrator.core.overrides import Override, Scope, ScopeKind, Tier, choose_override
-from orchestrator.core.routing import Decision, Reason, RouteRequest, Rung, View, decide
+from orchestrator.core.overrides import Override, Scope, ScopeKind, Tier
+from orchestrator.core.routing import Decision, Reason, RouteRequest, Rung, View, decide, orders_for
 
 
 class ChangeKind(StrEnum):
     """What may become different. `Change.about` is what stands in brackets."""
 
     OVERRIDE_ENDS = "override_ends"
-    """The override that applies is cleared or expires (its id)."""
+    """An override that applies is cleared or expires (its id)."""
     OVERRIDE_MADE = "override_made"
     """An operator forces a tier on this very call (the tier)."""
     BREAKER_CLOSES = "breaker_closes"
@@ -94,14 +94,18 @@ def relevant(request: RouteRequest, view: View) -> View:
         override
         for override in view.overrides
         if override.matches(
-            call_id=request.call_id, user=request.user, purpose=request.purpose, bucket=request.bucket
+            call_id=request.call_id,
+            user=request.user,
+            purpose=request.purpose,
+            bucket=request.bucket,
+            started=request.started,
         )
     ]
     return replace(view, overrides=mine)
 
 
 def _considered(request: RouteRequest, view: View, now: float) -> Iterator[Change]:
-    if (override := override_for(request, view, now)) is not None:
+    for override in orders_for(request, view, now):
         yield Change(ChangeKind.OVERRIDE_ENDS, override.id)
     for name in dict.fromkeys(rung.name for rung in view.rungs if rung.breaker_open):
         yield Change(ChangeKind.BREAKER_CLOSES, name)
@@ -148,17 +152,6 @@ def left_of_bucket(budget: BudgetState) -> int | None:
     if budget.bucket_cap is None:
         return None
     return budget.bucket_cap - budget.bucket_spent - budget.bucket_reserved + budget.held
-
-
-def override_for(request: RouteRequest, view: View, now: float) -> Override | None:
-    return choose_override(
-        view.overrides,
-        call_id=request.call_id,
-        user=request.user,
-        purpose=request.purpose,
-        bucket=request.bucket,
-        now=now,
-    )
 
 
 # --- making the changes ---

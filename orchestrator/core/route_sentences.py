@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from orchestrator.core.health import BreakerState
-from orchestrator.core.overrides import Override
+from orchestrator.core.limits import Aside, SetAside
+from orchestrator.core.overrides import ALL_CALLS, Limit, Override
 from orchestrator.core.prices import NANO
-from orchestrator.core.route_changes import Change, ChangeKind, left_of_bucket, left_of_call, override_for
-from orchestrator.core.routing import Candidate, Decision, Reason, RouteRequest, Rung, View
+from orchestrator.core.route_changes import Change, ChangeKind, left_of_bucket, left_of_call
+from orchestrator.core.routing import Candidate, Decision, Reason, RouteRequest, Rung, View, orders_for
 
 _DAY_S = 86_400
 
@@ -36,13 +37,13 @@ class Teller:
         self, request: RouteRequest, view: View, now: float, breakers: Mapping[str, BreakerFacts]
     ) -> None:
         self._request, self._view, self._now, self._breakers = request, view, now, breakers
-        self._override = override_for(request, view, now)
+        self._orders = {order.id: order for order in orders_for(request, view, now)}
 
     # --- the answer ---
 
     def chosen(self, decision: Decision, passed_over: Sequence[tuple[Candidate, str]]) -> str:
         """Why the answer is what it is; `passed_over` has the rungs that were not chosen, with their sentences."""
-        return " ".join(filter(None, (self._why(decision, passed_over), self._powerless(decision))))
+        return " ".join([self._why(decision, passed_over), *map(self._powerless, decision.set_aside)])
 
     def _why(self, decision: Decision, passed_over: Sequence[tuple[Candidate, str]]) -> str:
         rung = f"{decision.rung} (tier {decision.tier})"
@@ -50,8 +51,9 @@ class Teller:
             return "No rung can take the call."
         if decision.reason is Reason.DEFAULT:
             return f"{rung} is the first choice, and nothing stands against it."
-        if decision.reason is Reason.OVERRIDE and self._override is not None:
-            return f"{rung} was ordered: {_of_override(self._override, self._now)}."
+        order = self._orders.get(decision.override_id or "")
+        if decision.reason in (Reason.OVERRIDE, Reason.FLOOR) and order is not None:
+            return f"{rung} was ordered: {_of_override(order, self._now)}."
         if decision.reason is Reason.LAST_RESORT:
             return f"Every rung that is left is in doubt; {rung} is tried, since that is better than a dead line."
         better = self._last_better(decision, passed_over)
@@ -67,15 +69,21 @@ class Teller:
             sentence = told[rung.tier, rung.name]
         return sentence
 
-    def _powerless(self, decision: Decision) -> str:
-        """Of an override that applies and could not decide."""
-        override = self._override
-        if override is None or decision.reason is Reason.OVERRIDE:
-            return ""
-        return (
-            f"Override {override.id} for tier {override.tier} counts for nothing here: "
-            f"no rung of tier {override.tier} may be used."
-        )
+    def _powerless(self, aside: SetAside) -> str:
+        """Of an override that applies and counts for nothing."""
+        override = aside.override
+        told = f"Override {override.id} for {_named(override)} counts for nothing here"
+        match aside.why:
+            case Aside.HEALTH:
+                return f"{told}: nothing as good as {_target(override)} works, and health is above a floor."
+            case Aside.CONTRADICTED:
+                return f"{told}: {aside.by} leaves nothing of it, and is {self._above(aside)}."
+        no_rung = f"no rung of tier {override.tier} may" if not override.rung else "that rung may not"
+        return f"{told}: {no_rung} be used."
+
+    def _above(self, aside: SetAside) -> str:
+        same = self._orders[aside.by].scope.kind is aside.override.scope.kind
+        return "newer" if same else "more specific"
 
     # --- the rungs that were not chosen ---
 
@@ -97,8 +105,8 @@ class Teller:
                 return f"the purpose {self._request.purpose} wants no answer, so a prompt of tier C says it"
             case Reason.NO_PROMOTION:
                 return f"calls stay in the tier they are in, this one in {self._request.current}"
-            case Reason.OVERRIDE if self._override is not None:
-                return _of_override(self._override, self._now)
+            case Reason.OVERRIDE | Reason.CEILING | Reason.FLOOR if candidate.override is not None:
+                return _of_override(candidate.override, self._now)
             case Reason.BREAKER_OPEN:
                 return self._breaker(rung)
             case Reason.NOT_PREFERRED:
@@ -148,7 +156,7 @@ class Teller:
         about = change.about
         match change.kind:
             case ChangeKind.OVERRIDE_ENDS:
-                return f"once override {about} is cleared{self._expires()}"
+                return f"once override {about} is cleared{self._expires(about)}"
             case ChangeKind.OVERRIDE_MADE:
                 return f"if an operator forced tier {about} on this call"
             case ChangeKind.BREAKER_CLOSES:
@@ -166,14 +174,12 @@ class Teller:
 
     def happens_at(self, change: Change) -> float | None:
         """Unix seconds, of what comes by itself."""
-        if change.kind is ChangeKind.OVERRIDE_ENDS and self._override is not None:
-            return self._override.until
+        if change.kind is ChangeKind.OVERRIDE_ENDS:
+            return self._orders[change.about].until
         return self._midnight() if change.kind is ChangeKind.DAY_ENDS else None
 
-    def _expires(self) -> str:
-        override = self._override
-        if override is None:
-            return ""
+    def _expires(self, override_id: str) -> str:
+        override = self._orders[override_id]
         return f" or expires at {_clock(override.until)}, in {span(override.until - self._now)}"
 
     def _whose(self, about: str) -> str:
@@ -202,10 +208,27 @@ _CLAUSES: Mapping[ChangeKind, str] = {
 
 
 def _of_override(override: Override, now: float) -> str:
+    scope = f"{override.scope}"
+    if override.share < ALL_CALLS:
+        scope += f" for {override.share:g} per cent of the calls that began since"
+    does = {
+        Limit.FORCE: f"forces {_target(override)} on",
+        Limit.CEILING: f"allows nothing better than {_target(override)} on",
+        Limit.FLOOR: f"allows nothing worse than {_target(override)} on",
+    }[override.limit]
     return (
-        f"{override.who} forces tier {override.tier} on {override.scope} until {_clock(override.until)}, for "
+        f"{override.by} {does} {scope} until {_clock(override.until)}, for "
         f"another {span(override.until - now)} ({override.id}: {override.reason})"
     )
+
+
+def _target(override: Override) -> str:
+    return f"rung {override.rung}" if override.rung else f"tier {override.tier}"
+
+
+def _named(override: Override) -> str:
+    words = {Limit.FORCE: "", Limit.CEILING: "nothing better than ", Limit.FLOOR: "nothing worse than "}
+    return words[override.limit] + _target(override)
 
 
 def usd(nanodollars: int) -> str:

@@ -3,7 +3,8 @@
 Every rung is looked at in order of preference and passed over for the first of these that excludes it: hard
 cap (money), then policy, then an operator's override, then health. The first rung that nothing excludes is
 chosen, and the decision says which of them decided and why each other rung was not chosen. An override is above
-a breaker, yet it cannot choose what a cap or a policy excludes or what is not there at all.
+a breaker, yet it cannot choose what a cap or a policy excludes or what is not there at all. Several may apply (see
+`limits`); of them a floor is no order to use what does not work, so that health is above it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.core.budget import BudgetState
-from orchestrator.core.overrides import Override, Tier, choose_override
+from orchestrator.core.limits import Aside, Limits, Place, SetAside, excluding, limits
+from orchestrator.core.overrides import Limit, Override, Tier, When, applying
 from orchestrator.core.steps import StepAction
 
 ONE_WAY_PURPOSES = frozenset({"notification", "order_status_notice", "queue_update", "post_call_summary"})
@@ -44,6 +46,11 @@ class Reason(StrEnum):
     ONE_WAY_PURPOSE = "one_way_purpose"
     NO_PROMOTION = "no_promotion"
     OVERRIDE = "override"
+    """An operator forces another one."""
+    CEILING = "ceiling"
+    """An operator wants nothing as good."""
+    FLOOR = "floor"
+    """An operator wants nothing as bad; of the rung that was chosen: a call moves up to it because of that."""
     BREAKER_OPEN = "breaker_open"
     NOT_PREFERRED = "not_preferred"
     LAST_RESORT = "last_resort"
@@ -60,12 +67,17 @@ _DECIDES = {
     Reason.ONE_WAY_PURPOSE: DecidedBy.POLICY,
     Reason.NO_PROMOTION: DecidedBy.POLICY,
     Reason.OVERRIDE: DecidedBy.OVERRIDE,
+    Reason.CEILING: DecidedBy.OVERRIDE,
+    Reason.FLOOR: DecidedBy.OVERRIDE,
     Reason.BREAKER_OPEN: DecidedBy.HEALTH,
     Reason.DEFAULT: DecidedBy.DEFAULT,
     Reason.NOT_PREFERRED: DecidedBy.DEFAULT,
     Reason.LAST_RESORT: DecidedBy.HEALTH,
     Reason.NOTHING_READY: DecidedBy.HEALTH,
 }
+
+
+_LIMITS = {Limit.FORCE: Reason.OVERRIDE, Limit.CEILING: Reason.CEILING, Limit.FLOOR: Reason.FLOOR}
 
 
 def decides(reason: Reason) -> DecidedBy:
@@ -103,6 +115,8 @@ class RouteRequest:
     bucket: str = "default"
     allowed_tools: tuple[str, ...] = ()
     current: Tier | None = None
+    started: float | None = None
+    """When it began, in Unix seconds; None: it is about to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +141,8 @@ class Candidate:
     rung: str
     passed_over: Reason
     detail: str = ""
+    override: Override | None = None
+    """The one that bars it, where one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +155,10 @@ class Decision:
     candidates: tuple[Candidate, ...] = ()
     override_id: str | None = None
     allowed_tools: tuple[str, ...] = ()
+    set_aside: tuple[SetAside, ...] = ()
+    """Overrides that apply and count for nothing here."""
+    at_once: bool = False
+    """A call elsewhere is to follow in the middle of an answer, too."""
 
     @property
     def usable(self) -> bool:
@@ -148,14 +168,6 @@ class Decision:
 
 def decide(request: RouteRequest, view: View, now: float) -> Decision:
     """The rung for `request`. `now` is Unix seconds, the clock of `Override.until`."""
-    override = choose_override(
-        view.overrides,
-        call_id=request.call_id,
-        user=request.user,
-        purpose=request.purpose,
-        bucket=request.bucket,
-        now=now,
-    )
     usable: list[Rung] = []
     candidates: list[Candidate] = []
     for rung in view.rungs:
@@ -164,45 +176,85 @@ def decide(request: RouteRequest, view: View, now: float) -> Decision:
             usable.append(rung)
         else:
             candidates.append(Candidate(rung.tier, rung.name, reason, detail))
+    if not view.overrides or not (orders := orders_for(request, view, now)):
+        return _by_health(usable, request, view, candidates, Limits(frozenset()))
+    places = [_place(rung) for rung in view.rungs]
+    found = limits(orders, [_place(rung) for rung in usable], places)
+    if found.force is None and found.floors and not _works(usable, found):
+        found = _without_floors(found, usable, places)
+    for rung in usable:
+        if (bars := excluding(found.standing, _place(rung), places)) is not None:
+            reason = _LIMITS[bars.limit]
+            candidates.append(Candidate(rung.tier, rung.name, reason, bars.reason, bars))
+    left = [rung for rung in usable if _place(rung) in found.allowed]
+    if found.force is not None:
+        # An operator's word is above a breaker's, but of the rungs that it leaves a healthy one is better.
+        left.sort(key=lambda rung: rung.breaker_open)
+        return _decision(left[0], Reason.OVERRIDE, request, candidates, left[1:], found, found.force)
+    return _by_health(left, request, view, candidates, found)
 
-    if override is not None and any(rung.tier is override.tier for rung in usable):
-        return _by_override(override, usable, request, candidates)
-    return _by_health(usable, request, view, candidates)
 
-
-def _by_override(
-    override: Override, usable: list[Rung], request: RouteRequest, candidates: list[Candidate]
-) -> Decision:
-    """An operator's word is above a breaker's, but among the rungs of the tier a healthy one is better."""
-    forced = sorted(
-        (rung for rung in usable if rung.tier is override.tier), key=lambda rung: rung.breaker_open
+def orders_for(request: RouteRequest, view: View, now: float) -> list[Override]:
+    """The overrides that apply to a call, in the order in which they count."""
+    return applying(
+        view.overrides,
+        call_id=request.call_id,
+        user=request.user,
+        purpose=request.purpose,
+        bucket=request.bucket,
+        now=now,
+        started=request.started,
     )
-    candidates += [
-        Candidate(rung.tier, rung.name, Reason.OVERRIDE, override.reason)
-        for rung in usable
-        if rung.tier is not override.tier
-    ]
-    return _decision(forced[0], Reason.OVERRIDE, request, candidates, forced[1:], override.id)
+
+
+def _place(rung: Rung) -> Place:
+    return rung.tier, rung.name
+
+
+def _works(usable: Sequence[Rung], found: Limits) -> bool:
+    return any(not rung.breaker_open for rung in usable if _place(rung) in found.allowed)
+
+
+def _without_floors(found: Limits, usable: Sequence[Rung], places: Sequence[Place]) -> Limits:
+    """Nothing that the floors leave works: health is above them."""
+    rest = [order for order in found.standing if order.limit is not Limit.FLOOR]
+    again = limits(rest, [_place(rung) for rung in usable], places)
+    beaten = tuple(SetAside(floor, Aside.HEALTH) for floor in found.floors)
+    return Limits(again.allowed, again.standing, found.aside + beaten)
 
 
 def _by_health(
-    usable: list[Rung], request: RouteRequest, view: View, candidates: list[Candidate]
+    usable: list[Rung], request: RouteRequest, view: View, candidates: list[Candidate], found: Limits
 ) -> Decision:
+    lifted = False
     if not view.promote and request.current is not None:
         above = [rung for rung in usable if rung.tier < request.current]
-        usable = [rung for rung in usable if rung.tier >= request.current]
-        candidates += [Candidate(rung.tier, rung.name, Reason.NO_PROMOTION) for rung in above]
+        stay = [rung for rung in usable if rung.tier >= request.current]
+        # A floor above the tier that the call is in is an order to leave it.
+        lifted = not stay and bool(found.floors)
+        if not lifted:
+            usable = stay
+            candidates += [Candidate(rung.tier, rung.name, Reason.NO_PROMOTION) for rung in above]
     healthy = [rung for rung in usable if not rung.breaker_open]
     doubtful = [rung for rung in usable if rung.breaker_open]
     # Where every rung left is in doubt, a try is better than a dead line.
     last_resort = doubtful.pop() if doubtful and not healthy else None
     candidates += [Candidate(rung.tier, rung.name, Reason.BREAKER_OPEN, rung.cause) for rung in doubtful]
     if healthy:
-        reason = _why(healthy[0], view.rungs, candidates)
-        return _decision(healthy[0], reason, request, candidates, healthy[1:])
+        reason, bars = _why(healthy[0], view.rungs, candidates)
+        if lifted:
+            reason, bars = Reason.FLOOR, found.floors[0]
+        return _decision(healthy[0], reason, request, candidates, healthy[1:], found, bars)
     if last_resort is not None:
-        return _decision(last_resort, Reason.LAST_RESORT, request, candidates, ())
-    return Decision(Tier.C, "", Reason.NOTHING_READY, DecidedBy.HEALTH, candidates=tuple(candidates))
+        return _decision(last_resort, Reason.LAST_RESORT, request, candidates, (), found)
+    return Decision(
+        Tier.C,
+        "",
+        Reason.NOTHING_READY,
+        DecidedBy.HEALTH,
+        candidates=tuple(candidates),
+        set_aside=found.aside,
+    )
 
 
 def _barred(rung: Rung, request: RouteRequest, view: View) -> tuple[Reason | None, str]:
@@ -234,15 +286,18 @@ def _step_that_bars(rung: Rung, view: View) -> str | None:
     return level.value if bars else None
 
 
-def _why(chosen: Rung, rungs: Sequence[Rung], candidates: Sequence[Candidate]) -> Reason:
+def _why(
+    chosen: Rung, rungs: Sequence[Rung], candidates: Sequence[Candidate]
+) -> tuple[Reason, Override | None]:
     """Why the last better rung was passed over: without that reason the choice would have been that one."""
-    passed = {(candidate.tier, candidate.rung): candidate.passed_over for candidate in candidates}
-    reason = Reason.DEFAULT
+    passed = {(candidate.tier, candidate.rung): candidate for candidate in candidates}
+    reason, override = Reason.DEFAULT, None
     for rung in rungs:
         if rung is chosen:
             break
-        reason = passed[rung.tier, rung.name]
-    return reason
+        reason = passed[rung.tier, rung.name].passed_over
+        override = passed[rung.tier, rung.name].override
+    return reason, override
 
 
 def _decision(
@@ -251,9 +306,11 @@ def _decision(
     request: RouteRequest,
     candidates: Sequence[Candidate],
     rest: Sequence[Rung],
-    override_id: str | None = None,
+    found: Limits,
+    override: Override | None = None,
 ) -> Decision:
     not_needed = tuple(Candidate(rung.tier, rung.name, Reason.NOT_PREFERRED) for rung in rest)
+    orders = [override, *(c.override for c in candidates if c.tier is request.current)]
     return Decision(
         chosen.tier,
         chosen.name,
@@ -261,7 +318,9 @@ def _decision(
         decides(reason),
         chosen.usd_per_minute,
         tuple(candidates) + not_needed,
-        override_id,
+        None if override is None else override.id,
         # A prompt that wants no answer runs no tools.
         () if reason is Reason.ONE_WAY_PURPOSE else request.allowed_tools,
+        found.aside,
+        any(order is not None and order.when is When.NOW for order in orders),
     )

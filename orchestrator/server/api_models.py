@@ -70,6 +70,12 @@ class CandidateBody(BaseModel):
     detail: str
 
 
+class SetAsideBody(BaseModel):
+    override_id: str
+    why: Literal["nothing_usable", "contradicted", "health"]
+    by: str = Field(description="The override that stands against it, where one does.")
+
+
 class ChosenBody(BaseModel):
     """The rung that was chosen."""
 
@@ -80,6 +86,9 @@ class ChosenBody(BaseModel):
     override_id: str | None
     usd_per_minute: float = Field(description="A rough price of one minute of conversation on this rung.")
     allowed_tools: list[str]
+    set_aside: list[SetAsideBody] = Field(
+        [], description="Overrides that apply and count for nothing in this decision."
+    )
 
 
 class DecisionBody(ChosenBody):
@@ -176,20 +185,37 @@ class PreviewView(BaseModel):
 
 
 class OverrideBody(Body):
-    tier: str = Field(description="A, B or C.")
+    tier: str = Field(description="A, B or C, or one rung of it: A/gpt-realtime-2.1.", max_length=200)
+    limit: str = Field("force", description="force; ceiling: nothing better; floor: nothing worse.")
+    share: float = Field(100.0, description="Per cent of the calls that begin from now on; 100: of all.")
+    when: str = Field("next_turn", description="next_turn; now: in the middle of an answer, too.")
     scope: str = Field("all", description="all, call:ID, user:ID, purpose:NAME or bucket:NAME.")
     duration: str = Field("15m", alias="for", description="90s, 15m, 2h, at most 30d.")
-    reason: str
-    who: str = ""
+    reason: str = Field(max_length=1000)
+    who: str = Field(
+        "", max_length=200, description="Who you are; it is kept beside the name of the key that asks."
+    )
+
+
+class ExtendBody(Body):
+    duration: str = Field(alias="for", description="From now on: 90s, 15m, 2h, at most 30d.")
+    reason: str = Field("", max_length=1000, description="Why it goes on.")
+    who: str = Field("", max_length=200)
 
 
 class OverrideView(BaseModel):
     id: str
     tier: Literal["A", "B", "C"]
+    rung: str = Field(description="Of the tier; empty: all of it.")
+    limit: Literal["force", "ceiling", "floor"]
+    share: float
+    when: Literal["next_turn", "now"]
+    name: str = Field(description="Of the key it was made with.")
+    typed: str = Field(description="Who the operator said they are.")
     scope: str
     until: float = Field(description="Unix seconds.")
     reason: str
-    who: str
+    who: str = Field(description="The id of the key it was made with.")
     created: float = Field(description="Unix seconds.")
 
 

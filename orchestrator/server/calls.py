@@ -259,6 +259,7 @@ class CallDriver:
                 purpose=info.purpose,
                 bucket=info.bucket,
                 current=Tier(current) if current else None,
+                started=info.started_at,
             )
             return services.route(request, budget, excluded)
 

@@ -23,7 +23,16 @@ from orchestrator.config import Settings
 from orchestrator.core.budget import BudgetState, CallBudget
 from orchestrator.core.explaining import Explanation, explain
 from orchestrator.core.health import Breaker, BreakerPolicy, Cause, ProbeKind
-from orchestrator.core.overrides import Override, Tier, make_override
+from orchestrator.core.overrides import (
+    ALL_CALLS,
+    Limit,
+    Override,
+    OverrideError,
+    Tier,
+    When,
+    extended,
+    make_override,
+)
 from orchestrator.core.prices import nanodollars
 from orchestrator.core.route_sentences import BreakerFacts
 from orchestrator.core.routing import ONE_WAY_PURPOSES, Decision, Reason, RouteRequest, Rung, View, decide
@@ -340,7 +349,20 @@ class Fleet:
             (o for o in self._overrides.values() if not o.expired(now)), key=lambda o: o.created, reverse=True
         )
 
-    def force(self, *, tier: str, scope: str, duration: str, reason: str, who: str) -> Override:
+    def force(
+        self,
+        *,
+        tier: str,
+        scope: str,
+        duration: str,
+        reason: str,
+        who: str,
+        limit: str = Limit.FORCE,
+        share: float = ALL_CALLS,
+        when: str = When.NEXT_TURN,
+        name: str = "",
+        typed: str = "",
+    ) -> Override:
         """Makes an override out of an operator's words; OverrideError says what is wrong with them."""
         override = make_override(
             id=f"ovr_{uuid.uuid4().hex[:8]}",
@@ -350,10 +372,33 @@ class Fleet:
             reason=reason,
             who=who,
             now=self._wall(),
+            limit=limit,
+            share=share,
+            when=when,
+            name=name,
+            typed=typed,
         )
+        known = [spec.name for spec in self.rungs if spec.tier is override.tier]
+        if override.rung and override.rung not in known:
+            there = ", ".join(f"{override.tier}/{name}" for name in known) or "none"
+            raise OverrideError(
+                "tier", f"tier {override.tier} has no rung {override.rung!r}; there are: {there}"
+            )
+        self._order(override)
+        return override
+
+    def extend(self, override_id: str, duration: str) -> Override | None:
+        """Gives an override in force a new time to live, from now on; None where there is none of that id."""
+        override = self._overrides.get(override_id)
+        if override is None or override.expired(self._wall()):
+            return None
+        override = extended(override, duration, self._wall())
+        self._order(override)
+        return override
+
+    def _order(self, override: Override) -> None:
         self._put_override(override)
         self._link.send(f"override:{override.id}", partial(self._write_override, override))
-        return override
 
     def clear(self, override_id: str) -> bool:
         """Ends an override; False where there is none of that id."""

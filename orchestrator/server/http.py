@@ -23,7 +23,6 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from orchestrator.config import Settings
-from orchestrator.core.overrides import Override, OverrideError
 from orchestrator.core.prices import NANO
 from orchestrator.core.redaction import Redactor
 from orchestrator.core.routing import RouteRequest
@@ -34,9 +33,6 @@ from orchestrator.server.api_models import (
     GuardrailStatus,
     Health,
     MoneyStatus,
-    OverrideBody,
-    Overrides,
-    OverrideView,
     ProcessStatus,
     Readiness,
     ReadyPart,
@@ -60,6 +56,7 @@ from orchestrator.server.guards import Guards
 from orchestrator.server.http_approvals import add_approvals
 from orchestrator.server.http_definitions import add_definitions
 from orchestrator.server.http_events import add_events
+from orchestrator.server.http_overrides import add_overrides, override_view
 from orchestrator.server.http_prompts import add_prompts
 from orchestrator.server.http_routing import add_routing, decision_body
 from orchestrator.server.http_sessions import SECRETS_PATH, add_sessions
@@ -168,7 +165,7 @@ def build_api(service: Service) -> FastAPI:
     add_prompts(api, service, guards)
     add_speech(api, service, guards)
     add_summaries(api, service, guards)
-    _add_overrides(api, service, guards)
+    add_overrides(api, service, guards)
     add_approvals(api, service, guards)
     add_events(api, service, guards)
     api.add_middleware(RequestLimits, limits=settings.limits, wrong_status=_wrong_status)
@@ -314,7 +311,7 @@ def _status(service: Service) -> Status:
         ),
         next_call=decision_body(fleet.decide(RouteRequest(bucket=service.settings.budget.default_bucket))),
         rungs=_rungs(fleet),
-        overrides=[_override(override) for override in fleet.overrides],
+        overrides=[override_view(override) for override in fleet.overrides],
         buckets=[
             BucketStatus(
                 bucket=name,
@@ -409,45 +406,3 @@ def _rungs(fleet: Fleet) -> list[RungStatus]:
             )
         )
     return found
-
-
-def _add_overrides(api: FastAPI, service: Service, guards: Guards) -> None:
-    @api.get("/v1/overrides", tags=["operations"], dependencies=guards.operator, responses=ERRORS)
-    async def list_overrides() -> Overrides:
-        """The overrides in force, the newest first."""
-        return Overrides(overrides=[_override(override) for override in service.fleet.overrides])
-
-    @api.post(
-        "/v1/overrides", tags=["operations"], dependencies=guards.operator, status_code=201, responses=ERRORS
-    )
-    async def force_tier(body: OverrideBody) -> OverrideView:
-        """Forces a tier on the calls of a scope, new ones and those in progress, for a time."""
-        try:
-            override = service.fleet.force(
-                tier=body.tier, scope=body.scope, duration=body.duration, reason=body.reason, who=body.who
-            )
-        except OverrideError as error:
-            raise ApiError(422, "invalid_override", str(error), error.param) from None
-        log.warning(
-            "%s forced tier %s on %s: %s", override.who, override.tier, override.scope, override.reason
-        )
-        return _override(override)
-
-    @api.delete(
-        "/v1/overrides/{id}",
-        tags=["operations"],
-        dependencies=guards.operator,
-        status_code=204,
-        responses={**ERRORS, **answers(404, "There is no such override.")},
-    )
-    async def clear_override(id: str) -> None:
-        """Ends an override before its time."""
-        if not service.fleet.clear(id):
-            known = ", ".join(override.id for override in service.fleet.overrides) or "none"
-            raise ApiError(
-                404, "unknown_override", f"there is no override {id!r} in force; there are: {known}", "id"
-            )
-
-
-def _override(override: Override) -> OverrideView:
-    return OverrideView.model_validate(override.to_dict())

@@ -20,6 +20,7 @@ from orchestrator.server.api_models import (
     PassedOver,
     RouteAnswer,
     RouteBody,
+    SetAsideBody,
 )
 from orchestrator.server.api_models import WouldChange as WouldChangeBody
 from orchestrator.server.fleet import Fleet
@@ -106,6 +107,10 @@ def decision_body(decision: Decision) -> DecisionBody:
         override_id=decision.override_id,
         usd_per_minute=decision.usd_per_minute,
         allowed_tools=list(decision.allowed_tools),
+        set_aside=[
+            SetAsideBody(override_id=aside.override.id, why=aside.why.value, by=aside.by)
+            for aside in decision.set_aside
+        ],
         candidates=[
             CandidateBody(tier=c.tier.value, rung=c.rung, passed_over=c.passed_over, detail=c.detail)
             for c in decision.candidates

@@ -76,6 +76,8 @@ class Bench:
     policy: Policy = field(default_factory=lambda: Policy(transcription_model="gpt-transcribe"))
     tier: str = "A"
     decided_by: DecidedBy = DecidedBy.DEFAULT
+    at_once: bool = False
+    """Whether the router's answer is to be followed in the middle of an answer, too."""
     rungs: tuple[str, ...] = ("gpt-realtime-2.1",)
     """Tier A's, in order of preference."""
     barred: dict[str, Reason] = field(default_factory=dict)
@@ -126,7 +128,9 @@ class Bench:
         tier = self.tier if self.tier not in excluded and (self.tier != "A" or left) else "B"
         rung = {"A": (left or [""])[0], "B": "kokoro", "C": "prompts"}[tier]
         passed = tuple(Candidate(Tier.A, name, reason) for name, reason in self.barred.items())
-        return Decision(Tier(tier), rung, Reason.DEFAULT, self.decided_by, candidates=passed)
+        return Decision(
+            Tier(tier), rung, Reason.DEFAULT, self.decided_by, candidates=passed, at_once=self.at_once
+        )
 
     @property
     def last_rung(self) -> str:
@@ -248,6 +252,9 @@ class Bench:
     def connect(self) -> None:
         self.call.start(self.now)
         self.settle()
+        self.connect_goes_on()
+
+    def connect_goes_on(self) -> None:
         self.provider("session.created", session=default_session("gpt-realtime-2.1"))
         self.confirm_updates()
 

@@ -422,8 +422,10 @@ class AnyOrder(RuleBasedStateMachine):
         by=st.sampled_from([DecidedBy.DEFAULT, DecidedBy.OVERRIDE, DecidedBy.HEALTH, DecidedBy.HARD_CAP]),
         healthy=st.booleans(),
         left=st.integers(0, 2),
+        at_once=st.booleans(),
     )
-    def router_says(self, tier: str, by: DecidedBy, healthy: bool, left: int) -> None:
+    def router_says(self, tier: str, by: DecidedBy, healthy: bool, left: int, at_once: bool) -> None:
+        self.bench.at_once = at_once
         self.bench.tier, self.bench.decided_by, self.bench.healthy = tier, by, healthy
         self.bench.rungs = RUNGS[:left]
         self.bench.call.consider(self.bench.now)

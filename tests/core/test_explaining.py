@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from orchestrator.core.budget import BudgetState
 from orchestrator.core.explaining import Explanation, explain
 from orchestrator.core.health import BreakerState
-from orchestrator.core.overrides import Override, Scope, ScopeKind, Tier
+from orchestrator.core.overrides import Limit, Override, Scope, ScopeKind, Tier, When
 from orchestrator.core.route_changes import Change, ChangeKind, answer_of, apply, changes_of
 from orchestrator.core.route_sentences import BreakerFacts, span, usd
 from orchestrator.core.routing import DecidedBy, Reason, RouteRequest, Rung, View, decide
@@ -126,6 +126,56 @@ def test_an_override_that_cannot_decide_is_spoken_of() -> None:
     assert changes(found)["key_given", "A"] == A.name
 
 
+def test_limits_are_told_as_what_they_are() -> None:
+    def order(limit: Limit, tier: Tier, **more: object) -> Override:
+        return replace(forced(tier), limit=limit, **more)  # type: ignore[arg-type]
+
+    ceiling = order(Limit.CEILING, Tier.B, share=20.0, name="desk", typed="ann")
+    request = RouteRequest(call_id="call_1")
+    assert ceiling.matches(call_id="call_1", user="", purpose="", bucket=""), "of the share"
+    found = explained(overrides=[ceiling], request=request)
+    told = (
+        "desk (ann) allows nothing better than tier B on all for 20 per cent of the calls that began since until "
+        "2027-01-15 08:12:00 UTC, for another 12 min (ovr_1: provider incident)"
+    )
+    assert sentences(found)[A.name] == f"{A.name}: {told}."
+    assert found.sentence == f"kokoro (tier B) is the best rung that is left. {MINI.name}: {told}."
+    assert (found.decision.reason, found.decision.override_id) == (Reason.CEILING, "ovr_1")
+    floor = order(Limit.FLOOR, Tier.B)
+    assert sentences(explained(overrides=[floor]))["prompts"].startswith(
+        "prompts: ann allows nothing worse than tier B on all"
+    )
+
+
+def test_an_override_that_counts_for_nothing_says_against_what() -> None:
+    floor = replace(forced(Tier.A, id="floor"), limit=Limit.FLOOR)
+    broken = [replace(rung, breaker_open=True) for rung in (A, MINI)]
+    found = explained(*broken, B, C, overrides=[floor])
+    assert found.decision.tier is Tier.B
+    assert found.sentence.endswith(
+        "Override floor for nothing worse than tier A counts for nothing here: nothing as good as tier A works, "
+        "and health is above a floor."
+    )
+    force = forced(Tier.C, "user:42", id="force")
+    found = explained(overrides=[floor, force], request=RouteRequest(user="42"))
+    assert found.decision.tier is Tier.C
+    assert found.sentence.endswith(
+        "Override floor for nothing worse than tier A counts for nothing here: force leaves nothing of it, and is "
+        "more specific."
+    )
+    older = replace(forced(Tier.B, "user:42", id="older"), created=NOW - 90)
+    found = explained(overrides=[older, force], request=RouteRequest(user="42"))
+    assert found.sentence.endswith(
+        "Override older for tier B counts for nothing here: force leaves nothing of it, and is newer."
+    )
+    rung = replace(forced(Tier.A, id="rung"), rung=MINI.name)
+    gone = replace(MINI, missing=Reason.NOT_READY)
+    found = explained(A, gone, B, C, overrides=[rung])
+    assert found.sentence.endswith(
+        f"Override rung for rung {MINI.name} counts for nothing here: that rung may not be used."
+    )
+
+
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
@@ -225,6 +275,9 @@ _overrides = st.lists(
         reason=st.just("drill"),
         who=st.just("ann"),
         created=st.sampled_from([NOW - 2, NOW - 1, NOW]),
+        limit=st.sampled_from(Limit),
+        share=st.sampled_from([100.0, 100.0, 50.0]),
+        when=st.sampled_from(When),
     ),
     max_size=3,
     unique_by=lambda override: override.id,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from orchestrator.core.actions import OpenUpstream
+from orchestrator.core.actions import OpenUpstream, StartAnswer
 from orchestrator.core.call import State
 from orchestrator.core.health import Cause
 from orchestrator.core.routing import DecidedBy
-from tests.core.bench import Bench, lose
+from tests.core.bench import Bench, local, lose
 
 
 def test_an_operator_moves_a_live_call_between_turns(bench: Bench) -> None:
@@ -144,3 +144,58 @@ def test_hanging_up_ends_everything(bench: Bench) -> None:
 def test_a_new_provider_session_is_opened_once(bench: Bench) -> None:
     bench.connect()
     assert len(bench.all(OpenUpstream)) == 1
+
+
+def order_now(bench: Bench, tier: str) -> None:
+    bench.tier, bench.decided_by, bench.at_once = tier, DecidedBy.OVERRIDE, True
+    bench.call.consider(bench.now)
+    bench.settle()
+
+
+def test_an_order_that_does_not_wait_moves_a_call_in_mid_answer_and_loses_no_turn(bench: Bench) -> None:
+    bench.connect()
+    bench.turn()
+    bench.begin_answer()
+    order_now(bench, "B")
+    assert bench.call.state is State.LOCAL
+    row = bench.rows("handover")[0]
+    assert (row["trigger"], row["to_tier"], row["owed"]) == ("operator", "B", 1)
+    assert bench.upstream[-1]["type"] == "response.cancel", "what nobody will hear need not be billed"
+    assert bench.failures() == [], "no breaker learns from it"
+    bench.answer("Your order is on its way.")
+    assert [each["outcome"] for each in bench.rows("turn_ended")] == ["answered"]
+    bench.check()
+
+
+def test_an_order_that_does_not_wait_takes_what_is_owed_and_who_speaks_along(bench: Bench) -> None:
+    bench.connect()
+    bench.turn()
+    order_now(bench, "B")
+    assert bench.rows("handover")[0]["owed"] == 1
+    bench.answer("Your order is on its way.")
+    assert [each["outcome"] for each in bench.rows("turn_ended")] == ["answered"]
+    bench.check()
+
+
+def test_from_tier_b_an_order_that_does_not_wait_has_tier_c_answer(bench: Bench) -> None:
+    local(bench)
+    bench.say()
+    bench.words("Where is my order?")
+    bench.answer("Let me", finish=False)
+    order_now(bench, "C")
+    assert bench.last(StartAnswer).tier == "C"
+    bench.answer("I am sorry.")
+    assert bench.failures() == []
+    assert [each["outcome"] for each in bench.rows("turn_ended")] == ["answered"]
+    assert [each["to_tier"] for each in bench.rows("handover")] == ["C"]
+    bench.check()
+
+
+def test_an_order_while_a_session_is_opened_is_followed_when_it_is_there(bench: Bench) -> None:
+    bench.call.start(bench.now)
+    bench.settle()
+    order_now(bench, "B")
+    assert bench.call.state is State.CONNECTING
+    bench.connect_goes_on()
+    assert bench.call.state is State.LOCAL
+    bench.check()

@@ -7,15 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.overrides import (
+    Limit,
     Override,
     OverrideError,
     Scope,
     ScopeKind,
     Tier,
-    choose_override,
+    When,
+    applying,
+    extended,
+    in_share,
     make_override,
     parse_duration,
 )
+
+
+def choose_override(overrides: list[Override], **call: object) -> Override | None:
+    """The one that counts first."""
+    return next(iter(applying(overrides, **call)), None)  # type: ignore[arg-type]
+
 
 CALL = {"call_id": "c1", "user": "u1", "purpose": "support", "bucket": "acme"}
 
@@ -174,3 +184,76 @@ def test_the_chosen_one_matches_has_not_expired_and_nothing_beats_it(
         assert ranks.index(other.scope.kind) <= ranks.index(chosen.scope.kind)
         if other.scope.kind is chosen.scope.kind:
             assert other.created <= chosen.created
+
+
+def test_a_share_is_of_the_calls_that_begin_from_then_on() -> None:
+    one = Override("o", Tier.B, Scope.parse("all"), 100.0, "try", "ann", 10.0, share=20.0)
+    named = [f"call_{n}" for n in range(5000)]
+    who = {"user": "", "purpose": "", "bucket": ""}
+    chosen = [call for call in named if one.matches(call_id=call, **who, started=10.0)]
+    assert 0.18 < len(chosen) / len(named) < 0.22
+    assert chosen == [call for call in named if one.matches(call_id=call, **who, started=99.0)]
+    assert chosen == [call for call in named if one.matches(call_id=call, **who)], "and those about to begin"
+    assert not any(one.matches(call_id=call, **who, started=9.9) for call in named)
+    assert not one.matches(call_id="", **who), "a call without an id is none of a share"
+    assert not in_share("another", "", 99.0)
+
+
+@given(st.text(min_size=1), st.text(min_size=1), st.floats(0.01, 100), st.floats(0.01, 100))
+def test_a_larger_share_holds_a_smaller_one(key: str, call: str, one: float, other: float) -> None:
+    assert in_share(key, call, max(one, other)) or not in_share(key, call, min(one, other))
+
+
+def test_all_that_can_be_said_of_one_stays_in_the_store() -> None:
+    made = make_override(
+        id="o1",
+        tier="a/gpt-realtime-2.1",
+        scope="all",
+        duration="1m",
+        reason="r",
+        who="key_1",
+        now=5.0,
+        limit="Ceiling",
+        share=12.5,
+        when="now",
+        name="desk",
+        typed="ann",
+    )
+    assert (made.target, made.limit, made.when, made.by) == (
+        "A/gpt-realtime-2.1",
+        Limit.CEILING,
+        When.NOW,
+        "desk (ann)",
+    )
+    assert Override.from_dict(made.to_dict()) == made
+    assert extended(made, "2m", 7.0).until == 127.0
+
+
+def test_what_an_earlier_version_left_in_the_store_is_read() -> None:
+    left = {"id": "o", "tier": "C", "scope": "all", "until": 9.0, "reason": "r", "who": "ann", "created": 1.0}
+    read = Override.from_dict(left)
+    assert (read.limit, read.share, read.when, read.rung, read.by) == (
+        Limit.FORCE,
+        100.0,
+        When.NEXT_TURN,
+        "",
+        "ann",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "expected"),
+    [
+        ({"limit": "roof"}, "limit", "force, ceiling, floor, not 'roof'"),
+        ({"when": "soon"}, "when", "next_turn, now, not 'soon'"),
+        ({"share": 0}, "share", "above 0 and up to 100 per cent, not 0"),
+        ({"share": 101}, "share", "not 101"),
+        ({"share": float("nan")}, "share", "not nan"),
+        ({"tier": "A/ "}, "tier", "name of a rung after the slash"),
+    ],
+)
+def test_what_is_wrong_with_a_limit_is_named(change: dict[str, object], param: str, expected: str) -> None:
+    words = {"tier": "C", "scope": "all", "duration": "15m", "reason": "drill"} | change
+    with pytest.raises(OverrideError, match=expected) as caught:
+        make_override(id="o1", who="ann", now=0.0, **words)  # type: ignore[arg-type]
+    assert caught.value.param == param

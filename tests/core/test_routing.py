@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import orchestrator.core
 from orchestrator.core.budget import BudgetState
-from orchestrator.core.overrides import Override, Scope, Tier
+from orchestrator.core.limits import allowed_by
+from orchestrator.core.overrides import Limit, Override, Scope, ScopeKind, Tier, When
 from orchestrator.core.routing import DecidedBy, Decision, Reason, RouteRequest, Rung, View, decide
 from orchestrator.core.steps import StepAction
 
@@ -181,6 +182,78 @@ def test_nothing_ready() -> None:
     assert not choose([]).usable
 
 
+def limited(limit: Limit, tier: Tier, rung: str = "", scope: str = "all", **more: object) -> Override:
+    return replace(forced(tier, scope), limit=limit, rung=rung, **more)  # type: ignore[arg-type]
+
+
+ALL = (A, MINI, B, C)
+
+
+def test_one_rung_may_be_forced() -> None:
+    decision = choose(ALL, overrides=[limited(Limit.FORCE, Tier.A, MINI.name)])
+    assert (decision.rung, *told(decision)) == (MINI.name, "A", "override", "override")
+    assert [(c.rung, c.passed_over.value) for c in decision.candidates] == [
+        (A.name, "override"), ("kokoro", "override"), ("prompts", "override"),
+    ]  # fmt: skip
+    broken_mini = choose([A, broken(MINI), B, C], overrides=[limited(Limit.FORCE, Tier.A, MINI.name)])
+    assert broken_mini.rung == MINI.name, "an operator's word is above a breaker's"
+
+
+def test_a_ceiling_is_no_better_than_that() -> None:
+    decision = choose(ALL, overrides=[limited(Limit.CEILING, Tier.A, MINI.name)])
+    assert (decision.rung, *told(decision)) == (MINI.name, "A", "ceiling", "override")
+    assert told(choose([A, MINI, broken(B), C], overrides=[limited(Limit.CEILING, Tier.B)])) == (
+        "C", "breaker_open", "health",
+    )  # fmt: skip
+    doubtful = choose([A, MINI, broken(B), broken(C)], overrides=[limited(Limit.CEILING, Tier.B)])
+    assert told(doubtful) == ("C", "last_resort", "health"), "a ceiling holds even then"
+
+
+def test_a_floor_is_no_worse_than_that_unless_nothing_else_works() -> None:
+    floor = limited(Limit.FLOOR, Tier.B)
+    assert told(choose(ALL, overrides=[floor])) == ("A", "default", "default")
+    decision = choose([broken(A), MINI, B, C], overrides=[floor])
+    assert [(c.rung, c.passed_over.value) for c in decision.candidates] == [
+        ("prompts", "floor"), (A.name, "breaker_open"), ("kokoro", "not_preferred"),
+    ]  # fmt: skip
+    beaten = choose([broken(A), broken(MINI), broken(B), C], overrides=[floor])
+    assert told(beaten) == ("C", "breaker_open", "health")
+    assert [(a.override.id, a.why.value) for a in beaten.set_aside] == [("ovr_1", "health")]
+
+
+def test_a_floor_takes_a_call_up_where_calls_stay() -> None:
+    request = RouteRequest(current=Tier.B)
+    up = choose(ALL, request, [limited(Limit.FLOOR, Tier.A)], promote=False)
+    assert (*told(up), up.override_id) == ("A", "floor", "override", "ovr_1")
+    assert told(choose(ALL, request, [limited(Limit.FLOOR, Tier.B)], promote=False))[0] == "B"
+
+
+def test_several_hold_at_once_and_the_most_specific_counts_first() -> None:
+    between = [limited(Limit.CEILING, Tier.B), limited(Limit.FLOOR, Tier.B)]
+    assert told(choose(ALL, overrides=between)) == ("B", "ceiling", "override")
+    user, request = limited(Limit.FLOOR, Tier.A, scope="user:u1", id="user"), RouteRequest(user="u1")
+    decision = choose(ALL, request, [limited(Limit.CEILING, Tier.B), user])
+    assert told(decision) == ("A", "default", "default")
+    assert [(a.override.id, a.why.value, a.by) for a in decision.set_aside] == [
+        ("ovr_1", "contradicted", "user")
+    ]
+    newer = limited(Limit.CEILING, Tier.C, id="newer", created=1.0)
+    decision = choose(ALL, overrides=[forced(Tier.B), newer])
+    assert (*told(decision), decision.override_id) == ("C", "ceiling", "override", "newer")
+    # A force that means nothing usable leaves the others their say.
+    gone = choose([missing(A), missing(MINI), B, C], request, [
+        limited(Limit.FORCE, Tier.A, scope="user:u1", id="force"), limited(Limit.CEILING, Tier.C)])  # fmt: skip
+    assert told(gone) == ("C", "ceiling", "override")
+
+
+def test_a_call_is_to_follow_at_once_where_the_order_against_it_says_so() -> None:
+    now = limited(Limit.FORCE, Tier.B, when=When.NOW)
+    assert choose(ALL, RouteRequest(current=Tier.A), [now]).at_once
+    assert not choose(ALL, RouteRequest(current=Tier.A), [forced(Tier.B)]).at_once
+    ceiling = limited(Limit.CEILING, Tier.B, when=When.NOW)
+    assert choose([A, MINI, broken(B), C], RouteRequest(current=Tier.A), [ceiling]).at_once
+
+
 _rungs = st.tuples(
     *(
         st.builds(
@@ -205,7 +278,17 @@ _views = st.builds(
     View,
     _rungs,
     overrides=st.lists(
-        st.builds(forced, st.sampled_from(Tier), st.sampled_from(["all", "user:u1"])), max_size=2
+        st.builds(
+            limited,
+            st.sampled_from(Limit),
+            st.sampled_from(Tier),
+            st.sampled_from(["", "", A.name, B.name]),
+            st.sampled_from(["all", "user:u1"]),
+            id=st.sampled_from(["o1", "o2", "o3"]),
+            when=st.sampled_from(When),
+        ),
+        max_size=3,
+        unique_by=lambda override: override.id,
     ),
     budget=st.sampled_from([BudgetState(), SPENT]),
     promote=st.booleans(),
@@ -235,6 +318,13 @@ def test_what_every_decision_promises(request: RouteRequest, view: View) -> None
         assert decision.reason in (Reason.OVERRIDE, Reason.LAST_RESORT)
     if decision.decided_by is DecidedBy.DEFAULT:
         assert chosen is view.rungs[0]
+    # An override that does not hold in the decision is told, with why.
+    aside = {each.override.id for each in decision.set_aside}
+    for order in view.overrides:
+        if order.scope.kind is not ScopeKind.ALL and request.user != "u1":
+            continue
+        places = [(rung.tier, rung.name) for rung in view.rungs]
+        assert order.id in aside or (chosen.tier, chosen.name) in allowed_by(order, places)
 
 
 def test_a_decision_takes_microseconds() -> None:
@@ -267,7 +357,7 @@ def test_a_decision_touches_nothing() -> None:
     assert touched == []
 
 
-@pytest.mark.parametrize("module", ["routing", "health", "budget", "prices", "overrides"])
+@pytest.mark.parametrize("module", ["routing", "limits", "health", "budget", "prices", "overrides"])
 def test_the_core_cannot_do_io(module: str) -> None:
     """These modules import nothing that could: no clock, no socket, no file, no event loop."""
     source = Path(orchestrator.core.__path__[0], f"{module}.py").read_text()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,44 @@ async def test_an_override_reaches_every_replica_and_leaves_it(pair: tuple[Fleet
     await until(lambda: one.decide(ACME).tier == "A")
     assert not one.clear(made.id)
     assert [change.kind for change in changes] == [ChangeKind.OVERRIDE] * 2
+
+
+async def test_with_redis_an_order_is_everywhere_within_a_second(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    stores = [RedisStore(server.url, 0.5) for _ in range(2)]
+    one, two = (make_fleet(store, wall=time.time) for store in stores)
+    async with AsyncExitStack() as ending:
+        ending.callback(server.stop)
+        for fleet, store in ((one, stores[0]), (two, stores[1])):
+            ending.push_async_callback(store.close)
+            await fleet.start()
+            ending.push_async_callback(fleet.close)
+        took = []
+        for _ in range(20):
+            began = time.monotonic()
+            made = one.force(tier="C", scope="bucket:acme", duration="15m", reason="r", who="k", when="now")
+            await until(lambda made=made: two.decide(ACME).override_id == made.id)  # type: ignore[misc]
+            took.append(time.monotonic() - began)
+            extended = one.extend(made.id, "1h")
+            assert extended is not None
+            assert extended.until > made.until + 2000
+            await until(lambda extended=extended: two.overrides == [extended])  # type: ignore[misc]
+            two.clear(made.id)
+            await until(lambda: not one.overrides)
+        print(f"longest {max(took) * 1e3:.1f} ms")
+        assert max(took) < 1.0
+
+
+async def test_what_is_not_there_cannot_be_forced_or_extended(pair: tuple[Fleet, Fleet]) -> None:
+    one, _ = pair
+    with pytest.raises(OverrideError, match="tier A has no rung 'x'; there are: A/realtime") as caught:
+        one.force(tier="A/x", scope="all", duration="15m", reason="r", who="k")
+    assert caught.value.param == "tier"
+    assert one.extend("ovr_none", "15m") is None
+    made = one.force(tier="A/realtime", scope="all", duration="15m", reason="r", who="k", limit="floor")
+    with pytest.raises(OverrideError, match="a duration like"):
+        one.extend(made.id, "soon")
+    assert one.overrides == [made]
 
 
 async def test_a_bucket_is_one_balance(pair: tuple[Fleet, Fleet]) -> None:

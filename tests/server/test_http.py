@@ -22,6 +22,8 @@ from orchestrator.core.overrides import Tier
 from orchestrator.core.redaction import Redactor
 from orchestrator.server import http
 from orchestrator.server.approvals import Approvals
+from orchestrator.server.audit import Audit
+from orchestrator.server.audit_trails import FileTrail
 from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.calls import CallInfo
 from orchestrator.server.door import Door
@@ -81,6 +83,7 @@ class Server:
     speaking: Speaking | None = None
     links: Links = field(default_factory=lambda: Links(None, 300.0))
     summaries: Any = field(default_factory=lambda: SimpleNamespace(outlets=[]))
+    audit: Audit = field(default_factory=lambda: Audit(FileTrail(Path("never-started"))))
     approvals: Approvals = field(default_factory=lambda: Approvals(EmbeddedStore(), 60.0))
     business: BusinessEvents = field(default_factory=lambda: BusinessEvents("r1", []))
     guardrails: Guardrails = field(default_factory=lambda: Guardrails(GuardrailSettings()))
@@ -276,7 +279,8 @@ async def test_overrides_are_made_listed_and_cleared(client: httpx.AsyncClient) 
     )
     assert made.status_code == 201, made.text
     override = made.json()
-    assert (override["tier"], override["scope"], override["who"]) == ("C", "user:42", "ann")
+    assert (override["tier"], override["scope"], override["typed"]) == ("C", "user:42", "ann")
+    assert (override["who"], override["name"]) == ("local", "this machine"), "known from the connection"
     assert 899 <= override["until"] - began <= 901
     assert (await client.get("/v1/overrides")).json() == {"overrides": [override]}
 
@@ -291,9 +295,37 @@ async def test_overrides_are_made_listed_and_cleared(client: httpx.AsyncClient) 
     assert error["code"] == "unknown_override"
 
 
+async def test_an_override_is_extended_and_says_what_it_is(client: httpx.AsyncClient) -> None:
+    body = {"tier": "B", "limit": "ceiling", "share": 20, "when": "now", "for": "15m", "reason": "incident"}
+    made = (await client.post("/v1/overrides", json=body)).json()
+    assert (made["limit"], made["share"], made["when"], made["rung"]) == ("ceiling", 20, "now", "")
+    path = f"/v1/overrides/{made['id']}"
+    extended = await client.patch(path, json={"for": "1h", "reason": "still there"})
+    assert extended.status_code == 200
+    assert 2690 <= extended.json()["until"] - made["until"] <= 2710
+    assert error_of(await client.patch(path, json={"for": "soon"}), 422)["param"] == "for"
+    assert (
+        error_of(await client.patch("/v1/overrides/x", json={"for": "1h"}), 404)["code"] == "unknown_override"
+    )
+
+
+async def test_an_override_that_counts_for_nothing_stands_in_the_answer(client: httpx.AsyncClient) -> None:
+    for tier, limit in (("C", "force"), ("A", "floor")):
+        body = {"tier": tier, "limit": limit, "for": "15m", "reason": "incident"}
+        made = (await client.post("/v1/overrides", json=body)).json()
+    answer = (await client.post("/v1/route", json={})).json()
+    assert (answer["tier"], answer["decided_by"]) == ("A", "default"), "the newest counts first"
+    (aside,) = answer["set_aside"]
+    assert (aside["why"], aside["by"]) == ("contradicted", made["id"])
+
+
 @pytest.mark.parametrize(
     ("change", "param", "teaches"),
     [
+        ({"limit": "roof"}, "limit", "force, ceiling, floor"),
+        ({"when": "soon"}, "when", "next_turn, now"),
+        ({"share": 0}, "share", "up to 100 per cent"),
+        ({"tier": "A/none"}, "tier", "has no rung"),
         ({"tier": "D"}, "tier", "A, B or C"),
         ({"scope": "usr:42"}, "scope", "user:ID"),
         ({"for": "soon"}, "for", "15m"),
@@ -302,7 +334,7 @@ async def test_overrides_are_made_listed_and_cleared(client: httpx.AsyncClient) 
     ],
 )
 async def test_a_wrong_override_teaches(
-    client: httpx.AsyncClient, change: dict[str, str], param: str, teaches: str
+    client: httpx.AsyncClient, change: dict[str, object], param: str, teaches: str
 ) -> None:
     body = {"tier": "C", "scope": "all", "for": "15m", "reason": "drill"} | change
     error = error_of(await client.post("/v1/overrides", json=body), 422)
