@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -90,6 +91,8 @@ class ClipCache:
         self._transcodings: SingleFlight[bytes] = SingleFlight()
         self._told: set[Flight[Found]] = set()
         self._behind: set[asyncio.Task[None]] = set()
+        self.counts: Counter[str] = Counter()
+        """Clips that somebody asked for, by where they came from."""
 
     def peek(self, key: str) -> Clip | None:
         """The clip if it is in memory."""
@@ -127,6 +130,7 @@ class ClipCache:
         """
         clip = self.peek(key)
         if clip is not None:
+            self.counts[Source.MEMORY.value] += 1
             return Found(clip, Source.MEMORY)
         wanted = _Wanted(key, render, render, stale_key, keep_s, fresh)
         flight = self._flights.enter(key, lambda: self._load(wanted))
@@ -152,6 +156,7 @@ class ClipCache:
         """
         clip = self.peek(key)
         if clip is not None:
+            self.counts[Source.MEMORY.value] += 1
             told(Source.MEMORY)
             yield clip.pcm
             return
@@ -202,11 +207,11 @@ class ClipCache:
 
     def _tell(self, flight: Flight[Found], found: Found) -> Found:
         """Of those who shared a render one is told that it was rendered, so that it is paid for once."""
-        if found.source is not Source.RENDER:
-            return found
-        if flight in self._told:
-            return Found(found.clip, Source.SHARED)
-        self._told.add(flight)
+        if found.source is Source.RENDER:
+            if flight in self._told:
+                found = Found(found.clip, Source.SHARED)
+            self._told.add(flight)
+        self.counts[found.source.value] += 1
         return found
 
     def _leave(self, flight: Flight[Found]) -> None:

@@ -588,6 +588,7 @@ class Answers:
         if response is None:
             return
         since, first = response.owed_since, answering.audio_at
+        ttfa_ms = None if first is None else round((first - since) * 1000, 1)
         self.ctx.record(
             "answer",
             response_id=response.id,
@@ -595,9 +596,10 @@ class Answers:
             text=" ".join(
                 filter(None, (text_of(i) for i in response.finished if i.get("type") == "message"))
             ),
-            ttfa_ms=None if first is None else round((first - since) * 1000, 1),
+            ttfa_ms=ttfa_ms,
             cost_usd=answering.cost / 1e9,
             parts=parts,
+            **self.ctx.voice_to_voice(ttfa_ms, response.client_asked),
             **(answering.by or {"tier": answering.tier}),
         )
 

@@ -322,6 +322,9 @@ class Call(Leash):
 
     def drain(self) -> list[Action]:
         """The actions since it was last called, in order."""
+        if (gap := self.ctx.playback.gap) is not None:
+            self.ctx.playback.gap = None
+            self.ctx.record("gap", trigger=gap[0], cause=gap[1], gap_ms=round(gap[2], 1))
         out, self.ctx.out = self.ctx.out, []
         claim = self.ctx.purse.claim()
         return out if claim is None else [*out, claim]

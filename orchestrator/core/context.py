@@ -256,6 +256,8 @@ class CallContext:
     """Where the uncommitted input audio begins."""
     refused: list[Refused] = field(default_factory=list)
     """What the client may not have of its session, to be told with the next ``session.updated``."""
+    quiet_ms: float = 0.0
+    """How long the caller had been quiet when the last turn was found to be over."""
     out: list[Action] = field(default_factory=list)
     granted: Granted | None = field(init=False)
     """What the grant lets through, where there is one."""
@@ -284,6 +286,12 @@ class CallContext:
         if self.granted is not None:
             self.session.begin(self.granted.initial())
             self.input.change_format(self.session.input_format)
+
+    def voice_to_voice(self, ttfa_ms: float | None, client_asked: bool) -> dict[str, float]:
+        """What a row of an answer says of that: with how long the caller had been quiet when the turn ended."""
+        if ttfa_ms is None or client_asked:
+            return {}
+        return {"voice_to_voice_ms": round(ttfa_ms + self.quiet_ms, 1)}
 
     def send(self, event: Event) -> None:
         self.out.append(ToClient({"event_id": self.ids.new("event"), **event}))

@@ -167,6 +167,7 @@ class Hearing(ToolAnswers):
         pause, self._pause, self.turn, self._stop_due = self._pause, None, None, None
         stop_ms = max(found.at_ms, turn.start_ms)  # the client may have taken what was heard late
         self.quiet_since = now
+        ctx.quiet_ms = max(0.0, ctx.input.total_ms - stop_ms)
         ctx.send(
             {
                 "type": "input_audio_buffer.speech_stopped",

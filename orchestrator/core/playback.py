@@ -21,14 +21,24 @@ class Playback:
         self.dry_at = 0.0
         """When the client's buffer runs empty, if nothing more comes."""
         self._pieces: dict[str, _Piece] = {}
+        self._missed: tuple[float, tuple[str, str]] | None = None
+        self.gap: tuple[str, str, float] | None = None
+        """A silence that has just ended: trigger and cause of its handover, its length in ms."""
 
     def add(self, item_id: str, ms: float, now: float) -> None:
         start = max(self.dry_at, now)
+        if self._missed is not None:
+            since, why = self._missed
+            self._missed, self.gap = None, (*why, max(0.0, now - max(since, self.dry_at)) * 1000.0)
         piece = self._pieces.get(item_id)
         if piece is None:
             piece = self._pieces[item_id] = _Piece(starts_at=start)
         piece.sent_ms += ms
         self.dry_at = start + ms / 1000.0
+
+    def miss(self, since: float, trigger: str, cause: str) -> None:
+        """A handover: from `since` on, or from when the client's buffer is empty, the caller hears nothing."""
+        self._missed = since, (trigger, cause)
 
     def sent_ms(self, item_id: str) -> float:
         piece = self._pieces.get(item_id)
@@ -50,6 +60,7 @@ class Playback:
             if piece.cut_ms is None and heard < piece.sent_ms:
                 piece.cut_ms = heard
                 cut.append((item_id, heard))
+        self._missed = None  # a caller who speaks waits for no answer
         self.dry_at = min(self.dry_at, now)
         return cut
 

@@ -338,6 +338,7 @@ class Relay:
     def _on_speech_stopped(self, item_id: str, stop_ms: float, now: float) -> None:
         turn = self.turn = self.turn or Turn(item_id, self.ctx.buffer_from_ms)
         turn.stop_ms, turn.ended_at = stop_ms, now
+        self.ctx.quiet_ms = max(0.0, self.ctx.input.total_ms - stop_ms)
         turn.awaits_response = self.ctx.session.creates_response
         self.suspicion.turn_ended()
         if turn.awaits_response:
@@ -645,12 +646,14 @@ class Relay:
 
     def _record_answer(self, response: OpenResponse, wire: Event) -> None:
         first = response.first_audio_at
+        ttfa_ms = None if first is None else round((first - response.owed_since) * 1000, 1)
         self.ctx.record(
             "answer",
             response_id=response.id,
             status=wire.get("status"),
             text=" ".join(filter(None, (text_of(i) for i in response.finished))),
-            ttfa_ms=None if first is None else round((first - response.owed_since) * 1000, 1),
+            ttfa_ms=ttfa_ms,
+            **self.ctx.voice_to_voice(ttfa_ms, response.client_asked),
         )
 
     # --- what is owed, and the end ---

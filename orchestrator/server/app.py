@@ -53,6 +53,7 @@ from orchestrator.server.http import Part, build_api
 from orchestrator.server.identity import Identity, Scope
 from orchestrator.server.ledger import Account
 from orchestrator.server.links import Links
+from orchestrator.server.metrics import Metrics
 from orchestrator.server.opening import Opening
 from orchestrator.server.outlets import Outlet, WebhookSink
 from orchestrator.server.part_health import PartHealth
@@ -95,6 +96,8 @@ class Orchestrator:
         self.engines = Engines(settings, partial(PartHealth, self.fleet, settings), vet)
         self.definitions = Definitions(settings.tier_c, self.store, self.engines.prompts)
         self.events = EventLog(settings.server.events_path)
+        self.metrics = Metrics(settings)
+        self.events.listeners.append(self.metrics.row)
         self.business = BusinessEvents.from_settings(settings, self.store, self.fleet.status().replica)
         self.redactor = Redactor(settings.business_events.redact)
         self.approvals = Approvals(self.store, settings.approvals.timeout_s, self.redactor)
@@ -238,6 +241,9 @@ class Orchestrator:
     def speaking(self) -> Speaking:
         return self.engines.speaking
 
+    def clip_counts(self) -> Mapping[str, int]:
+        return self.engines.prompts.cache.counts
+
     def calls(self) -> Sequence[Mapping[str, Any]]:
         return [driver.describe() for driver in self._drivers.values()]
 
@@ -277,19 +283,22 @@ class Orchestrator:
         found, _ = self.door.identify(headers, peer[0] if peer else None)
         refusal = found if isinstance(found, Refusal) else _may_not_call(found)
         if refusal is not None:
-            return refuse(refusal.status, orjson.dumps(refusal.body()), refusal.headers())
+            return self._turn_away(refusal)
         assert isinstance(found, Identity)
         url = urlsplit(request.path.decode())
         if url.path.rstrip("/") != PATH:
             return refuse(404, _error(f"There is no WebSocket at {url.path}; connect to {PATH}?model=…."))
         query = {name: values[-1] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
-        if refusal := _wrong_call(found, query):
-            return refuse(refusal.status, orjson.dumps(refusal.body()))
-        if refusal := self.door.limits.call(found, _user_of(found, query)):
-            return refuse(refusal.status, orjson.dumps(refusal.body()), refusal.headers())
+        refusal = _wrong_call(found, query) or self.door.limits.call(found, _user_of(found, query))
+        if refusal is not None:
+            return self._turn_away(refusal)
         socket = ClientSocket(self.settings.server.max_message_bytes)
         self._start_call(query, socket, found)
         return accept(socket, subprotocol(headers))
+
+    def _turn_away(self, refusal: Refusal) -> WSUpgradeResponseWithListener:
+        self.metrics.refused(refusal.code)
+        return refuse(refusal.status, orjson.dumps(refusal.body()), refusal.headers())
 
     def _start_call(self, query: Mapping[str, str], socket: ClientSocket, identity: Identity) -> None:
         """With a credential all is as it was granted, and the call waits for word that it was not used before."""
@@ -371,6 +380,8 @@ class Orchestrator:
     def _reconsider(self, change: Change) -> None:
         if change.kind is ChangeKind.OVERRIDE:
             self._record_override(change.key)
+        elif change.kind is ChangeKind.BREAKER:
+            self.metrics.breaker(change.key, self.fleet.breakers[change.key].state.value)
         for driver in list(self._drivers.values()):
             driver.reconsider()
 

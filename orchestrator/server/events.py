@@ -30,6 +30,8 @@ class EventLog:
         """The number of the latest row."""
         self.epoch = secrets.token_hex(4)
         self.followers: list[Follower] = []
+        self.listeners: list[Callable[[Row], None]] = []
+        """Called with each row as it is added; they neither wait nor raise."""
         self._queue: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if path is not None:
@@ -43,6 +45,8 @@ class EventLog:
         self.last += 1
         if self._thread is not None:
             self._queue.put(row)
+        for listener in self.listeners:
+            listener(row)
         for follower in self.followers:
             follower.take(self.last, row)
 

@@ -56,6 +56,7 @@ from orchestrator.server.guards import Guards
 from orchestrator.server.http_approvals import add_approvals
 from orchestrator.server.http_definitions import add_definitions
 from orchestrator.server.http_events import add_events
+from orchestrator.server.http_metrics import CountRequests, add_metrics
 from orchestrator.server.http_overrides import add_overrides, override_view
 from orchestrator.server.http_prompts import add_prompts
 from orchestrator.server.http_routing import add_routing, decision_body
@@ -64,6 +65,7 @@ from orchestrator.server.http_speech import PATHS as SPEECH_PATHS
 from orchestrator.server.http_speech import add_speech
 from orchestrator.server.http_summaries import add_summaries
 from orchestrator.server.links import Links
+from orchestrator.server.metrics import Metrics
 from orchestrator.server.openapi import describe, operation_id
 from orchestrator.server.prompt_files import PromptVoice
 from orchestrator.server.proxies import BehindProxies
@@ -142,6 +144,13 @@ class Service(Protocol):
     def broker(self) -> Broker: ...
 
     @property
+    def metrics(self) -> Metrics: ...
+
+    def clip_counts(self) -> Mapping[str, int]:
+        """How many clips were asked for, by where they came from."""
+        ...
+
+    @property
     def audit(self) -> Audit: ...
 
 
@@ -168,6 +177,7 @@ def build_api(service: Service) -> FastAPI:
     add_overrides(api, service, guards)
     add_approvals(api, service, guards)
     add_events(api, service, guards)
+    add_metrics(api, service, guards)
     api.add_middleware(RequestLimits, limits=settings.limits, wrong_status=_wrong_status)
     if settings.server.allowed_origins:
         api.add_middleware(
@@ -177,6 +187,7 @@ def build_api(service: Service) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["X-Cost-USD", "X-Cache", "X-Audio-Seconds", "ETag", "Content-Range"],
         )
+    api.add_middleware(CountRequests, metrics=service.metrics)
     if service.door.proxies:
         api.add_middleware(BehindProxies, proxies=service.door.proxies)
     return api
@@ -185,6 +196,7 @@ def build_api(service: Service) -> FastAPI:
 def _add_error_handlers(api: FastAPI) -> None:
     @api.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> JSONResponse:
+        request.state.refusal = error.refusal.code
         return JSONResponse(error.refusal.body(), error.refusal.status, error.refusal.headers())
 
     @api.exception_handler(ApiError)

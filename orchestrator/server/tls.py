@@ -8,6 +8,8 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+from cryptography.x509 import load_pem_x509_certificate
+
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 30.0
@@ -19,6 +21,8 @@ class Certificate:
     def __init__(self, certificate: Path, key: Path) -> None:
         self._files = certificate, key
         self._context = self._load()
+        self.expires_at = self._read_expiry()
+        """Unix seconds."""
         self._stamps = self._stamp()
 
     def context(self, *_: Any) -> ssl.SSLContext:
@@ -45,7 +49,7 @@ class Certificate:
                 "the certificate %s has changed and cannot be used yet: %s", self._files[0], error.strerror
             )
             return False
-        self._stamps = stamps
+        self._stamps, self.expires_at = stamps, self._read_expiry()
         log.info("the certificate %s has changed and was taken over", self._files[0])
         return True
 
@@ -54,6 +58,10 @@ class Certificate:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(*self._files, password=_none)
         return context
+
+    def _read_expiry(self) -> float:
+        certificate = load_pem_x509_certificate(self._files[0].read_bytes())
+        return certificate.not_valid_after_utc.timestamp()
 
     def _stamp(self) -> list[tuple[int, int]]:
         return [(path.stat().st_mtime_ns, path.stat().st_ino) for path in self._files]

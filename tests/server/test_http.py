@@ -33,6 +33,7 @@ from orchestrator.server.guardrails import Guardrails
 from orchestrator.server.http import Part, build_api
 from orchestrator.server.http_files import tag_of
 from orchestrator.server.links import Links
+from orchestrator.server.metrics import Metrics
 from orchestrator.server.prompt_files import Asked, Preview, SpokenFile
 from orchestrator.server.speaking import Speaking
 from orchestrator.server.store import EmbeddedStore
@@ -92,6 +93,10 @@ class Server:
 
     def __post_init__(self) -> None:
         self.door = Door(self.settings)
+        self.metrics = Metrics(self.settings)
+
+    def clip_counts(self) -> Mapping[str, int]:
+        return {}
 
     def calls(self) -> Sequence[Mapping[str, Any]]:
         return self.in_progress
@@ -491,6 +496,7 @@ async def test_openapi_is_true(client: httpx.AsyncClient) -> None:
     assert set(document["paths"]) == {
         "/healthz",
         "/readyz",
+        "/metrics",
         "/v1/route",
         "/v1/status",
         "/v1/estimate",
