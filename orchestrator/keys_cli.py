@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from orchestrator.cli import ago, config_option, make_table
+from orchestrator.cli import ago, config_option, login, make_table
 from orchestrator.config import Settings, SettingsError, load_settings
 
 T = TypeVar("T")
@@ -78,7 +78,13 @@ def create(
 
     now = time.time()
     until = None if expires is None else now + expires
-    _change(config, lambda ring: new_key(name, [Scope(scope) for scope in scopes], now, until), now, as_json)
+    _change(
+        config,
+        "key.created",
+        lambda ring: new_key(name, [Scope(scope) for scope in scopes], now, until),
+        now,
+        as_json,
+    )
 
 
 @keys.command("list", short_help="Show which keys there are.")
@@ -88,7 +94,7 @@ def list_(as_json: bool, config: Path | None) -> None:
     """Show which keys there are, and those that ended within the last 30 days."""
     from orchestrator.server.keys import KeyRing
 
-    where, text = _run(config, lambda store: _with(store.where, store.read()))
+    where, text = _run(config, lambda store, audit: _with(store.where, store.read()))
     now = time.time()
     found = [key.told(now) for key in sorted(KeyRing.from_json(text), key=lambda key: key.created)]
     if as_json:
@@ -115,7 +121,7 @@ def rotate(id: str, overlap: float, as_json: bool, config: Path | None) -> None:
     from orchestrator.server.keys import rotated
 
     now = time.time()
-    _change(config, lambda ring: rotated(ring[id], now, overlap), now, as_json)
+    _change(config, "key.rotated", lambda ring: rotated(ring[id], now, overlap), now, as_json)
 
 
 @keys.command(short_help="End a key.")
@@ -127,13 +133,15 @@ def revoke(id: str, as_json: bool, config: Path | None) -> None:
     from orchestrator.server.keys import revoked
 
     now = time.time()
-    _change(config, lambda ring: (revoked(ring[id], now), ""), now, as_json)
+    _change(config, "key.revoked", lambda ring: (revoked(ring[id], now), ""), now, as_json)
 
 
-def _change(config: Path | None, change: Callable[[Any], Any], now: float, as_json: bool) -> None:
-    from orchestrator.server.key_store import change_keys
-
-    where, (key, secret) = _run(config, lambda store: _with(store.where, change_keys(store, change, now)))
+def _change(
+    config: Path | None, action: str, change: Callable[[Any], Any], now: float, as_json: bool
+) -> None:
+    where, (key, secret) = _run(
+        config, lambda store, audit: _with(store.where, _changed(store, audit, action, change, now))
+    )
     told = key.told(now)
     if as_json:
         click.echo(json.dumps(told | ({"key": secret} if secret else {}), indent=2))
@@ -149,20 +157,33 @@ def _change(config: Path | None, change: Callable[[Any], Any], now: float, as_js
         click.echo(f"Key {key.id} ({key.name}) is revoked.")
 
 
+async def _changed(store: Any, audit: Any, action: str, change: Callable[[Any], Any], now: float) -> Any:
+    """The change, and its entry in the audit trail, which the server need not run for."""
+    from orchestrator.server.key_store import change_keys
+
+    key, secret = await change_keys(store, change, now)
+    told = key.told(now)
+    facts = {
+        name: told[name] for name in ("name", "scopes", "expires", "old_until") if told[name] is not None
+    }
+    audit.note(f"cli:{login()}", action, key.id, **{"key_name": facts.pop("name"), **facts})
+    return key, secret
+
+
 async def _with(where: str, work: Coroutine[Any, Any, T]) -> tuple[str, T]:
     return where, await work
 
 
-def _run(config: Path | None, work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
-    """Does something with the keys' store; whatever goes wrong ends the command with a remedy."""
+def _run(config: Path | None, work: Callable[[Any, Any], Coroutine[Any, Any, T]]) -> T:
+    """Does something with the keys' store and the audit trail; whatever goes wrong ends the command with a remedy."""
     from orchestrator.server.key_store import KeysAway
     from orchestrator.server.keys import KeysInvalid, UnknownKey
 
     settings = _settings(config)
 
     async def run() -> T:
-        async with _open(settings) as store:
-            return await work(store)
+        async with _open(settings) as (store, audit):
+            return await work(store, audit)
 
     try:
         return asyncio.run(run())
@@ -171,20 +192,25 @@ def _run(config: Path | None, work: Callable[[Any], Coroutine[Any, Any, T]]) -> 
 
 
 class _open:
-    """The store of keys, for a while."""
+    """The store of keys and the audit trail, for a while."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     async def __aenter__(self) -> Any:
+        from orchestrator.server.audit import Audit
         from orchestrator.server.key_store import key_store
         from orchestrator.server.store import RedisStore
 
         url = self._settings.redis.url
         self._redis = None if url is None else RedisStore(url.get_secret_value(), _STORE_S)
-        return key_store(self._settings, self._redis)
+        self._audit = Audit.from_settings(self._settings, self._redis)
+        return key_store(self._settings, self._redis), self._audit
 
     async def __aexit__(self, *_: object) -> None:
+        if self._audit.waiting:
+            await self._audit.start()
+        await self._audit.close()
         if self._redis is not None:
             await self._redis.close()
 

@@ -23,7 +23,7 @@ from orchestrator.config import Settings
 from orchestrator.core.budget import CallBudget
 from orchestrator.core.context import Policy
 from orchestrator.core.health import Cause, ProbeKind
-from orchestrator.core.overrides import Tier
+from orchestrator.core.overrides import Override, Tier
 from orchestrator.core.pace import DeadlinePolicy, HedgeCap, Paces, Step
 from orchestrator.core.provider import TERMINAL_CODES
 from orchestrator.core.redaction import Redactor
@@ -120,6 +120,8 @@ class Orchestrator:
         self.door = Door(settings, self.store, self.credentials)
         self.direct = Direct(settings)
         self.broker = Broker(settings, self.fleet, self.toolbox, self.credentials, self.direct, self.events)
+        self._overrides: dict[str, Override] = {}
+        """Those in force, as they were when one of them last changed."""
         self._drivers: dict[str, CallDriver] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._summing_up: set[asyncio.Task[None]] = set()
@@ -140,6 +142,7 @@ class Orchestrator:
             asyncio.create_task(self.toolbox.start(), name="tools"),
             asyncio.create_task(self.engines.prompts.render_ahead(), name="render ahead"),
             asyncio.create_task(self.definitions.watch(), name="definitions"),
+            asyncio.create_task(self.audit.note_budgets(self.settings), name="budgets noted"),
         ]
 
     async def _warm(self) -> None:
@@ -388,6 +391,20 @@ class Orchestrator:
     def _record_override(self, override_id: str) -> None:
         """Every override that begins or ends here stands in the events, with who and why."""
         override = next((o for o in self.fleet.overrides if o.id == override_id), None)
+        known = self._overrides.pop(override_id, None)
+        if override is not None:
+            self._overrides[override_id] = override
+        elif known is not None and known.expired(time.time()):
+            self.audit.note(
+                "orchestrator",
+                "override.expired",
+                override_id,
+                once=f"expired:{override_id}",
+                at=known.until,
+                tier=str(known.tier),
+                scope=known.scope,
+                made_by=known.who,
+            )
         if override is None:
             self.events.add("override_ended", tier="", call_id="", override_id=override_id)
             return

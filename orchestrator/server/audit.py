@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import json
 import logging
 import math
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import Settings
-from orchestrator.core.audit import Act, Head
+from orchestrator.core.audit import Act, Head, canonical, parse
 from orchestrator.core.redaction import REDACTED, Redactor
 from orchestrator.server.audit_trails import Trail, TrailAway, trail_of
 from orchestrator.server.identity import Identity
@@ -41,6 +42,11 @@ BATCH = 100
 RETRY_S = 1.0
 GRACE_S = 3.0
 """How long the trail may take, when the service ends, for what still waits."""
+BUDGETS = "budgets.changed"
+REFUSED_S = 60.0
+MOST_REFUSED = 100
+"""Identities whose refusals are looked at at once."""
+PAGE = 500
 _DEPTH = 5
 _MOST = 50
 
@@ -73,6 +79,8 @@ class Audit:
         self._queue: deque[tuple[Act, str]] = deque()
         """What waits, each with what it is noted once for; a batch stays in it until it was taken."""
         self._once: set[str] = set()
+        self._refusals: dict[str, tuple[float, int]] = {}
+        """When an attempt of somebody was noted, and how many came since."""
         self._unsure = False
         """Whether what waits may have been taken already, by a request whose answer was lost."""
         self._waiting = _WaitingFile(waiting_path, self.source) if waiting_path is not None else None
@@ -122,6 +130,49 @@ class Audit:
         self._empty.clear()
         self._filled.set()
 
+    def refused(self, who: Identity, attempt: str, code: str) -> None:
+        """Notes that somebody known tried what they may not do; of each, once a minute, and how often in between."""
+        now = self._wall()
+        if len(self._refusals) > MOST_REFUSED:
+            self._refusals = {key: seen for key, seen in self._refusals.items() if now - seen[0] < REFUSED_S}
+        last, more = self._refusals.get(who.id, (-math.inf, 0))
+        if now - last < REFUSED_S or len(self._refusals) > MOST_REFUSED:
+            self._refusals[who.id] = last, more + 1
+            return
+        self._refusals[who.id] = now, 0
+        self.note(who, "refused", attempt, code, unnoted_before=more)
+
+    async def note_budgets(self, settings: Settings) -> None:
+        """Notes what the settings allow to be spent if it is not what was noted last. Waits until that is known."""
+        while True:
+            try:
+                before, seq = await self._noted_budgets()
+            except TrailAway as error:
+                log.warning("whether budgets have changed cannot be seen yet: %s", error)
+                await asyncio.sleep(self._retry_s * 5)
+                continue
+            caps = self._redactor.redact(_plain(configured_caps(settings), 0))
+            if caps != before:
+                changes = changes_of(before or {}, caps)
+                why = "not those of the start before" if before is not None else "the first ones noted"
+                once = f"budgets:{seq}:{hashlib.sha256(canonical(caps).encode()).hexdigest()[:16]}"
+                self.note("orchestrator", BUDGETS, "settings", why, once=once, changes=changes, caps=caps)
+            return
+
+    async def _noted_budgets(self) -> tuple[Mapping[str, Any] | None, int]:
+        end = (await self.trail.head()).seq
+        while end > 0:
+            begin = max(0, end - PAGE)
+            for at, line in reversed(list(enumerate(await self.trail.read(begin, end - begin), begin + 1))):
+                if f'"{BUDGETS}"' not in line:
+                    continue
+                with suppress(ValueError, KeyError):
+                    entry = parse(line)
+                    if entry["action"] == BUDGETS:
+                        return entry["details"]["caps"], at
+            end = begin
+        return None, 0
+
     def _act(
         self,
         who: Identity | str,
@@ -164,7 +215,7 @@ class Audit:
         """Writes what waits, for some seconds; what could not be is in a file then."""
         if self._task is not None:
             with suppress(TimeoutError):
-                async with asyncio.timeout(GRACE_S):
+                async with asyncio.timeout(0 if self.problem else GRACE_S):
                     await self._empty.wait()
             await end_tasks([self._task])
         await self._keep()
@@ -230,6 +281,33 @@ class Audit:
             await asyncio.to_thread(self._waiting.keep, list(self._queue))
         except OSError as error:
             log.error("entries of the audit trail wait in memory only: %s", error.strerror)
+
+
+def configured_caps(settings: Settings) -> dict[str, Any]:
+    """What the settings allow to be spent, in US dollars."""
+    budget = settings.budget
+    buckets = {
+        name: {"usd_per_day": bucket.usd_per_day, "call_usd": bucket.call_usd}
+        for name, bucket in sorted(budget.buckets.items())
+    }
+    return {"call_usd": budget.call_usd, "store_away": budget.store_away, "buckets": buckets}
+
+
+def changes_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs, by its place, as [before, after]; None is that there is none."""
+    found = {}
+    for name in sorted({*before, *after}):
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, Mapping) or isinstance(new, Mapping):
+            inner = changes_of(
+                old if isinstance(old, Mapping) else {}, new if isinstance(new, Mapping) else {}
+            )
+            found.update({f"{name}.{key}": pair for key, pair in inner.items()})
+            if not inner and old != new:
+                found[name] = [old is not None, new is not None]
+        elif old != new:
+            found[name] = [old, new]
+    return found
 
 
 class _WaitingFile:

@@ -54,6 +54,7 @@ from orchestrator.server.fleet import Fleet
 from orchestrator.server.guardrails import Guardrails
 from orchestrator.server.guards import Guards
 from orchestrator.server.http_approvals import add_approvals
+from orchestrator.server.http_audit import add_audit
 from orchestrator.server.http_definitions import add_definitions
 from orchestrator.server.http_events import add_events
 from orchestrator.server.http_metrics import CountRequests, add_metrics
@@ -164,7 +165,7 @@ def build_api(service: Service) -> FastAPI:
         generate_unique_id_function=operation_id,
     )
     describe(api)
-    _add_error_handlers(api)
+    _add_error_handlers(api, service)
     _add_health(api, service)
     add_routing(api, service, guards)
     add_sessions(api, service, guards)
@@ -177,6 +178,7 @@ def build_api(service: Service) -> FastAPI:
     add_overrides(api, service, guards)
     add_approvals(api, service, guards)
     add_events(api, service, guards)
+    add_audit(api, service, guards)
     add_metrics(api, service, guards)
     api.add_middleware(RequestLimits, limits=settings.limits, wrong_status=_wrong_status)
     if settings.server.allowed_origins:
@@ -193,10 +195,15 @@ def build_api(service: Service) -> FastAPI:
     return api
 
 
-def _add_error_handlers(api: FastAPI) -> None:
+def _add_error_handlers(api: FastAPI, service: Service) -> None:
     @api.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> JSONResponse:
         request.state.refusal = error.refusal.code
+        identity = getattr(request.state, "identity", None)
+        if error.refusal.status == 403 and identity is not None:
+            # The route's own pattern: what is in an address may be anybody's words.
+            route = getattr(request.scope.get("route"), "path", "")
+            service.audit.refused(identity, f"{request.method} {route}", error.refusal.code)
         return JSONResponse(error.refusal.body(), error.refusal.status, error.refusal.headers())
 
     @api.exception_handler(ApiError)

@@ -5,18 +5,22 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from orchestrator.server.api_errors import ERRORS, ApiError, answers
 from orchestrator.server.api_models import ApprovalView, ApprovalViews, VerdictBody
 from orchestrator.server.approvals import AlreadyDecided, Approval, Approvals, UnknownApproval, Verdict
-from orchestrator.server.guards import Guards
+from orchestrator.server.audit import Audit
+from orchestrator.server.guards import Guards, who
 from orchestrator.server.store import StoreUnavailable
 
 
 class Service(Protocol):
     @property
     def approvals(self) -> Approvals: ...
+
+    @property
+    def audit(self) -> Audit: ...
 
 
 def add_approvals(api: FastAPI, service: Service, guards: Guards) -> None:
@@ -36,7 +40,7 @@ def add_approvals(api: FastAPI, service: Service, guards: Guards) -> None:
             **answers(503, "The shared store is away: nobody can decide."),
         },
     )
-    async def decide_approval(id: str, body: VerdictBody) -> ApprovalView:
+    async def decide_approval(id: str, body: VerdictBody, request: Request) -> ApprovalView:
         """Approves a tool call, or rejects it. The first decision counts, at whichever replica it was made."""
         try:
             approval, verdict = await service.approvals.decide(
@@ -58,6 +62,15 @@ def add_approvals(api: FastAPI, service: Service, guards: Guards) -> None:
             raise ApiError(
                 503, "store_away", "the shared store is away, so nobody can decide now; try again shortly"
             ) from None
+        service.audit.note(
+            who(request),
+            f"approval.{verdict.word}",
+            approval.id,
+            body.reason,
+            typed=body.who,
+            call_id=approval.call_id,
+            tool=approval.tool,
+        )
         return _view(approval, verdict)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Protocol
 
-from fastapi import Body, FastAPI
+from fastapi import Body, FastAPI, Request
 from pydantic import BaseModel, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
 from orchestrator.server.api_errors import ERRORS, ApiError, answers
+from orchestrator.server.audit import Audit
 from orchestrator.server.definitions import Definitions, UnknownDefinition
-from orchestrator.server.guards import Guards
+from orchestrator.server.guards import Guards, who
 from orchestrator.server.store import StoreUnavailable
 from tiers.prompts.catalogue import CatalogueInvalid, Prompt
 
@@ -48,6 +49,9 @@ class Service(Protocol):
     @property
     def definitions(self) -> Definitions: ...
 
+    @property
+    def audit(self) -> Audit: ...
+
 
 class _AsTable:
     """Describes a body that is checked elsewhere: the catalogue's own errors say more."""
@@ -80,7 +84,9 @@ def add_definitions(api: FastAPI, service: Service, guards: Guards) -> None:
         dependencies=guards.operator,
         responses={**ERRORS, **_STORE},
     )
-    async def define_prompt(name: str, table: Annotated[dict[str, Any], _AsTable, Body()]) -> PromptAbout:
+    async def define_prompt(
+        name: str, table: Annotated[dict[str, Any], _AsTable, Body()], request: Request
+    ) -> PromptAbout:
         """Defines a prompt, or changes one, for all replicas: the body is what a catalogue file has under its name.
 
         What it does not give stays as the file or the built-in catalogue has it. A fixed prompt is rendered before this
@@ -92,6 +98,7 @@ def add_definitions(api: FastAPI, service: Service, guards: Guards) -> None:
             raise ApiError(422, "invalid_prompt", f"{error}; correct that") from None
         except StoreUnavailable:
             raise _away() from None
+        service.audit.note(who(request), "prompt.defined", name, version=prompt.version)
         return _about(name, prompt, "api")
 
     @api.delete(
@@ -101,7 +108,7 @@ def add_definitions(api: FastAPI, service: Service, guards: Guards) -> None:
         status_code=204,
         responses={**ERRORS, **answers(404, "Nothing was defined by API under this name."), **_STORE},
     )
-    async def delete_prompt(name: str) -> None:
+    async def delete_prompt(name: str, request: Request) -> None:
         """Takes back what was defined by API; a prompt of the file or a built-in one is as it was before."""
         try:
             await service.definitions.delete(name)
@@ -117,6 +124,7 @@ def add_definitions(api: FastAPI, service: Service, guards: Guards) -> None:
             raise ApiError(422, "invalid_prompt", f"{error}; correct that") from None
         except StoreUnavailable:
             raise _away() from None
+        service.audit.note(who(request), "prompt.taken_back", name)
 
 
 def _away() -> ApiError:

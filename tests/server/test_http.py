@@ -515,6 +515,7 @@ async def test_openapi_is_true(client: httpx.AsyncClient) -> None:
         "/v1/approvals",
         "/v1/approvals/{id}",
         "/v1/events",
+        "/v1/audit",
         "/realtime/session",
         "/v1/realtime/session",
         "/v1/realtime/client_secrets",
