@@ -29,6 +29,7 @@ _ELSEWHERE = {
         "approvals",
         "Approve tool calls that wait for a person, or reject them.",
     ),
+    "audit": ("orchestrator.audit_cli", "audit", "Who did what and why: list, export, verify."),
     "bill": ("orchestrator.money_cli", "bill_command", "Work out the bill of recorded calls again."),
     "demo": ("orchestrator.demo.cli", "demo", "Make a call here, and take its provider away."),
     "estimate": (
