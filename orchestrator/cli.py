@@ -32,6 +32,7 @@ _ELSEWHERE = {
     "audit": ("orchestrator.audit_cli", "audit", "Who did what and why: list, export, verify."),
     "bill": ("orchestrator.money_cli", "bill_command", "Work out the bill of recorded calls again."),
     "demo": ("orchestrator.demo.cli", "demo", "Make a call here, and take its provider away."),
+    "drill": ("orchestrator.drills_cli", "drill", "Practise a failover on some calls; what they heard."),
     "estimate": (
         "orchestrator.estimate.cli",
         "estimate",
@@ -209,8 +210,8 @@ def force(
     A hard cap on money and the policy for one-way calls stand above it; health stands above a floor.
     """
     body = {"tier": tier, "scope": scope, "for": duration, "reason": reason, "who": who or login()}
-    body |= {"limit": limit, "share": share, "when": when}
-    made = ask_server(url, config, "POST", "/v1/overrides", body)
+    limits: dict[str, Any] = {"limit": limit, "share": share, "when": when}
+    made = ask_server(url, config, "POST", "/v1/overrides", {**body, **limits})
     share_of = "" if made["share"] >= 100 else f" for {made['share']:g}% of the calls that begin from now on"
     click.echo(
         f"{_LIMITED[made['limit']].format(_target_of(made))} {made['scope']}{share_of} for {duration}. "

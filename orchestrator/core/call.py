@@ -163,6 +163,8 @@ class Call(Leash):
         if not (serves or prepares or attempt == self._connecting):
             self._hear_of_bills(attempt, frame, now)
             return False  # late news of a session that was given up
+        if serves and self.drill is not None and self._drilled(now):
+            return False
         if serves and relay is not None and relay.server_audio(frame, now):
             return True
         event, wrong = parse_server_event(frame)

@@ -18,6 +18,7 @@ from orchestrator.core.actions import (
     ToUpstreamFrame,
 )
 from orchestrator.core.context import Bridge, CallContext, Unfinished
+from orchestrator.core.drills import Plan
 from orchestrator.core.gate import first_needs
 from orchestrator.core.granted import REFUSED, Refused
 from orchestrator.core.health import Cause, ProbeKind
@@ -63,6 +64,8 @@ DEADLINES = frozenset(
 )
 TERMINAL = frozenset({Cause.BAD_KEY, Cause.NO_CREDIT, Cause.MODEL_NOT_FOUND})
 """Causes that no second try on the same rung can help."""
+BLAMELESS = frozenset({Cause.EXPIRED, Cause.DRILL})
+"""Nobody's fault: no breaker is told of them."""
 
 
 class Handovers:
@@ -97,6 +100,8 @@ class Handovers:
         self._raced: set[str] = set()
         """Rungs that are not to be tried (again) for the answer owed since the latest fault."""
         self._frames = 0
+        self.drill: Plan | None = None
+        """What a drill still has to do to this call."""
 
     @property
     def serving(self) -> int | None:
@@ -218,6 +223,8 @@ class Handovers:
         if cause is not None:
             self._fault(cause, now)
             return
+        if self._drilled(now):
+            return
         if self.hedge is not None and not relay.deadlines.awaits_audio:
             self._stand_down("tier A answered", now)
         elif self.hedge is not None:
@@ -276,13 +283,15 @@ class Handovers:
         rung = self.ctx.rung
         self._blame(rung, cause, now)
         left = self._leave_relay(now, alive=alive)
-        self._raced = {rung} if cause in TERMINAL or not self._retry_is_quicker(rung) else set()
+        # In a drill the rung is down: what is practised is doing without it.
+        down = cause in TERMINAL or cause is Cause.DRILL
+        self._raced = {rung} if down or not self._retry_is_quicker(rung) else set()
         other = self._other_try(left)
         self._degrade(left, self._route("A", frozenset({"A"})), _trigger(cause), cause.id, now, race=other)
 
     def _blame(self, rung: str, cause: Cause, now: float) -> None:
-        """Tell the rung's breaker. That a session reached its limit is nobody's fault."""
-        if cause is not Cause.EXPIRED:
+        """Tell the rung's breaker, unless it is nobody's fault."""
+        if cause not in BLAMELESS:
             self._fault_at[rung] = now
             self.ctx.do(Report(rung, cause.id))
 
@@ -352,6 +361,42 @@ class Handovers:
         elif race is not None:
             local.race_over()
 
+    # --- drills ---
+
+    def _drilled(self, now: float) -> bool:
+        """Whether a drill has just taken the provider away, by the way that a real fault takes."""
+        plan, response = self.drill, self.ctx.default_response()
+        if plan is None or response is None:
+            return False
+        sent = [part.audio_ms for item in response.items.values() for part in item.parts.values()]
+        if not plan.cuts(response.turn, sum(sent)) or self.relay is None or not self._fit_for_a_drill():
+            return False
+        self._cancel_upstream(self.relay)
+        self._fault(Cause.DRILL, now)
+        return True
+
+    def _drill_between_turns(self, now: float) -> bool:
+        plan = self.drill
+        if plan is None or not plan.moves(self.ctx.outcomes.asked) or not self._fit_for_a_drill():
+            return False
+        self._degrade(self._leave_relay(now), self._route("A", frozenset({"A"})), "operator", "drill", now)
+        return True
+
+    def _fit_for_a_drill(self) -> bool:
+        """A call whose health or budget is in trouble as it is, is left alone. Either way its drill is over."""
+        ctx, plan, self.drill = self.ctx, self.drill, None
+        assert plan is not None
+        here, below = self._route("A", frozenset()), self._route("A", frozenset({"A"}))
+        why = ""
+        if self._fault_at or self.state is not State.RELAYING:
+            why = "the call has had trouble of its own"
+        elif here.rung != ctx.rung or ctx.stepper.level is not None:
+            why = "the call is about to be elsewhere"
+        elif below.tier != "B" or below.reason is Reason.LAST_RESORT:
+            why = "tier B cannot take it"
+        ctx.record("drill", drill_id=plan.drill_id, practice=plan.practice.value, skipped=why)
+        return not why
+
     # --- hedging ---
 
     def _maybe_hedge(self, relay: Relay, now: float) -> None:
@@ -406,7 +451,7 @@ class Handovers:
             trigger = _trigger_of(decision, self.ctx.rung)
             if decision.tier != "A" and trigger is not None:
                 self._degrade(self._leave_relay(now), decision, trigger, str(decision.reason), now)
-            elif decision.tier == "A":
+            elif decision.tier == "A" and not self._drill_between_turns(now):
                 self._maybe_renew(self.relay, decision, now)
         elif self.state is State.LOCAL and self.local is not None and self.local.at_boundary:
             self._step(now)

@@ -64,6 +64,8 @@ class Cause(Enum):
     """The caller spoke and the provider noticed nothing."""
     EXPIRED = ("expired", ProbeKind.SESSION, False)
     """The provider ended a session that had reached its limit: no fault of the rung, and never told to its breaker."""
+    DRILL = ("drill", ProbeKind.RESPONSE, False)
+    """An operator has calls lose their provider for practice: nor is this."""
 
     def __init__(self, id: str, proof: ProbeKind, fatal: bool) -> None:
         self.id = id

@@ -22,6 +22,7 @@ from picows import WSUpgradeRequest, WSUpgradeResponseWithListener
 from orchestrator.config import Settings
 from orchestrator.core.budget import CallBudget
 from orchestrator.core.context import Policy
+from orchestrator.core.drills import Drill
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.overrides import Override, Tier
 from orchestrator.core.pace import DeadlinePolicy, HedgeCap, Paces, Step
@@ -44,6 +45,7 @@ from orchestrator.server.credentials import Credentials, Use
 from orchestrator.server.definitions import Definitions
 from orchestrator.server.direct import Direct
 from orchestrator.server.door import Door
+from orchestrator.server.drills import Drills
 from orchestrator.server.engines import Engines, TierB
 from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Change, ChangeKind, Fleet
@@ -101,6 +103,7 @@ class Orchestrator:
         self.business = BusinessEvents.from_settings(settings, self.store, self.fleet.status().replica)
         self.redactor = Redactor(settings.business_events.redact)
         self.approvals = Approvals(self.store, settings.approvals.timeout_s, self.redactor)
+        self.drills = Drills(self.store, on_end=self._drill_ended)
         self.purse = Purse(self.fleet.ledgers)
         self.engines.speaking.purse = self.purse
         self.engines.speaking.bucket = settings.budget.default_bucket
@@ -135,6 +138,7 @@ class Orchestrator:
         self.fleet.on_change(self._reconsider)
         self.business.start()
         await self.approvals.start()
+        await self.drills.start()
         self.summaries.start()
         self._tasks = [
             asyncio.create_task(self._warm(), name="warm"),
@@ -159,6 +163,7 @@ class Orchestrator:
         await self.direct.close()
         await self.toolbox.close()
         await self.approvals.close()
+        await self.drills.close()
         await self.summaries.close()
         await self.business.close()
         await self.engines.close()
@@ -345,6 +350,10 @@ class Orchestrator:
         driver = CallDriver(info, socket, self, CallBudget(cap))
         self._drivers[info.call_id] = driver
         driver.on_ended(lambda: self._ended(driver))
+        self.drills.call_began(info, driver.practise)
+
+    def _drill_ended(self, drill: Drill) -> None:
+        self.audit.note("orchestrator", "drill.ended", drill.id, drill.ended)
 
     def _ended(self, driver: CallDriver) -> None:
         info, ctx = driver.info, driver.call.ctx

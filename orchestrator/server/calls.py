@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -39,6 +40,7 @@ from orchestrator.core.actions import (
 from orchestrator.core.budget import CallBudget
 from orchestrator.core.call import Audio, Call
 from orchestrator.core.context import CallContext, Costs, Policy
+from orchestrator.core.drills import Plan
 from orchestrator.core.grants import Grant
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.input_audio import InputAudio
@@ -56,9 +58,11 @@ from orchestrator.protocol.session import Session
 from orchestrator.protocol.wire import Event, Ids, dump
 from orchestrator.server import tally
 from orchestrator.server.business_events import BusinessEvents
+from orchestrator.server.drills import Drills
 from orchestrator.server.events import EventLog
 from orchestrator.server.guardrails import SERVING, Guardrails
 from orchestrator.server.ledger import Account
+from orchestrator.server.logs import CALL
 from orchestrator.server.sockets import ClientSocket
 from orchestrator.server.tally import Tally
 from tiers.realtime.link import Link, Loss, LossKind
@@ -105,6 +109,7 @@ class Services(Protocol):
     redactor: Redactor
     """Of what callers give tools, for the timeline."""
     business: BusinessEvents
+    drills: Drills
     tally: Tally
     guardrails: Guardrails
     transcriber: Transcriber
@@ -266,8 +271,18 @@ class CallDriver:
         return Call(ctx, route, services.trusted)
 
     @property
+    def call_id(self) -> str:
+        return self.info.call_id
+
+    @property
     def tier(self) -> str:
         return self.call.ctx.tier
+
+    def _context(self) -> Context:
+        """For what is done for this call: the log names it."""
+        context = copy_context()
+        context.run(CALL.set, self)
+        return context
 
     def describe(self) -> dict[str, Any]:
         """The call as the status page shows it."""
@@ -287,6 +302,10 @@ class CallDriver:
             "cap_usd": None if ctx.budget.cap is None else ctx.budget.cap / 1e9,
             "budget_step": ctx.stepper.level,
         }
+
+    def practise(self, plan: Plan | None) -> None:
+        """A drill has this call, or does not want it any more."""
+        self.call.drill = plan
 
     def on_ended(self, callback: Callable[[], None]) -> None:
         self._on_ended = callback
@@ -409,6 +428,7 @@ class CallDriver:
             self._services.tally.note(type, fields)
         shown = self._services.redactor.redact(fields) if type in TOOL_ROWS else fields
         self._services.events.add(type, call_id=self.info.call_id, **shown)
+        self._services.drills.note(self.info.call_id, type, fields)
         self._services.business.note(type, fields, self.info, self.call.ctx.conversation.history)
 
     def _claim(self, action: ClaimMoney) -> None:
@@ -439,7 +459,8 @@ class CallDriver:
             if link is not None:
                 link.close()
             return
-        self._links[attempt] = self._services.open_link(
+        self._links[attempt] = self._context().run(
+            self._services.open_link,
             action.rung,
             lambda frame: self._upstream_frame(attempt, frame),
             lambda loss: self._upstream_lost(attempt, loss),
@@ -452,7 +473,8 @@ class CallDriver:
                 task.cancel()
             return
         request = action.request
-        task = asyncio.get_running_loop().create_task(self._answer(action.tier, request))
+        answering = self._answer(action.tier, request)
+        task = asyncio.get_running_loop().create_task(answering, context=self._context())
         self._answers[request.answer_id] = task
         task.add_done_callback(lambda _: self._answer_closed(action.tier, request.answer_id))
 
@@ -471,7 +493,7 @@ class CallDriver:
 
     def _carry_out_tool(self, action: RunTool | AskApproval) -> None:
         if isinstance(action, RunTool):
-            task = asyncio.get_running_loop().create_task(self._run_tool(action))
+            task = asyncio.get_running_loop().create_task(self._run_tool(action), context=self._context())
             self._tools.add(task)
             task.add_done_callback(self._tools.discard)
             return
@@ -535,7 +557,7 @@ class CallDriver:
         self._pump()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(work, context=self._context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

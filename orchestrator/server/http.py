@@ -48,6 +48,7 @@ from orchestrator.server.broker import Broker
 from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.definitions import Definitions
 from orchestrator.server.door import Door
+from orchestrator.server.drills import Drills
 from orchestrator.server.estimates import EstimateAnswer, EstimateBody, EstimateRefused, Estimator
 from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Fleet
@@ -56,6 +57,7 @@ from orchestrator.server.guards import Guards
 from orchestrator.server.http_approvals import add_approvals
 from orchestrator.server.http_audit import add_audit
 from orchestrator.server.http_definitions import add_definitions
+from orchestrator.server.http_drills import add_drills
 from orchestrator.server.http_events import add_events
 from orchestrator.server.http_metrics import CountRequests, add_metrics
 from orchestrator.server.http_overrides import add_overrides, override_view
@@ -88,6 +90,8 @@ class Part:
     ready: bool
     detail: str = ""
     required: bool = True
+    remedy: str = ""
+    """What to do, where it is not ready."""
 
 
 class Service(Protocol):
@@ -125,6 +129,9 @@ class Service(Protocol):
 
     @property
     def approvals(self) -> Approvals: ...
+
+    @property
+    def drills(self) -> Drills: ...
 
     @property
     def business(self) -> BusinessEvents: ...
@@ -176,6 +183,7 @@ def build_api(service: Service) -> FastAPI:
     add_speech(api, service, guards)
     add_summaries(api, service, guards)
     add_overrides(api, service, guards)
+    add_drills(api, service, guards)
     add_approvals(api, service, guards)
     add_events(api, service, guards)
     add_audit(api, service, guards)

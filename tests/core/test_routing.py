@@ -357,7 +357,7 @@ def test_a_decision_touches_nothing() -> None:
     assert touched == []
 
 
-@pytest.mark.parametrize("module", ["routing", "limits", "health", "budget", "prices", "overrides"])
+@pytest.mark.parametrize("module", ["routing", "limits", "health", "budget", "prices", "overrides", "drills"])
 def test_the_core_cannot_do_io(module: str) -> None:
     """These modules import nothing that could: no clock, no socket, no file, no event loop."""
     source = Path(orchestrator.core.__path__[0], f"{module}.py").read_text()

@@ -27,6 +27,7 @@ from orchestrator.server.audit_trails import FileTrail
 from orchestrator.server.business_events import BusinessEvents
 from orchestrator.server.calls import CallInfo
 from orchestrator.server.door import Door
+from orchestrator.server.drills import Drills
 from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.guardrails import Guardrails
@@ -85,6 +86,7 @@ class Server:
     links: Links = field(default_factory=lambda: Links(None, 300.0))
     summaries: Any = field(default_factory=lambda: SimpleNamespace(outlets=[]))
     audit: Audit = field(default_factory=lambda: Audit(FileTrail(Path("never-started"))))
+    drills: Drills = field(default_factory=lambda: Drills(EmbeddedStore()))
     approvals: Approvals = field(default_factory=lambda: Approvals(EmbeddedStore(), 60.0))
     business: BusinessEvents = field(default_factory=lambda: BusinessEvents("r1", []))
     guardrails: Guardrails = field(default_factory=lambda: Guardrails(GuardrailSettings()))
@@ -156,7 +158,7 @@ async def test_readyz_says_what_is_missing(server: Server, client: httpx.AsyncCl
     assert (await client.get("/readyz")).status_code == 200
     server.parts.append(Part("redis", False, "away since 12:00", required=False))
     assert (await client.get("/readyz")).status_code == 200
-    server.parts.append(Part("speech", False, "loading kokoro"))
+    server.parts.append(Part("speech", False, "loading kokoro", remedy="wait"))
     response = await client.get("/readyz")
     assert response.status_code == 503
     assert response.json()["ready"] is False
@@ -165,6 +167,7 @@ async def test_readyz_says_what_is_missing(server: Server, client: httpx.AsyncCl
         "ready": False,
         "required": True,
         "detail": "loading kokoro",
+        "remedy": "wait",
     } in response.json()["parts"]
 
 
@@ -512,6 +515,8 @@ async def test_openapi_is_true(client: httpx.AsyncClient) -> None:
         "/v1/summaries/{id}/{item}",
         "/v1/overrides",
         "/v1/overrides/{id}",
+        "/v1/drills",
+        "/v1/drills/{id}",
         "/v1/approvals",
         "/v1/approvals/{id}",
         "/v1/events",
