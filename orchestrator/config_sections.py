@@ -128,6 +128,8 @@ class Server(Section):
     """What clients and operators have to present. Without it only this machine is served."""
     max_message_bytes: PositiveInt = 16 * 1024 * 1024
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    """json: one object a line, for machines."""
     events_path: Path | None = None
     """A file that gets one JSON line for every event of every call."""
     allowed_origins: Names = ()

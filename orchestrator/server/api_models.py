@@ -42,7 +42,8 @@ class ReadyPart(BaseModel):
     name: str
     ready: bool
     required: bool = Field(description="Whether /readyz waits for it.")
-    detail: str
+    detail: str = Field(description="What is wrong.")
+    remedy: str = Field("", description="What to do about it.")
 
 
 class Readiness(BaseModel):

@@ -34,6 +34,7 @@ from orchestrator.core.tools import Toolset
 from orchestrator.protocol.answers import Answerer
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.wire import Event
+from orchestrator.server import logs, readiness
 from orchestrator.server.approvals import Approvals
 from orchestrator.server.audit import Audit
 from orchestrator.server.auth import Refusal, subprotocol
@@ -268,7 +269,10 @@ class Orchestrator:
             "store", known.connected, "" if known.connected else "away; going on with the last view", False
         )
         door = [Part(wrong.part, False, wrong.detail, wrong.closed) for wrong in self.door.troubles()]
-        return [*local, tier_a, store, *door, *self._audit_readiness(), *self._tools_readiness()]
+        more = [*self._audit_readiness(), *self._tools_readiness()]
+        seen = [*readiness.voices(self.engines.speaking)]
+        seen += readiness.certificate(self.door.certificate, time.time())
+        return readiness.explained([*local, tier_a, store, *door, *more, *seen])
 
     def _audit_readiness(self) -> Sequence[Part]:
         if not self.audit.problem:
@@ -543,17 +547,9 @@ def build(settings: Settings) -> tuple[Orchestrator, FastAPI]:
 
 def run(settings: Settings) -> None:
     """Serve until a signal ends it. Prints the address once it is bound."""
-    logging.basicConfig(
-        level=settings.server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for chatty, level in {
-        "httpx": "WARNING",
-        "picows": "WARNING",
-        "LiteLLM": "ERROR",
-        "phonemizer": "ERROR",
-    }.items():
-        logging.getLogger(chatty).setLevel(level)
+    logs.configure(settings)
     service, api = build(settings)
+    logs.configure(settings, service.metrics.logged)
     listener = socket.create_server(
         (settings.server.host, settings.server.port), family=_family(settings.server.host), backlog=2048
     )
@@ -570,6 +566,7 @@ def run(settings: Settings) -> None:
         loop="uvloop",
         http=http_protocol(settings.limits),
         ws=websocket_protocol(service.on_upgrade, settings.server.max_message_bytes),
+        log_config=None,
         log_level="warning",
         access_log=False,
         # What proxies say is looked at by `server.proxies`, for both kinds of requests.

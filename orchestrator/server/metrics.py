@@ -16,6 +16,7 @@ from prometheus_client import (
     Counter,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.registry import Collector
@@ -26,6 +27,9 @@ from orchestrator.core.prices import NANO
 from orchestrator.server.events import Row
 
 M = TypeVar("M", Counter, Histogram)
+
+# The time at which each series was made is a series of its own, otherwise.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 PREFIX = "orchestrator_"
 OTHER, NONE = "other", "none"

@@ -25,6 +25,7 @@ from orchestrator.server.approvals import Approvals
 from orchestrator.server.audit import Audit
 from orchestrator.server.audit_trails import FileTrail
 from orchestrator.server.business_events import BusinessEvents
+from orchestrator.server.call_records import CallRecords
 from orchestrator.server.calls import CallInfo
 from orchestrator.server.door import Door
 from orchestrator.server.drills import Drills
@@ -83,6 +84,7 @@ class Server:
     in_progress: list[dict[str, Any]] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     speaking: Speaking | None = None
+    records: CallRecords = field(default_factory=lambda: CallRecords(10))
     links: Links = field(default_factory=lambda: Links(None, 300.0))
     summaries: Any = field(default_factory=lambda: SimpleNamespace(outlets=[]))
     audit: Audit = field(default_factory=lambda: Audit(FileTrail(Path("never-started"))))
@@ -521,6 +523,8 @@ async def test_openapi_is_true(client: httpx.AsyncClient) -> None:
         "/v1/approvals/{id}",
         "/v1/events",
         "/v1/audit",
+        "/v1/calls",
+        "/v1/calls/{id}",
         "/realtime/session",
         "/v1/realtime/session",
         "/v1/realtime/client_secrets",
