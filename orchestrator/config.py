@@ -45,6 +45,7 @@ from orchestrator.config_sections import (
     Budget,
     BusinessEvents,
     Cache,
+    Calls,
     Cartesia,
     Deadlines,
     Guardrails,
@@ -135,6 +136,7 @@ class Settings(BaseSettings):
     budget: Budget = Budget()
     prices: dict[str, Price] = Field(default_factory=dict)
     guardrails: Guardrails = Guardrails()
+    calls: Calls = Calls()
     approvals: Approvals = Approvals()
     transfer: Transfer = Transfer()
     business_events: BusinessEvents = BusinessEvents()

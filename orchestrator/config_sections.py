@@ -604,6 +604,13 @@ class Transfer(Section):
     """How long it is tried; after that nobody waits for it any more."""
 
 
+class Calls(Section):
+    """What is remembered of calls, for operators."""
+
+    keep: int = Field(default=1_000, ge=0, le=100_000)
+    """How many calls that have ended are remembered, with their timelines, in this process's memory."""
+
+
 class Approvals(Section):
     """Calls of tools that a person has to approve."""
 

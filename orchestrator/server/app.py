@@ -40,6 +40,7 @@ from orchestrator.server.audit import Audit
 from orchestrator.server.auth import Refusal, subprotocol
 from orchestrator.server.broker import Broker
 from orchestrator.server.business_events import BusinessEvents
+from orchestrator.server.call_records import CallRecords
 from orchestrator.server.calls import CallDriver, CallInfo, cause_of, new_call_id
 from orchestrator.server.costs import Costs
 from orchestrator.server.credentials import Credentials, Use
@@ -101,6 +102,8 @@ class Orchestrator:
         self.events = EventLog(settings.server.events_path)
         self.metrics = Metrics(settings)
         self.events.listeners.append(self.metrics.row)
+        self.records = CallRecords(settings.calls.keep)
+        self.events.listeners.append(self.records.row)
         self.business = BusinessEvents.from_settings(settings, self.store, self.fleet.status().replica)
         self.redactor = Redactor(settings.business_events.redact)
         self.approvals = Approvals(self.store, settings.approvals.timeout_s, self.redactor)
@@ -348,6 +351,7 @@ class Orchestrator:
 
     def _begin(self, info: CallInfo, socket: ClientSocket) -> None:
         info.started_at = time.time()
+        self.records.began(info)
         cap = self.settings.budget.cap_of_call(info.bucket)
         if info.grant is not None and info.grant.cap is not None:
             cap = min(cap, info.grant.cap)
@@ -362,6 +366,7 @@ class Orchestrator:
     def _ended(self, driver: CallDriver) -> None:
         info, ctx = driver.info, driver.call.ctx
         self._drivers.pop(info.call_id, None)
+        self.records.closed(info.call_id, time.time())
         if not self.settings.summary.at_hang_up:
             return
         call = {name: str(getattr(info, name)) for name in ("call_id", "user", "bucket", "purpose")}

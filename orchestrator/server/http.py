@@ -46,6 +46,7 @@ from orchestrator.server.approvals import Approvals
 from orchestrator.server.audit import Audit
 from orchestrator.server.broker import Broker
 from orchestrator.server.business_events import BusinessEvents
+from orchestrator.server.call_records import CallRecords
 from orchestrator.server.definitions import Definitions
 from orchestrator.server.door import Door
 from orchestrator.server.drills import Drills
@@ -56,6 +57,7 @@ from orchestrator.server.guardrails import Guardrails
 from orchestrator.server.guards import Guards
 from orchestrator.server.http_approvals import add_approvals
 from orchestrator.server.http_audit import add_audit
+from orchestrator.server.http_calls import add_calls
 from orchestrator.server.http_definitions import add_definitions
 from orchestrator.server.http_drills import add_drills
 from orchestrator.server.http_events import add_events
@@ -161,6 +163,9 @@ class Service(Protocol):
     @property
     def audit(self) -> Audit: ...
 
+    @property
+    def records(self) -> CallRecords: ...
+
 
 def build_api(service: Service) -> FastAPI:
     """The application; `service` is asked anew for everything, so it may still be starting."""
@@ -187,6 +192,7 @@ def build_api(service: Service) -> FastAPI:
     add_approvals(api, service, guards)
     add_events(api, service, guards)
     add_audit(api, service, guards)
+    add_calls(api, service, guards)
     add_metrics(api, service, guards)
     api.add_middleware(RequestLimits, limits=settings.limits, wrong_status=_wrong_status)
     if settings.server.allowed_origins:
