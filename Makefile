@@ -14,7 +14,7 @@ ARGS =
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help demo test long serve bench peers pipeline prompts recognition soak cost check check-prompts install models clients lock clean
+.PHONY: help demo test long serve bench peers pipeline prompts recognition soak cost control check check-prompts install models clients lock clean
 
 help: ## List the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ soak: install models ## Hold 50 calls for ten minutes while the provider keeps f
 
 cost: install ## Place 10,000 simulated calls under budgets: what they cost, who answers
 	$(VENV)/bin/python -m benchmarks.cost $(ARGS)
+
+control: install models ## Force a tier on 200 live calls of two replicas: when the last one is told
+	$(VENV)/bin/python -m benchmarks.control $(ARGS)
 
 check-prompts: install models ## Hear every digit, amount and status of 200 stitched prompts
 	$(VENV)/bin/python -m benchmarks.round_trip $(ARGS)
