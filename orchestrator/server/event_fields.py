@@ -17,6 +17,7 @@ NAMES = frozenset(
         "by",
         "bucket",
         "call_id",
+        "drill_id",
         "from_agent",
         "from_rung",
         "model",
@@ -44,9 +45,11 @@ WORDS = frozenset(
         "hook",
         "item_id",
         "kind",
+        "limit",
         "media",
         "move",
         "outcome",
+        "practice",
         "reason",
         "response_id",
         "result",
@@ -61,6 +64,7 @@ WORDS = frozenset(
         "type",
         "verdict",
         "what",
+        "when",
     }
 )
 """Words of our own or of the protocol, and its ids."""

@@ -23,6 +23,7 @@ from orchestrator.core.actions import (
 from orchestrator.core.call import State
 from orchestrator.core.context import Policy
 from orchestrator.core.conversation import text_of
+from orchestrator.core.drills import Plan, Practice
 from orchestrator.core.health import Cause
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.routing import DecidedBy
@@ -430,6 +431,14 @@ class AnyOrder(RuleBasedStateMachine):
         self.bench.rungs = RUNGS[:left]
         self.bench.call.consider(self.bench.now)
         self.bench.settle()
+
+    @rule(
+        practice=st.sampled_from(Practice),
+        turn=st.integers(1, 3),
+        after=st.one_of(st.none(), st.floats(20, 600)),
+    )
+    def drill_wants_the_call(self, practice: Practice, turn: int, after: float | None) -> None:
+        self.bench.call.drill = Plan("drl_1", practice, turn, after)
 
     # --- what must hold ---
 
