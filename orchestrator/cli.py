@@ -6,6 +6,7 @@ import getpass
 import importlib
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ _ELSEWHERE = {
     ),
     "audit": ("orchestrator.audit_cli", "audit", "Who did what and why: list, export, verify."),
     "bill": ("orchestrator.money_cli", "bill_command", "Work out the bill of recorded calls again."),
+    "budget": ("orchestrator.calls_cli", "budget", "Show what is spent of which budget today."),
+    "call": ("orchestrator.calls_cli", "call", "Show one call: its figures and its timeline."),
+    "calls": ("orchestrator.calls_cli", "calls", "Show calls in progress."),
     "demo": ("orchestrator.demo.cli", "demo", "Make a call here, and take its provider away."),
     "drill": ("orchestrator.drills_cli", "drill", "Practise a failover on some calls; what they heard."),
     "estimate": (
@@ -47,6 +51,7 @@ _ELSEWHERE = {
         "Check the catalogue of prompts; speak them ahead.",
     ),
     "simulate": ("orchestrator.simulate.cli", "simulate", "Run a simulated provider to test against."),
+    "watch": ("orchestrator.watch_cli", "watch", "Watch how things stand and what happens."),
 }
 
 
@@ -274,6 +279,13 @@ def login() -> str:
         return "unknown"
 
 
+def address_and_key(url: str | None, config: Path | None) -> tuple[str, str]:
+    """Where the server is, and what to present there ("" for nothing)."""
+    settings = _settings(config)
+    key = settings.server.api_key
+    return (url or _default_url(settings)).rstrip("/"), key.get_secret_value() if key else ""
+
+
 def ask_server(
     url: str | None, config: Path | None, method: str, path: str, body: Mapping[str, Any] | None = None
 ) -> Any:
@@ -347,9 +359,23 @@ def _show(found: Mapping[str, Any]) -> None:
             console.print(
                 f"[red]Business events to {sink['sink']}{why}[/]: {sink['waiting']} wait, {sink['dropped']} dropped"
             )
-    for table in (_rungs(found), _overrides(found), _buckets(found), _calls(found)):
-        if table.row_count:
-            console.print(table)
+    console.print(_by_tier(found))
+    for table in status_tables(found):
+        console.print(table)
+
+
+def status_tables(found: Mapping[str, Any]) -> list[Table]:
+    """What `GET /v1/status` answers, as tables; those that would be empty are left out."""
+    tables = (_rungs(found), _overrides(found), _buckets(found), _calls(found))
+    return [table for table in tables if table.row_count]
+
+
+def _by_tier(found: Mapping[str, Any]) -> str:
+    tiers = Counter(call["tier"] for call in found["calls"])
+    if not tiers:
+        return "No calls."
+    parts = ", ".join(f"{tiers[tier]} in tier [bold]{tier}[/]" for tier in sorted(tiers))
+    return f"{len(found['calls'])} calls: {parts}"
 
 
 def _rungs(found: Mapping[str, Any]) -> Table:
@@ -388,10 +414,13 @@ def _overrides(found: Mapping[str, Any]) -> Table:
 
 
 def _buckets(found: Mapping[str, Any]) -> Table:
-    table = make_table("Buckets today", "bucket", "spent $", "cap $")
+    from orchestrator.calls_cli import bar
+
+    table = make_table("Buckets today", "bucket", "", "spent $", "set aside $", "cap $")
     for bucket in found["buckets"]:
         cap = "none" if bucket["cap_usd"] is None else f"{bucket['cap_usd']:.2f}"
-        table.add_row(escape(bucket["bucket"]), f"{bucket['spent_usd']:.4f}", cap)
+        figures = (f"{bucket['spent_usd']:.4f}", f"{bucket['reserved_usd']:.4f}", cap)
+        table.add_row(escape(bucket["bucket"]), bar(bucket), *figures)
     return table
 
 

@@ -1,0 +1,238 @@
+"""`orchestrator calls`, `call`, `budget`: calls in progress, one of them in detail, and what is being spent."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from orchestrator.cli import ago, ask_server, config_option, make_table, url_option
+from orchestrator.core.prices import NANO
+
+DAY_S = 86_400.0
+BAR = 20
+_EXITS = "\b\nExit status: 0 done, 1 the server cannot be asked or refuses, 2 used wrongly.\n"
+_SOON_S = 600.0
+"""So soon after midnight a day's spending says nothing of the rest of it."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+def console() -> Console:
+    """Colours only on a terminal; a pipe gets lines that are long enough for tables."""
+    return Console(width=None if os.isatty(1) or "COLUMNS" in os.environ else 120, highlight=False)
+
+
+@click.command(
+    short_help="Show calls in progress.",
+    epilog=f"""\b
+Examples:
+  orchestrator calls                        the latest first
+  orchestrator calls --tier B --sort cost   those in Tier B, the dearest first
+  orchestrator calls --ended --sort wait    the slowest, with those that are over
+  orchestrator call call_1f2e3d4c5b6a       one of them in detail
+
+{_EXITS}""",
+)
+@click.option("--tier", type=click.Choice(["A", "B", "C"], case_sensitive=False), help="Only those.")
+@click.option("--bucket", help="Only those on that budget.")
+@click.option("--purpose", help="Only those for that purpose.")
+@click.option("--user", help="Only those of that user.")
+@click.option("--ended", is_flag=True, help="With those that are over.")
+@click.option(
+    "--sort",
+    type=click.Choice(["started", "cost", "wait", "gap"]),
+    default="started",
+    show_default=True,
+    help="The latest, the dearest, the slowest, or that with the longest gap first.",
+)
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@json_option
+@url_option
+@config_option
+def calls(as_json: bool, url: str | None, config: Path | None, **wanted: Any) -> None:
+    """Show calls of one replica: where they are, what they cost, how long callers waited."""
+    wanted["ended"] = "true" if wanted["ended"] else None
+    query = urlencode({name: value for name, value in wanted.items() if value is not None})
+    found = ask_server(url, config, "GET", f"/v1/calls?{query}")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    if not found["calls"]:
+        click.echo("No such call. With --ended those that are over are shown too.")
+        return
+    out = console()
+    out.print(_calls(found))
+    if found["found"] > len(found["calls"]):
+        out.print(f"[dim]{found['found'] - len(found['calls'])} more; see --limit[/]")
+
+
+def _calls(found: Mapping[str, Any]) -> Table:
+    now = time.time()
+    table = make_table("", "call", "tier", "rung", "user", "purpose", "bucket", "for", "$", "wait", "gaps")
+    for call in found["calls"]:
+        ended = call["ended_at"]
+        since = ago(call["started_at"], ended or now)
+        longest = call["longest_voice_to_voice_ms"] or call["longest_ttfa_ms"]
+        table.add_row(
+            *map(escape, (call["call_id"], _tiers(call), call["rung"])),
+            *map(escape, (call["user"], call["purpose"], call["bucket"])),
+            f"[dim]{since}, over[/]" if ended else since,
+            f"{call['spent_usd']:.4f}",
+            _ms(longest),
+            f"[yellow]{call['gaps']}[/]" if call["gaps"] else "",
+        )
+    return table
+
+
+def _tiers(call: Mapping[str, Any]) -> str:
+    return ">".join(call["tiers"][-4:]) or call["tier"]
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f} ms"
+
+
+@click.command(
+    short_help="Show one call: its figures and its timeline.",
+    epilog=f"""\b
+Examples:
+  orchestrator call call_1f2e3d4c5b6a
+  orchestrator call call_1f2e3d4c5b6a --text    with what was said
+
+{_EXITS}""",
+)
+@click.argument("id")
+@click.option("--text", is_flag=True, help="With what was said, by callers and to them.")
+@json_option
+@url_option
+@config_option
+def call(id: str, text: bool, as_json: bool, url: str | None, config: Path | None) -> None:
+    """Show the call ID, in progress or one of the last that ended, as the replica of --url has seen it."""
+    found = ask_server(url, config, "GET", f"/v1/calls/{quote(id, safe='')}{'?text=true' if text else ''}")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    out = console()
+    over = found["ended_at"]
+    out.print(
+        f"[bold]{escape(found['call_id'])}[/] {'over' if over else 'in progress'}, "
+        f"{ago(found['started_at'], over or time.time())}: tier {escape(' > '.join(found['tiers']))} "
+        f"({escape(found['rung'])}), {escape(found['purpose'])}, bucket {escape(found['bucket'])}"
+        + (f", user {escape(found['user'])}" if found["user"] else "")
+    )
+    out.print(_figures(found))
+    table = make_table("", "after", "tier", "what", "")
+    for number, row in enumerate(found["rows"]):
+        if found["rows_dropped"] and number == len(found["rows"]) - 450:
+            table.add_row("", "", f"[dim]{found['rows_dropped']} rows are not kept[/]", "")
+        table.add_row(*timeline_row(row, found["started_at"]))
+    out.print(table)
+
+
+def _figures(call: Mapping[str, Any]) -> str:
+    parts = [f"${call['spent_usd']:.4f}", f"{call['turns']} turns", f"{call['handovers']} handovers"]
+    if call["ttfa_ms"] is not None:
+        parts.append(f"first audio after {_ms(call['ttfa_ms'])} (longest {_ms(call['longest_ttfa_ms'])})")
+    if call["voice_to_voice_ms"] is not None:
+        parts.append(f"voice to voice {_ms(call['voice_to_voice_ms'])}")
+    if call["gaps"]:
+        parts.append(f"{call['gaps']} gaps, the longest {_ms(call['longest_gap_ms'])}")
+    if call["breaches"]:
+        parts.append(f"{call['breaches']} latency breaches")
+    return ", ".join(parts)
+
+
+_LOUD = {"handover": "bold yellow", "provider_lost": "red", "answer_failed": "red", "gap": "yellow"}
+_IDS = frozenset({"time", "type", "tier", "call_id", "bucket", "user", "usage", "item_id", "response_id"})
+
+
+def timeline_row(row: Mapping[str, Any], begin: float) -> tuple[str, str, str, str]:
+    """A row of a timeline as cells: when, tier, what, and what belongs to it."""
+    colour = _LOUD.get(row["type"])
+    what = f"[{colour}]{row['type']}[/]" if colour else row["type"]
+    rest = " ".join(
+        f"${value / NANO:.4f}" if name == "nanodollars" else f"{name}={_short(value)}"
+        for name, value in row.items()
+        if name not in _IDS and value not in (None, "", [], {})
+    )
+    return f"{row['time'] - begin:8.2f}s", row["tier"], what, escape(rest)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@click.command(
+    short_help="Show what is spent of which budget today.",
+    epilog=f"""\b
+Examples:
+  orchestrator budget
+  orchestrator budget --json | jq '.buckets[] | select(.projected_usd > .cap_usd)'
+
+\b
+A day is one of UTC. "by midnight" is what it comes to if the rest of the day is like it has been so far.
+
+{_EXITS}""",
+)
+@json_option
+@url_option
+@config_option
+def budget(as_json: bool, url: str | None, config: Path | None) -> None:
+    """Show each bucket of today: spent, set aside for what calls are doing now, cap, and where it is going."""
+    found = ask_server(url, config, "GET", "/v1/status")
+    buckets = [
+        {**bucket, "projected_usd": projected(bucket["spent_usd"], found["now"])}
+        for bucket in found["buckets"]
+    ]
+    if as_json:
+        click.echo(json.dumps({"now": found["now"], "buckets": buckets}, indent=2))
+        return
+    if not buckets:
+        click.echo("Nothing is spent today, and no bucket has a cap (budget.buckets).")
+        return
+    table = make_table("Buckets today", "bucket", "", "spent $", "set aside $", "cap $", "by midnight $")
+    for bucket in buckets:
+        cap, ahead = bucket["cap_usd"], bucket["projected_usd"]
+        over = cap is not None and ahead is not None and ahead > cap
+        table.add_row(
+            escape(bucket["bucket"]),
+            bar(bucket),
+            f"{bucket['spent_usd']:.4f}",
+            f"{bucket['reserved_usd']:.4f}",
+            "none" if cap is None else f"{cap:.2f}",
+            "" if ahead is None else f"[red]{ahead:.2f}, over[/]" if over else f"{ahead:.2f}",
+        )
+    console().print(table)
+
+
+def projected(spent_usd: float, now: float) -> float | None:
+    """What is spent at the end of the UTC day if it goes on as it has so far; None where it is too early to say."""
+    at = datetime.fromtimestamp(now, UTC)
+    gone = at.hour * 3600.0 + at.minute * 60.0 + at.second
+    return None if gone < _SOON_S else round(spent_usd * DAY_S / gone, 6)
+
+
+def bar(bucket: Mapping[str, Any]) -> str:
+    """How full it is, spent and set aside; empty where there is no cap."""
+    cap = bucket["cap_usd"]
+    if cap is None:
+        return ""
+    share = 1.0 if not cap else bucket["spent_usd"] / cap
+    ahead = 0.0 if not cap else bucket["reserved_usd"] / cap
+    full = min(BAR, round(share * BAR))
+    held = min(BAR - full, round(ahead * BAR))
+    colour = "red" if share >= 0.9 else "yellow" if share >= 0.6 else "green"
+    return f"[{colour}]{'█' * full}{'▒' * held}[/][dim]{'·' * (BAR - full - held)}[/] {share:.0%}"
