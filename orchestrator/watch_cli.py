@@ -110,8 +110,8 @@ def _view(orchestrator: Any, recent: deque[Any]) -> Group:
 
 
 def _events(recent: deque[Any]) -> Table:
-    table = make_table("What happens", "time (UTC)", "call", "tier", "what", "")
-    for event in list(recent):
+    table = make_table("What happens, the latest first", "time (UTC)", "call", "tier", "what", "")
+    for event in reversed(list(recent)):
         if isinstance(event, str):
             table.add_row("", "", "", Text(event, style="red"), "")
             continue
