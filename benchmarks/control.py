@@ -122,7 +122,7 @@ async def measure(calls: int, rounds: int, folder: Path, console: Console) -> li
         async def start(name: str, *arguments: str, env: dict[str, str] | None = None) -> str:
             return await stack.enter_async_context(process(folder / f"{name}.log", *arguments, env=env))
 
-        timing = ("--pace", "4", "--first-audio-ms", "100", "--answer-seconds", "20")
+        timing = ("--pace", "1.2", "--first-audio-ms", "100", "--answer-seconds", "20")
         provider = await start("provider", "simulate", "realtime", "--speech", "tone", *timing)
         voice = await start("speech", "simulate", "speech", "--stt-ms", "100", "--tts-ms", "100")
         llm = await start("llm", "simulate", "llm", "--first-token-ms", "100")
