@@ -79,6 +79,8 @@ class Breakers:
         # Another rung is there at once, so one failure is enough; and one answer is enough to come back.
         self._part_policy = replace(policy, failures=1, canary_share=0.0, canary_successes=1)
         self._on_change = on_change
+        self.watchers: list[Callable[[str, str, str], None]] = []
+        """Called with rung, state and cause at each change, of parts too; they neither wait nor raise."""
         self._clock, self._wall, self._rng = clock, wall, rng
         self._probed = {spec.name for spec in rungs if spec.tier is Tier.A}
         self.by_rung = {spec.name: self._new(spec.name) for spec in rungs}
@@ -171,6 +173,9 @@ class Breakers:
             self._link.send(f"{PREFIX}{rung}", partial(self._write, rung))
 
     def _changed(self, rung: str) -> None:
+        breaker = self.of(rung)
+        for watcher in self.watchers:
+            watcher(rung, _shared(breaker).value, breaker.cause.id if breaker.cause else "")
         if not self._is_part(rung):
             self._on_change(rung)
 

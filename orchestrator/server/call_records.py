@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from orchestrator.core.latency import CallLatency, Limits
 from orchestrator.core.prices import NANO
 from orchestrator.server.events import Row
 
@@ -64,7 +65,10 @@ class CallRecord:
         """In nano-dollars."""
         self.turns = self.handovers = self.gaps = self.breaches = self.failures = 0
         self.gap_ms = 0.0
+        self.handover_at: float | None = None
+        """Of the last one."""
         self.ttfa, self.voice_to_voice = Waits(), Waits()
+        self.latency = CallLatency(Limits())
         self.dropped = 0
         """Rows between the first and the latest ones that are not kept."""
         self._first: list[bytes] = []
@@ -86,6 +90,7 @@ class CallRecord:
                 self._serve(row["tier"], row.get("rung"), row.get("reason"))
             case "handover":
                 self.handovers += 1
+                self.handover_at = row["time"]
                 self._serve(row.get("to_tier"), row.get("to_rung"), row.get("cause"))
             case "charge":
                 self.charged += int(row.get("nanodollars", 0))
@@ -140,7 +145,9 @@ class CallRecord:
             "gaps": self.gaps,
             "longest_gap_ms": self.gap_ms or None,
             "handovers": self.handovers,
+            "last_handover_at": self.handover_at,
             "breaches": self.breaches,
+            "latency": self.latency.figures(),
             "failures": self.failures,
         }
 
@@ -155,6 +162,10 @@ class CallRecords:
 
     def began(self, info: CallOf) -> None:
         self._live[info.call_id] = CallRecord(info)
+
+    def measured(self, call_id: str, latency: CallLatency) -> None:
+        """Where the waits of a call that has just begun are measured."""
+        self._live[call_id].latency = latency
 
     def row(self, row: Row) -> None:
         record = self._live.get(row["call_id"])

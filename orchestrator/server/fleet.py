@@ -312,6 +312,10 @@ class Fleet:
         """To be read only; tell `failed` and `succeeded` what happened."""
         return self._breakers.by_rung
 
+    def watch_breakers(self, callback: Callable[[str, str, str], None]) -> None:
+        """Calls `callback` at once with rung, state and cause of each change, of parts of tiers too."""
+        self._breakers.watchers.append(callback)
+
     def failed(self, rung: str, cause: Cause) -> None:
         """A fault of `rung`, in a call or a probe."""
         self._breakers.failed(rung, cause)

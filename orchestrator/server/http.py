@@ -13,9 +13,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from orchestrator.config import Settings
+from orchestrator.core.latency import Lately
 from orchestrator.core.prices import NANO
 from orchestrator.core.redaction import Redactor
 from orchestrator.core.routing import RouteRequest
@@ -55,12 +56,15 @@ from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.guardrails import Guardrails
 from orchestrator.server.guards import Guards
+from orchestrator.server.history import History
 from orchestrator.server.http_approvals import add_approvals
 from orchestrator.server.http_audit import add_audit
 from orchestrator.server.http_calls import add_calls
+from orchestrator.server.http_dashboard import add_dashboard
 from orchestrator.server.http_definitions import add_definitions
 from orchestrator.server.http_drills import add_drills
 from orchestrator.server.http_events import add_events
+from orchestrator.server.http_history import add_history
 from orchestrator.server.http_metrics import CountRequests, add_metrics
 from orchestrator.server.http_overrides import add_overrides, override_view
 from orchestrator.server.http_prompts import add_prompts
@@ -120,6 +124,9 @@ class Service(Protocol):
     @property
     def definitions(self) -> Definitions: ...
 
+    @property
+    def lately(self) -> Lately: ...
+
     def calls(self) -> Sequence[Mapping[str, Any]]:
         """Calls in progress, each as `CallStatus` wants it."""
         ...
@@ -166,6 +173,9 @@ class Service(Protocol):
     @property
     def records(self) -> CallRecords: ...
 
+    @property
+    def replica_history(self) -> History: ...
+
 
 def build_api(service: Service) -> FastAPI:
     """The application; `service` is asked anew for everything, so it may still be starting."""
@@ -193,6 +203,8 @@ def build_api(service: Service) -> FastAPI:
     add_events(api, service, guards)
     add_audit(api, service, guards)
     add_calls(api, service, guards)
+    add_history(api, service, guards)
+    add_dashboard(api)
     add_metrics(api, service, guards)
     api.add_middleware(RequestLimits, limits=settings.limits, wrong_status=_wrong_status)
     if settings.server.allowed_origins:
@@ -304,9 +316,11 @@ def _add_health(api: FastAPI, service: Service) -> None:
 
 def _add_status(api: FastAPI, service: Service, guards: Guards) -> None:
     @api.get("/v1/status", tags=["operations"], dependencies=guards.metrics, responses=ERRORS)
-    async def get_status() -> Status:
+    async def get_status(
+        calls: Annotated[bool, Query(description="With each call in progress; false: without them.")] = True,
+    ) -> Status:
         """Tiers, breakers, overrides, budgets and calls as this replica sees them."""
-        return _status(service)
+        return _status(service, calls)
 
 
 def _add_estimates(api: FastAPI, service: Service, guards: Guards) -> None:
@@ -329,10 +343,11 @@ def _add_estimates(api: FastAPI, service: Service, guards: Guards) -> None:
             raise ApiError(error.status, error.code, str(error), error.param) from None
 
 
-def _status(service: Service) -> Status:
+def _status(service: Service, with_calls: bool) -> Status:
     fleet = service.fleet
     known = fleet.status()
-    calls = [CallStatus.model_validate(call) for call in service.calls()]
+    calls = service.calls()
+    shown = [CallStatus.model_validate(call) for call in calls] if with_calls else []
     return Status(
         replica=known.replica,
         now=time.time(),
@@ -354,7 +369,7 @@ def _status(service: Service) -> Status:
             )
             for name, bucket in fleet.ledgers.overview().items()
         ],
-        calls=calls,
+        calls=shown,
         money=_money(service.tally),
         business_events=[
             SinkStatus(

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from orchestrator.config import Settings
 from orchestrator.config_sections import Guardrails as GuardrailSettings
 from orchestrator.core.health import Cause, ProbeKind
+from orchestrator.core.latency import Lately, Limits
 from orchestrator.core.overrides import Tier
 from orchestrator.core.redaction import Redactor
 from orchestrator.server import http
@@ -32,6 +33,7 @@ from orchestrator.server.drills import Drills
 from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.guardrails import Guardrails
+from orchestrator.server.history import History
 from orchestrator.server.http import Part, build_api
 from orchestrator.server.http_files import tag_of
 from orchestrator.server.links import Links
@@ -85,6 +87,7 @@ class Server:
     tally: Tally = field(default_factory=Tally)
     speaking: Speaking | None = None
     records: CallRecords = field(default_factory=lambda: CallRecords(10))
+    replica_history: History = field(default_factory=lambda: History(time.time()))
     links: Links = field(default_factory=lambda: Links(None, 300.0))
     summaries: Any = field(default_factory=lambda: SimpleNamespace(outlets=[]))
     audit: Audit = field(default_factory=lambda: Audit(FileTrail(Path("never-started"))))
@@ -94,6 +97,7 @@ class Server:
     guardrails: Guardrails = field(default_factory=lambda: Guardrails(GuardrailSettings()))
     events: EventLog = field(default_factory=lambda: EventLog(None))
     redactor: Redactor = field(default_factory=Redactor)
+    lately: Lately = field(default_factory=lambda: Lately(Limits()))
 
     def __post_init__(self) -> None:
         self.door = Door(self.settings)
@@ -150,6 +154,14 @@ def error_of(response: httpx.Response, status: int) -> dict[str, Any]:
     error: dict[str, Any] = response.json()["error"]
     assert error.keys() == {"type", "message", "code", "param"}
     return error
+
+
+async def test_status_without_calls() -> None:
+    server = make_server()
+    server.in_progress = [{"not": "looked at"}]
+    async with client_of(server) as client:
+        status = (await client.get("/v1/status?calls=false")).json()
+    assert (status["calls"], status["process"]["calls"]) == ([], 1)
 
 
 async def test_healthz(client: httpx.AsyncClient) -> None:
