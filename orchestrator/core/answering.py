@@ -219,6 +219,7 @@ class Answers:
                 self._drop(answering, now)
                 return
             ctx.record("false_interruption")
+            ctx.playback.await_again(answering.owed.since, "interruption")
         self._interrupted = False
         if line := line_for(ctx, answering.owed):
             self._refuse(answering, line, now)
@@ -481,6 +482,8 @@ class Answers:
         """Tier C takes an answer over that Tier B could not give; if it cannot either, the turn is lost and said so."""
         ctx = self.ctx
         ctx.record("answer_failed", cause=cause, message=message)
+        if ctx.speaks_to(answering.owed):
+            ctx.playback.await_again(now, "retry")
         if answering.tier == "B":
             ctx.do(Report(ctx.rung, Cause.RESPONSE_FAILED.id))
             self._halt(answering)

@@ -327,6 +327,9 @@ class Call(Leash):
         if (gap := self.ctx.playback.gap) is not None:
             self.ctx.playback.gap = None
             self.ctx.record("gap", trigger=gap[0], cause=gap[1], gap_ms=round(gap[2], 1))
+        if (recovered := self.ctx.playback.recovered) is not None:
+            self.ctx.playback.recovered = None
+            self.ctx.record("recovery", what=recovered[0], took_ms=round(recovered[1], 1))
         out, self.ctx.out = self.ctx.out, []
         claim = self.ctx.purse.claim()
         return out if claim is None else [*out, claim]

@@ -24,12 +24,14 @@ class Playback:
         self._missed: tuple[float, tuple[str, str]] | None = None
         self.gap: tuple[str, str, float] | None = None
         """A silence that has just ended: trigger and cause of its handover, its length in ms."""
+        self._awaited: tuple[float, str] | None = None
+        self.recovered: tuple[str, float] | None = None
+        """Another silence that has just ended: what was made good, its length in ms."""
 
     def add(self, item_id: str, ms: float, now: float) -> None:
         start = max(self.dry_at, now)
-        if self._missed is not None:
-            since, why = self._missed
-            self._missed, self.gap = None, (*why, max(0.0, now - max(since, self.dry_at)) * 1000.0)
+        if self._missed is not None or self._awaited is not None:
+            self._end_silence(now)
         piece = self._pieces.get(item_id)
         if piece is None:
             piece = self._pieces[item_id] = _Piece(starts_at=start)
@@ -39,6 +41,21 @@ class Playback:
     def miss(self, since: float, trigger: str, cause: str) -> None:
         """A handover: from `since` on, or from when the client's buffer is empty, the caller hears nothing."""
         self._missed = since, (trigger, cause)
+
+    def await_again(self, since: float, what: str) -> None:
+        """No handover, and yet the caller waits anew: `what` is made good, an answer that failed for one."""
+        if self._awaited is None:
+            self._awaited = since, what
+
+    def _end_silence(self, now: float) -> None:
+        """A handover explains a silence better than what else has happened in it."""
+        if self._missed is not None:
+            since, why = self._missed
+            self.gap = (*why, max(0.0, now - max(since, self.dry_at)) * 1000.0)
+        elif self._awaited is not None:
+            since, what = self._awaited
+            self.recovered = what, max(0.0, now - max(since, self.dry_at)) * 1000.0
+        self._missed = self._awaited = None
 
     def sent_ms(self, item_id: str) -> float:
         piece = self._pieces.get(item_id)
@@ -60,7 +77,7 @@ class Playback:
             if piece.cut_ms is None and heard < piece.sent_ms:
                 piece.cut_ms = heard
                 cut.append((item_id, heard))
-        self._missed = None  # a caller who speaks waits for no answer
+        self._missed = self._awaited = None  # a caller who speaks waits for no answer
         self.dry_at = min(self.dry_at, now)
         return cut
 

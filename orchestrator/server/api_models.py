@@ -129,11 +129,25 @@ class WouldChange(BaseModel):
     decided_by: Literal["hard_cap", "policy", "override", "health", "default"]
 
 
+class RungLatency(BaseModel):
+    """What a part of the waiting took lately in calls that the rung served, in ms. It does not decide anything."""
+
+    tier: Literal["A", "B", "C"]
+    rung: str
+    part: Literal["transport", "reasoning", "recovery"]
+    count: int = Field(description="Times of this replica that it is taken from, of the last 15 minutes.")
+    median_ms: float
+    p95_ms: float
+    limit_ms: float | None = Field(description="Of `latency_budgets`; null: none is set.")
+    breaches: int = Field(description="How many of them were above it.")
+
+
 class RouteAnswer(ChosenBody):
     sentence: str = Field(description="Why this rung, in words.")
     candidates: list[PassedOver]
     would_change: list[WouldChange]
     connect: Connect
+    latency: list[RungLatency]
 
 
 class PromptBody(Body):

@@ -24,6 +24,7 @@ from orchestrator.core.budget import CallBudget
 from orchestrator.core.context import Policy
 from orchestrator.core.drills import Drill
 from orchestrator.core.health import Cause, ProbeKind
+from orchestrator.core.latency import Lately
 from orchestrator.core.overrides import Override, Tier
 from orchestrator.core.pace import DeadlinePolicy, HedgeCap, Paces, Step
 from orchestrator.core.provider import TERMINAL_CODES
@@ -120,6 +121,8 @@ class Orchestrator:
         self.links = Links(settings.links.secret, settings.links.ttl_s)
         self.summaries = self._make_summaries(self.redactor)
         self.tally = Tally()
+        self.lately = Lately(settings.latency_budgets.limits())
+        self.ping_s = settings.latency_budgets.ping_s
         self.policy = replace(_policy(settings), guarded=self.guardrails.late)
         self.paces = Paces()
         self.hedge_cap = HedgeCap(settings.hedging.max_share, settings.hedging.burst)
@@ -362,6 +365,7 @@ class Orchestrator:
         if info.grant is not None and info.grant.cap is not None:
             cap = min(cap, info.grant.cap)
         driver = CallDriver(info, socket, self, CallBudget(cap))
+        self.records.measured(info.call_id, driver.latency)
         self._drivers[info.call_id] = driver
         driver.on_ended(lambda: self._ended(driver))
         self.drills.call_began(info, driver.practise)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from orchestrator.core.latency import CallLatency, Limits
 from orchestrator.core.prices import NANO
 from orchestrator.server.events import Row
 
@@ -67,6 +68,7 @@ class CallRecord:
         self.handover_at: float | None = None
         """Of the last one."""
         self.ttfa, self.voice_to_voice = Waits(), Waits()
+        self.latency = CallLatency(Limits())
         self.dropped = 0
         """Rows between the first and the latest ones that are not kept."""
         self._first: list[bytes] = []
@@ -145,6 +147,7 @@ class CallRecord:
             "handovers": self.handovers,
             "last_handover_at": self.handover_at,
             "breaches": self.breaches,
+            "latency": self.latency.figures(),
             "failures": self.failures,
         }
 
@@ -159,6 +162,10 @@ class CallRecords:
 
     def began(self, info: CallOf) -> None:
         self._live[info.call_id] = CallRecord(info)
+
+    def measured(self, call_id: str, latency: CallLatency) -> None:
+        """Where the waits of a call that has just begun are measured."""
+        self._live[call_id].latency = latency
 
     def row(self, row: Row) -> None:
         record = self._live.get(row["call_id"])

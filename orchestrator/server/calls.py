@@ -44,6 +44,7 @@ from orchestrator.core.drills import Plan
 from orchestrator.core.grants import Grant
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.core.input_audio import InputAudio
+from orchestrator.core.latency import CallLatency, Lately, Taken
 from orchestrator.core.ledger import Claim
 from orchestrator.core.ledger import Grant as MoneyGrant
 from orchestrator.core.overrides import Tier
@@ -75,6 +76,7 @@ TOOL_ROWS = frozenset({"tool_call", "tool_confirmation", "tool_approval", "tool_
 """Rows that hold what callers gave a tool, and what it said."""
 MONEY_ROWS = tally.ROWS | {"call_ended"}
 """Rows of the timeline that name the bucket and the user as well."""
+FIRST_PING_S = 1.0
 SPEECH_WINDOWS = 6
 """Windows of 32 ms in which speech must be found before a provider that noticed none counts as deaf."""
 
@@ -111,6 +113,9 @@ class Services(Protocol):
     business: BusinessEvents
     drills: Drills
     tally: Tally
+    lately: Lately
+    ping_s: float
+    """How often the ways to client and provider are measured."""
     guardrails: Guardrails
     transcriber: Transcriber
     answerers: Mapping[str, Answerer]
@@ -228,10 +233,13 @@ class CallDriver:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._account: Account | None = services.open_account(info.call_id, info.bucket)
+        self.latency: CallLatency = services.lately.call()
+        self._next_ping: asyncio.TimerHandle | None = None
         self._pumping = self._closing = False
         self._on_ended: Callable[[], None] = lambda: None
         self.call = self._make_call(budget)
         socket.on_open, socket.on_frame, socket.on_closed = self._opened, self._client_frame, self._closed
+        socket.on_pong = self._measure_way
 
     def _make_call(self, budget: CallBudget) -> Call:
         info, services = self.info, self._services
@@ -314,6 +322,7 @@ class CallDriver:
 
     def _opened(self) -> None:
         self.call.start(time.monotonic())
+        self._next_ping = asyncio.get_running_loop().call_later(FIRST_PING_S, self._ping)
         self._pump()
 
     def _client_frame(self, frame: bytes) -> None:
@@ -358,6 +367,8 @@ class CallDriver:
     def _closed(self) -> None:
         """The client is gone. The call is over when the last bill is here, which may take seconds."""
         self._closing = True
+        if self._next_ping is not None:
+            self._next_ping.cancel()
         for task in [*self._answers.values(), *self._tasks]:
             task.cancel()
         self._socket.let_go()
@@ -430,6 +441,31 @@ class CallDriver:
         self._services.events.add(type, call_id=self.info.call_id, **shown)
         self._services.drills.note(self.info.call_id, type, fields)
         self._services.business.note(type, fields, self.info, self.call.ctx.conversation.history)
+        self._tell(self.latency.row(type, fields, self.call.ctx.rung, time.monotonic()))
+
+    def _tell(self, breach: Taken | None) -> None:
+        if breach is not None:
+            self._record("latency_breach", breach.fields())
+
+    # --- the way to client and provider ---
+
+    def _ping(self) -> None:
+        """Now and then: measure how long the ways are. What is not back from the last time counts as it is."""
+        self._measure_way()
+        self._socket.ping()
+        if (link := self._serving_link) is not None:
+            link.ping()
+        self._next_ping = asyncio.get_running_loop().call_later(self._services.ping_s, self._ping)
+
+    @property
+    def _serving_link(self) -> Link | None:
+        serving = self.call.serving
+        return None if serving is None else self._links.get(serving)
+
+    def _measure_way(self) -> None:
+        now, ctx, link = time.monotonic(), self.call.ctx, self._serving_link
+        provider_ms = None if link is None else link.round_trip.ms(now)
+        self._tell(self.latency.way(self._socket.round_trip.ms(now), provider_ms, ctx.tier, ctx.rung, now))
 
     def _claim(self, action: ClaimMoney) -> None:
         """Tell the bucket how things are with this call; its answer may come at once, and more than once."""

@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from orchestrator.config import Settings
+from orchestrator.core.latency import Lately
 from orchestrator.core.prices import NANO
 from orchestrator.core.redaction import Redactor
 from orchestrator.core.routing import RouteRequest
@@ -122,6 +123,9 @@ class Service(Protocol):
 
     @property
     def definitions(self) -> Definitions: ...
+
+    @property
+    def lately(self) -> Lately: ...
 
     def calls(self) -> Sequence[Mapping[str, Any]]:
         """Calls in progress, each as `CallStatus` wants it."""

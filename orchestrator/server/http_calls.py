@@ -14,6 +14,17 @@ from orchestrator.server.event_fields import show
 from orchestrator.server.guards import Guards
 
 
+class PartFigures(BaseModel):
+    """A part of the waiting, in ms."""
+
+    count: int = Field(description="How often it was measured.")
+    breaches: int
+    latest_ms: float | None
+    longest_ms: float | None
+    limit_ms: float | None = Field(description="Of `latency_budgets`, for the tier of the latest one.")
+    parts: dict[str, float] = Field(description="What the latest one consists of.")
+
+
 class CallFigures(BaseModel):
     """One call. Waits in ms: of its answers, from the end of a turn to the first audio, the median and the longest."""
 
@@ -39,6 +50,7 @@ class CallFigures(BaseModel):
     handovers: int
     last_handover_at: float | None
     breaches: int
+    latency: dict[Literal["transport", "reasoning", "recovery"], PartFigures]
     failures: int
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import Protocol
 from urllib.parse import urlencode
 
@@ -10,6 +12,7 @@ from fastapi import FastAPI, Request
 from orchestrator.config import Settings
 from orchestrator.core.budget import CallBudget
 from orchestrator.core.explaining import Explanation, WouldChange
+from orchestrator.core.latency import Lately
 from orchestrator.core.prices import NANO
 from orchestrator.core.routing import Decision, RouteRequest
 from orchestrator.server.api_errors import ERRORS, ApiError, answers
@@ -20,6 +23,7 @@ from orchestrator.server.api_models import (
     PassedOver,
     RouteAnswer,
     RouteBody,
+    RungLatency,
     SetAsideBody,
 )
 from orchestrator.server.api_models import WouldChange as WouldChangeBody
@@ -33,6 +37,9 @@ class Service(Protocol):
 
     @property
     def fleet(self) -> Fleet: ...
+
+    @property
+    def lately(self) -> Lately: ...
 
 
 def add_routing(api: FastAPI, service: Service, guards: Guards) -> None:
@@ -57,10 +64,30 @@ def add_routing(api: FastAPI, service: Service, guards: Guards) -> None:
             why = " ".join(told.sentence for told in found.candidates)
             message = f"no tier is ready to take a call. {why} /readyz says what is missing"
             raise ApiError(503, "nothing_ready", message)
-        return route_answer(found, connect_to(request, service.settings, wanted))
+        took = latency_of(found.decision, service.lately)
+        return route_answer(found, connect_to(request, service.settings, wanted), took)
 
 
-def route_answer(found: Explanation, connect: Connect) -> RouteAnswer:
+def latency_of(decision: Decision, lately: Lately) -> list[RungLatency]:
+    """What the chosen rung and those beside it took lately."""
+    rungs = {decision.rung: decision.tier} | {c.rung: c.tier for c in decision.candidates}
+    return [
+        RungLatency(
+            tier=tier.value,
+            rung=rung,
+            part=usual.part.value,
+            count=usual.count,
+            median_ms=round(usual.median_ms, 1),
+            p95_ms=round(usual.p95_ms, 1),
+            limit_ms=usual.limit_ms,
+            breaches=usual.breaches,
+        )
+        for rung, tier in rungs.items()
+        for usual in lately.of(rung, time.monotonic())
+    ]
+
+
+def route_answer(found: Explanation, connect: Connect, latency: Sequence[RungLatency] = ()) -> RouteAnswer:
     """An explanation as the API shows it."""
     shown = decision_body(found.decision).model_dump(exclude={"candidates"})
     return RouteAnswer(
@@ -79,6 +106,7 @@ def route_answer(found: Explanation, connect: Connect) -> RouteAnswer:
         ],
         would_change=[_would_change(each) for each in found.would_change],
         connect=connect,
+        latency=list(latency),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,6 +26,8 @@ from picows import (
     WSUpgradeResponseWithListener,
 )
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
+
+from orchestrator.protocol.round_trip import RoundTrip
 
 log = logging.getLogger(__name__)
 wire_log = logging.getLogger("picows.server")
@@ -43,6 +46,8 @@ class ClientSocket(WSListener):
         self.on_open: Callable[[], None] = lambda: None
         self.on_frame: Callable[[bytes], None] = lambda frame: None
         self.on_closed: Callable[[], None] = lambda: None
+        self.on_pong: Callable[[], None] = lambda: None
+        self.round_trip = RoundTrip()
         self._max_message_bytes = max_message_bytes
         self._transport: WSTransport | None = None
         self._pieces: list[bytes] = []
@@ -64,10 +69,26 @@ class ClientSocket(WSListener):
 
     def let_go(self) -> None:
         """Its owner wants no more callbacks, and is not to be kept in memory by this socket."""
-        self.on_open = self.on_closed = lambda: None
+        self.on_open = self.on_closed = self.on_pong = lambda: None
         self.on_frame = lambda frame: None
 
+    def ping(self) -> None:
+        """Measure the round trip; `on_pong` tells when it is known."""
+        if self._transport is not None and not self._transport.is_close_frame_sent:
+            self._transport.send_ping(self.round_trip.ping(time.monotonic()))
+
     # --- picows callbacks ---
+
+    def is_user_specific_pong(self, frame: WSFrame) -> bool:
+        """picows itself waits for a pong as well: any of them will do."""
+        if frame.msg_type != WSMsgType.PONG:
+            return False
+        self._pong(frame)
+        return True
+
+    def _pong(self, frame: WSFrame) -> None:
+        if self.round_trip.pong(frame.get_payload_as_bytes(), time.monotonic()):
+            self.on_pong()
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
@@ -84,6 +105,8 @@ class ClientSocket(WSListener):
             transport.disconnect()
         elif kind == WSMsgType.BINARY:
             self.close(1003, "binary messages are not part of the Realtime protocol; send JSON as text")
+        elif kind == WSMsgType.PONG:
+            self._pong(frame)
 
     def _assemble(self, frame: WSFrame) -> None:
         self._pieces.append(frame.get_payload_as_bytes())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +23,8 @@ from picows import (
     WSTransport,
     ws_connect,
 )
+
+from orchestrator.protocol.round_trip import RoundTrip
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,7 @@ class Link(WSListener):
         self._pieces: list[bytes] = []
         self._waiting: list[bytes] = []
         self._over = False
+        self.round_trip = RoundTrip()
 
     def open(
         self,
@@ -153,11 +157,19 @@ class Link(WSListener):
         self._waiting.clear()
         loop = asyncio.get_running_loop()
         for delay in FIRST_PINGS_S:
-            loop.call_later(delay, self._ping)
+            loop.call_later(delay, self.ping)
 
-    def _ping(self) -> None:
+    def ping(self) -> None:
+        """Also measures the round trip."""
         if self._transport is not None and not self._over:
-            self._transport.send_ping()
+            self._transport.send_ping(self.round_trip.ping(time.monotonic()))
+
+    def is_user_specific_pong(self, frame: WSFrame) -> bool:
+        """picows itself waits for a pong as well: any of them will do."""
+        if frame.msg_type != WSMsgType.PONG:
+            return False
+        self.round_trip.pong(frame.get_payload_as_bytes(), time.monotonic())
+        return True
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if self._over:
@@ -178,6 +190,8 @@ class Link(WSListener):
             self._lose(Loss(LossKind.CLOSED, code, reason))
         elif kind == WSMsgType.BINARY:
             self._on_frame(b"")  # no provider event is binary: reported as nonsense
+        elif kind == WSMsgType.PONG:
+            self.round_trip.pong(frame.get_payload_as_bytes(), time.monotonic())
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._lose(Loss(LossKind.CLOSED))
