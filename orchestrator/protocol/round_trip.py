@@ -36,6 +36,11 @@ class RoundTrip:
         self.latest_ms = max(0.0, now - sent) * 1000.0
         return True
 
+    @property
+    def waits(self) -> bool:
+        """Whether a ping is not back yet."""
+        return bool(self._sent)
+
     def ms(self, now: float) -> float | None:
         """The latest round trip, or how long one has been waited for by now if that is longer; None: none was made."""
         waited = max(0.0, now - next(iter(self._sent.values()))) * 1000.0 if self._sent else 0.0

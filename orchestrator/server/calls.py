@@ -451,9 +451,11 @@ class CallDriver:
 
     def _ping(self) -> None:
         """Now and then: measure how long the ways are. What is not back from the last time counts as it is."""
-        self._measure_way()
+        link = self._serving_link
+        if self._socket.round_trip.waits or (link is not None and link.round_trip.waits):
+            self._measure_way()
         self._socket.ping()
-        if (link := self._serving_link) is not None:
+        if link is not None:
             link.ping()
         self._next_ping = asyncio.get_running_loop().call_later(self._services.ping_s, self._ping)
 

@@ -264,7 +264,11 @@ def test_a_cough_that_cuts_an_answer_off_does_not_lose_it(bench: Bench) -> None:
         Message("user", "Tell me everything."),
         Message("assistant", "one two", cut_off=True),
     )
+    bench.wait(0.3)
     bench.answer("three four")
+    (recovery,) = bench.rows("recovery")
+    assert recovery["what"] == "interruption"
+    assert 300 <= recovery["took_ms"] < 1000
 
 
 def test_what_the_client_asked_for_survives_a_caller_who_speaks_first(bench: Bench) -> None:

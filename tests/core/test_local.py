@@ -111,8 +111,12 @@ def test_when_tier_b_cannot_answer_tier_c_does(bench: Bench) -> None:
     bench.call.answer_event(bench.request.answer_id, Failed("agent", "it is down"), bench.now)
     bench.settle()
     assert [action.tier for action in bench.all(StartAnswer)] == ["B", "C"]
+    bench.wait(0.3)
     bench.answer("I can only help with simple things right now.")
     assert bench.of("response.done")[0]["response"]["metadata"]["tier"] == "C"
+    (recovery,) = bench.rows("recovery")
+    assert recovery["what"] == "retry"
+    assert recovery["took_ms"] >= 300
 
 
 def test_when_tier_b_is_silent_tier_c_answers_at_the_deadline(bench: Bench) -> None:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from orchestrator.core.health import Cause, ProbeKind
+from orchestrator.core.latency import Part, Taken
 from orchestrator.core.overrides import Tier
 from tests.server.test_http import Server, client_of, error_of, make_server, no_environment
 
@@ -149,3 +150,20 @@ async def test_where_nothing_is_ready_every_rung_says_why(server: Server, client
     error = error_of(await client.post("/v1/route", json={}), 503)
     assert "kokoro: what it needs is not loaded yet" in error["message"]
     assert error["message"].endswith("/readyz says what is missing")
+
+
+async def test_what_rungs_took_lately_is_told_and_changes_nothing(
+    server: Server, client: httpx.AsyncClient
+) -> None:
+    assert (await route(client))["latency"] == []
+    for ms in (900.0, 1600.0, 1700.0):
+        server.lately.note(Taken(Part.REASONING, "A", RUNG, ms, 1500.0), time.monotonic())
+    server.lately.note(Taken(Part.RECOVERY, "B", "kokoro", 400.0, None), time.monotonic())
+    answer = await route(client)
+    assert answer["rung"] == RUNG
+    slow = {"count": 3, "median_ms": 1600.0, "p95_ms": 1700.0, "limit_ms": 1500.0, "breaches": 2}
+    quick = {"count": 1, "median_ms": 400.0, "p95_ms": 400.0, "limit_ms": None, "breaches": 0}
+    assert answer["latency"] == [
+        {"tier": "A", "rung": RUNG, "part": "reasoning", **slow},
+        {"tier": "B", "rung": "kokoro", "part": "recovery", **quick},
+    ]
