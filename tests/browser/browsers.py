@@ -1,0 +1,75 @@
+"""The system's Chromium, driven by Playwright, which fetches none of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+DESK = {"width": 1440, "height": 1000}
+PHONE = {"width": 360, "height": 740}
+
+
+def find() -> str:
+    """The browser's path. Without one the test is skipped and says why, or fails where a browser is required."""
+    for name in NAMES:
+        if found := shutil.which(name):
+            return found
+    why = (
+        f"no browser: none of {', '.join(NAMES)} is installed; `make chromium` installs Debian's where it may"
+    )
+    if os.environ.get("REQUIRE_BROWSER"):
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Browser]:
+    path = find()
+    # Chromium's sandbox does not work for root, as which tests run in containers.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=arguments)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@asynccontextmanager
+async def opened(
+    browser: Browser, url: str, key: str = "", *, problems: list[str] | None = None, **options: Any
+) -> AsyncIterator[Page]:
+    """The dashboard in a tab of its own, with a key as its user would have given it.
+
+    Anything that the page complains about, or asks another host for, fails the test; with `problems` it is put there.
+    """
+    context = await browser.new_context(
+        **{"viewport": DESK, "locale": "en-GB", "timezone_id": "UTC", **options}
+    )
+    page = await context.new_page()
+    found: list[str] = []
+    page.on("pageerror", lambda error: found.append(f"error: {error}"))
+    page.on("console", lambda message: found.append(message.text) if message.type == "error" else None)
+    page.on(
+        "request", lambda asked: None if asked.url.startswith(url) else found.append(f"asked {asked.url}")
+    )
+    if key:
+        await page.add_init_script(
+            f"sessionStorage.getItem('orchestrator.key') ?? sessionStorage.setItem('orchestrator.key', {key!r})"
+        )
+    await page.goto(f"{url}/dashboard")
+    try:
+        yield page
+    finally:
+        await context.close()
+    if problems is None:
+        assert not found, found
+    else:
+        problems += found
