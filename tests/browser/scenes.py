@@ -1,4 +1,4 @@
-"""What a control room may look like: a quiet one, an incident, a thousand calls. Seeded, so that it is the same again."""
+"""What a control room may look like: many calls, an incident, orders, one call in full. Seeded: the same each time."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def one_call(service: Told, id: str = "call_7f3a90c2d1e4") -> str:
         if turn == 2:
             row(after + 1.4, "provider_lost", cause="closed", detail="1011")
             service.hand_over(id, "B", "closed", at=began + after + 1.4, gap_ms=640.0)
-            row(after + 2.0, "bridge", kind="default", response_id="resp_b", text="One moment, please.")
+            row(after + 2.1, "bridge", kind="default", response_id="resp_b", text="One moment, please.")
         service.charge(id, 0.0061 if turn == 1 else 0.0004, at=began + after + 2.2)
         row(
             after + 3.5,

@@ -130,7 +130,7 @@ function makeRow() {
     cell("turns"),
     cell("cost"),
     cell("bucket"),
-    cell("handover"),
+    cell("handover", el("span", { class: "way" }), el("span", { class: "cause quiet" })),
     cell("gap"),
   );
 }
@@ -151,7 +151,8 @@ function updateRow(row, call, index, height, reached) {
   setText(turns, call.turns ?? "–");
   setText(cost, money(call.spent_usd));
   setText(bucket, call.bucket);
-  setText(handover, lastHandover(call));
+  setText(handover.children[0], lastHandover(call));
+  setText(handover.children[1], call.last_handover_at ? words(call.reason) : "");
   setText(gap, call.longest_gap_ms ? ms(call.longest_gap_ms) : "–");
   setAttribute(gap, "data-late", (call.longest_gap_ms ?? 0) > 800);
   setAttribute(row, "title", `${call.call_id} · ${call.user} · ${call.rung}: ${words(call.reason)}`);
@@ -160,7 +161,7 @@ function updateRow(row, call, index, height, reached) {
 function lastHandover(call) {
   if (!call.last_handover_at) return call.handovers === null ? "not told" : "none";
   const way = call.tiers.length > 1 ? `${call.tiers.at(-2)} → ${call.tiers.at(-1)}` : `within ${call.tier}`;
-  return `${way}, ${words(call.reason)}, ${duration(now() - call.last_handover_at)} ago`;
+  return `${way}, ${duration(now() - call.last_handover_at)} ago`;
 }
 
 function open(event) {

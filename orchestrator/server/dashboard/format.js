@@ -43,7 +43,7 @@ export function length(seconds) {
 
 export function money(usd) {
   if (usd === null || usd === undefined) return "–";
-  const digits = usd >= 100 ? 0 : usd >= 1 || usd === 0 ? 2 : 4;
+  const digits = usd >= 100 ? 0 : usd >= 0.1 || usd === 0 ? 2 : 4;
   return `$${usd.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
 }
 

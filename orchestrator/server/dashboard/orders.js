@@ -117,7 +117,7 @@ export function openForce({ tier = "B", scope = "all" }) {
     ],
     submit: async ({ value, ...values }) => {
       const body = { ...values, scope: values.scope === "all" ? "all" : `${values.scope}:${value.trim()}`, share: Number(values.share) };
-      if (!(await confirm({ title: "Really?", lines: consequences(body), action: `Yes, ${LIMITS[body.limit].toLowerCase()} ${body.tier}` }))) return false;
+      if (!(await confirm({ title: "Really?", lines: consequences(body), action: `Yes, ${body.limit === "force" ? "force" : LIMITS[body.limit].toLowerCase()} ${body.tier}` }))) return false;
       const made = await request("POST", "v1/overrides", body);
       await askAgain();
       told(`Override ${made.id} is in force until ${clock(made.until)}. The audit trail says so.`);

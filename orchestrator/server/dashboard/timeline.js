@@ -10,8 +10,9 @@ import { openForce } from "./orders.js";
 const LANES = ["Tier", "Speech in", "Speech out", "Handovers", "Tools", "Money"];
 const TALL = 34;
 const HEAD = 22;
-const WIDE = 900;
 const LEFT = 86;
+const LEAST = 640;
+const PER_SECOND = 4; // pixels, at least: a long call is scrolled
 const MOST_ROWS = 600;
 
 // Rows that are marks in a lane: what they are called, and how they are drawn.
@@ -26,10 +27,10 @@ const MARKS = {
   refusal: { lane: 2, shape: "square", name: "refusal" },
   answer_failed: { lane: 2, shape: "cross", name: "answer failed" },
   handover: { lane: 3, shape: "diamond", name: "handover" },
-  provider_lost: { lane: 3, shape: "cross", name: "provider lost" },
-  provider_error: { lane: 3, shape: "cross", name: "provider's error" },
+  provider_lost: { lane: 3, up: 10, shape: "cross", name: "provider lost" },
+  provider_error: { lane: 3, up: 10, shape: "cross", name: "provider's error" },
   drill: { lane: 3, shape: "square", name: "drill" },
-  latency_breach: { lane: 3, shape: "triangle", name: "latency budget exceeded" },
+  latency_breach: { lane: 3, up: 10, shape: "triangle", name: "latency budget exceeded" },
   tool_call: { lane: 4, shape: "square", name: "tool asked for" },
   tool_result: { lane: 4, shape: "dot", name: "tool's result" },
   tool_confirmation: { lane: 4, shape: "tick", name: "consent" },
@@ -53,6 +54,7 @@ class Timeline {
     this.problem = el("p", { class: "notice bad", role: "alert", hidden: true });
     this.facts = el("p", { class: "facts" });
     this.picture = svg("svg", { class: "lanes", role: "img" });
+    this.scroll = el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Timeline" }, this.picture);
     this.list = el("ol", { class: "rows" });
     this.box = el("input", { type: "checkbox", onchange: (event) => this.showText(event.target.checked) });
     const force = el("button", { type: "button", onclick: () => openForce({ scope: `call:${id}` }) }, "Force this call…");
@@ -62,7 +64,7 @@ class Timeline {
       title: `Call ${id}`,
       name: "timeline",
       wide: true,
-      body: [this.problem, this.facts, this.tools, el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Timeline" }, this.picture), this.list],
+      body: [this.problem, this.facts, this.tools, this.scroll, legend(), this.list],
     });
     this.dialog.done.then(() => this.end());
   }
@@ -129,8 +131,8 @@ class Timeline {
     const began = Math.min(call.started_at, this.rows[0]?.time ?? call.started_at);
     setText(this.facts, facts(call, end));
     const seconds = Math.max(1, end - began);
-    const width = Math.max(WIDE, Math.min(6000, LEFT + seconds * 14));
-    const x = (time) => LEFT + ((width - LEFT - 16) * (time - began)) / seconds;
+    const width = Math.max(LEAST, this.scroll.clientWidth - 18, Math.min(12_000, LEFT + seconds * PER_SECOND));
+    const x = (time) => LEFT + ((width - LEFT - 60) * (time - began)) / seconds;
     const height = HEAD + LANES.length * TALL + 4;
     setAttribute(this.picture, "viewBox", `0 0 ${width} ${height}`);
     setAttribute(this.picture, "width", width);
@@ -169,12 +171,24 @@ function facts(call, end) {
     call.longest_gap_ms ? `longest gap ${ms(call.longest_gap_ms)}` : "no gap",
     call.longest_voice_to_voice_ms ? `longest wait ${ms(call.longest_voice_to_voice_ms)}` : "",
   ];
-  return told.filter(Boolean).join(" · ");
+  return [...told, ...Object.entries(call.latency ?? {}).map(waits)].filter(Boolean).join(" · ");
+}
+
+// A part of the waiting, beside its latency budget where it has one.
+function waits([part, { count: measured, longest_ms: longest, limit_ms: limit, breaches }]) {
+  if (!measured) return "";
+  const over = breaches ? `, exceeded ${count(breaches, "time")}` : "";
+  return `${part} at most ${ms(longest)}${limit === null ? "" : ` of ${ms(limit)}${over}`}`;
 }
 
 function spoken(call, rows) {
   const of = (type) => rows.filter((row) => row.type === type).length;
   return `Timeline of ${call.call_id}: tiers ${call.tiers.join(", ")}; ${count(of("answer"), "answer")}, ${count(of("handover"), "handover")}, ${count(of("tool_call"), "tool call")}. Every row is in the list below.`;
+}
+
+function legend() {
+  const signs = ["● words, answer, result", "❙ end of a turn, consent", "◆ handover, approval", "■ bridge, keys, tool", "▲ cheaper, too late", "✕ failed", "dashed: silence"];
+  return el("p", { class: "legend quiet" }, ...signs.map((sign) => el("span", {}, sign)));
 }
 
 const middle = (lane) => HEAD + lane * TALL + TALL / 2;
@@ -223,10 +237,10 @@ function silences(rows, x) {
 
 function marks(rows, x, began) {
   return rows.filter((row) => row.type in MARKS).map((row) => {
-    const { lane, shape, name } = MARKS[row.type];
+    const { lane, shape, name, up = 0 } = MARKS[row.type];
     const here = x(row.time);
     const said = `${length(row.time - began)} ${name}${details(row) ? `: ${details(row)}` : ""}`;
-    return svg("g", { class: `mark ${row.type}`, transform: `translate(${here} ${middle(lane)})` }, svg("title", {}, said), drawn(shape), row.type === "handover" && svg("text", { class: "label", x: 9, y: 4 }, `${row.from_tier ?? "?"}→${row.to_tier ?? "?"} ${words(row.cause)}`));
+    return svg("g", { class: `mark ${row.type}`, transform: `translate(${here} ${middle(lane) - up})` }, svg("title", {}, said), drawn(shape), row.type === "handover" && svg("text", { class: "label", x: 9, y: 4 }, `${row.from_tier ?? "?"}→${row.to_tier ?? "?"} ${words(row.cause)}`));
   });
 }
 
@@ -248,19 +262,25 @@ function spending(rows, x, end) {
     path += `H${x(row.time).toFixed(1)}V${(foot - ((TALL - 12) * sum) / total).toFixed(1)}`;
   }
   path += `H${x(end).toFixed(1)}`;
-  return [svg("g", { class: "money" }, svg("title", {}, money(total / 1e9)), svg("path", { d: path }))];
+  const label = svg("text", { class: "label", x: x(end) + 4, y: HEAD + 5 * TALL + 14 }, money(total / 1e9));
+  return [svg("g", { class: "money" }, svg("path", { d: path }), label)];
 }
 
 const QUIET = new Set(["time", "type", "tier", "call_id", "user", "bucket", "usage", "parts", "response_id", "item_id", "tool_call_id", "answer_id", "text"]);
 
 function details(row) {
+  if (row.type === "handover") {
+    const way = `${row.from_tier} ${row.from_rung ?? ""} → ${row.to_tier} ${row.to_rung ?? ""}`;
+    return [`${way}: ${words(row.cause)}`, words(row.trigger), row.owed && `${count(row.owed, "answer")} owed`].filter(Boolean).join(", ");
+  }
   return Object.entries(row)
-    .filter(([name, value]) => !QUIET.has(name) && value !== null && value !== "" && typeof value !== "object")
+    .filter(([name, value]) => !QUIET.has(name) && value !== null && value !== "" && value !== false && typeof value !== "object")
     .map(([name, value]) => detail(name, value))
     .join(", ");
 }
 
 function detail(name, value) {
+  if (name === "ttfa_ms") return `first audio after ${ms(value)}`;
   if (name === "nanodollars") return money(value / 1e9);
   if (name.endsWith("_usd")) return `${words(name.slice(0, -4))} ${money(value)}`;
   if (name.endsWith("_ms") && typeof value === "number") return `${words(name.slice(0, -3))} ${ms(value)}`;
@@ -272,6 +292,6 @@ function rowLine(row, began) {
     el("time", {}, (row.time - began).toFixed(2)),
     el("span", { class: "badge small", "data-tier": row.tier }, row.tier || "–"),
     el("strong", {}, words(row.type)),
-    el("span", { class: "quiet" }, details(row)),
+    details(row) && el("span", { class: "quiet" }, details(row)),
     row.text && el("q", {}, String(row.text)));
 }
