@@ -69,7 +69,7 @@ from orchestrator.core.overrides import Tier
 from orchestrator.core.prices import ModelPrice, PriceTable, price_remedy
 from orchestrator.core.tools import Tool, Toolset
 from orchestrator.guardrail_checks import guardrail_problems
-from orchestrator.operations_sections import LatencyBudgets
+from orchestrator.operations_sections import LatencyBudgets, Recording
 from orchestrator.pricing import EMBEDDED, is_priced, price_table
 from orchestrator.tool_checks import tool_problems
 from orchestrator.tool_sections import AgentSection, McpSection, ToolPolicy, ToolSection, toolset
@@ -139,6 +139,7 @@ class Settings(BaseSettings):
     guardrails: Guardrails = Guardrails()
     calls: Calls = Calls()
     latency_budgets: LatencyBudgets = LatencyBudgets()
+    recording: Recording = Recording()
     approvals: Approvals = Approvals()
     transfer: Transfer = Transfer()
     business_events: BusinessEvents = BusinessEvents()

@@ -1,13 +1,16 @@
-"""Settings of what operators see: latency budgets."""
+"""Settings of what operators see of calls: latency budgets, recordings."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat
+import platformdirs
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from orchestrator.config_sections import Section
+from orchestrator.config_sections import Names, Section
 from orchestrator.core.latency import Limits
+from orchestrator.models import APP
 
 
 def _none(value: Any) -> Any:
@@ -35,3 +38,30 @@ class LatencyBudgets(Section):
     def limits(self) -> Limits:
         by_tier = {str(tier): ms for tier, ms in self.reasoning_by_tier.items()}
         return Limits(self.transport_ms, self.reasoning_ms, self.recovery_ms, by_tier)
+
+
+class Recording(Section):
+    """Recordings of calls whose callers agreed to it."""
+
+    enabled: bool = False
+    """Whether any call may be recorded."""
+    dir: Path | None = None
+    """Where they are kept. None is a folder of the user's data."""
+    purposes: Names = ()
+    """Purposes of calls that may be recorded; none named, all of them."""
+    buckets: Names = ()
+    """Buckets of such calls; none named, all of them."""
+    format: Literal["opus", "flac"] = "opus"
+    """flac loses nothing and is about ten times as large."""
+    transcript: Literal["redacted", "full", "none"] = "redacted"
+    """What was said, in the timeline beside the sound: without secrets and card numbers, whole, or not at all."""
+    retention_days: float = Field(default=30.0, gt=0, le=3650)
+    """After that they are deleted."""
+    min_free_mb: NonNegativeInt = 500
+    """Nothing is recorded while less than that is free where they are kept."""
+    queue_mb: PositiveInt = 64
+    """Sound that may wait for a slow disk; what comes on top is missing from the recordings."""
+
+    @property
+    def folder(self) -> Path:
+        return self.dir or platformdirs.user_data_path(APP) / "recordings"

@@ -64,6 +64,8 @@ class Grant:
     """Nano-dollars that the call may cost, where that is less than what its bucket allows a call."""
     max_s: float | None = None
     """Seconds after which the call is ended, with a word of goodbye."""
+    recording_consent: bool = False
+    """Whether the caller has agreed to be recorded."""
 
     def locks(self, name: str) -> bool:
         """Whether a field, its name in `FIELDS` or `AUDIO_FIELDS`, stays as it is."""

@@ -65,6 +65,7 @@ from orchestrator.server.outlets import Outlet, WebhookSink
 from orchestrator.server.part_health import PartHealth
 from orchestrator.server.prompt_files import PromptFiles
 from orchestrator.server.purse import Purse
+from orchestrator.server.recording import Recorder
 from orchestrator.server.request_limits import http_protocol
 from orchestrator.server.sockets import ClientSocket, accept, refuse, websocket_protocol
 from orchestrator.server.speaking import Speaking
@@ -114,6 +115,9 @@ class Orchestrator:
         self.business = BusinessEvents.from_settings(settings, self.store, self.fleet.status().replica)
         self.redactor = Redactor(settings.business_events.redact)
         self.approvals = Approvals(self.store, settings.approvals.timeout_s, self.redactor)
+        self.recorder = Recorder(
+            settings.recording, self.events, self.redactor, expired=self._recordings_expired
+        )
         self.drills = Drills(self.store, on_end=self._drill_ended)
         self.purse = Purse(self.fleet.ledgers)
         self.engines.speaking.purse = self.purse
@@ -153,6 +157,7 @@ class Orchestrator:
         await self.approvals.start()
         await self.drills.start()
         self.summaries.start()
+        self.recorder.start()
         self._tasks = [
             asyncio.create_task(self._warm(), name="warm"),
             asyncio.create_task(self._probe(), name="probe"),
@@ -184,6 +189,7 @@ class Orchestrator:
         await self.audit.close()
         await self.store.close()
         await self.guardrails.close()
+        await self.recorder.close()
         await asyncio.to_thread(self.events.close)
 
     # --- what calls need ---
@@ -336,6 +342,7 @@ class Orchestrator:
                 bucket=query.get("bucket") or self.settings.budget.default_bucket,
                 tools=_names(query["tools"]) if "tools" in query else None,
                 who=identity.id,
+                recording_consent=query.get("recording_consent") == "true",
             )
             self._begin(info, socket)
             return
@@ -348,6 +355,8 @@ class Orchestrator:
             tools=grant.tools,
             who=identity.id,
             grant=grant,
+            # The client may take back what its service has said, and not say it.
+            recording_consent=grant.recording_consent and query.get("recording_consent") != "false",
         )
         spend = partial(self.credentials.spend, grant.call_id, identity.expires_at or 0.0)
         begin = partial(self._open_granted, info, socket)
@@ -366,9 +375,20 @@ class Orchestrator:
             cap = min(cap, info.grant.cap)
         driver = CallDriver(info, socket, self, CallBudget(cap))
         self.records.measured(info.call_id, driver.latency)
+        driver.recording = self.recorder.began(info)
         self._drivers[info.call_id] = driver
         driver.on_ended(lambda: self._ended(driver))
         self.drills.call_began(info, driver.practise)
+
+    def _recordings_expired(self, count: int) -> None:
+        self.audit.note("orchestrator", "recordings.expired", "recordings", count=count)
+
+    def stop_recording(self, call_id: str) -> bool:
+        """A live call is recorded no longer, and what there is of it is deleted; False where none is."""
+        driver = self._drivers.get(call_id)
+        if driver is not None:
+            driver.recording = None
+        return self.recorder.stop_recording(call_id)
 
     def _drill_ended(self, drill: Drill) -> None:
         self.audit.note("orchestrator", "drill.ended", drill.id, drill.ended)
@@ -377,6 +397,7 @@ class Orchestrator:
         info, ctx = driver.info, driver.call.ctx
         self._drivers.pop(info.call_id, None)
         self.records.closed(info.call_id, time.time())
+        self.recorder.ended(info.call_id)
         if not self.settings.summary.at_hang_up:
             return
         call = {name: str(getattr(info, name)) for name in ("call_id", "user", "bucket", "purpose")}

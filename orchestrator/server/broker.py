@@ -123,6 +123,7 @@ class Broker:
             locked=locked,
             cap=None if body.cap_usd is None else nanodollars(body.cap_usd),
             max_s=body.max_s,
+            recording_consent=body.recording_consent,
         )
 
     def _check_origin(self, origin: str | None) -> None:

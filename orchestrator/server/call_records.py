@@ -69,6 +69,8 @@ class CallRecord:
         """Of the last one."""
         self.ttfa, self.voice_to_voice = Waits(), Waits()
         self.latency = CallLatency(Limits())
+        self.recording: tuple[str, str] | None = None
+        """What has become of its recording, and why; None: nothing is recorded here."""
         self.dropped = 0
         """Rows between the first and the latest ones that are not kept."""
         self._first: list[bytes] = []
@@ -76,7 +78,7 @@ class CallRecord:
         self._packed = b""
 
     def add(self, row: Row) -> None:
-        self._note(row)
+        self.note(row)
         packed = orjson.dumps(row, default=str)
         if len(self._first) < FIRST_ROWS:
             self._first.append(packed)
@@ -84,7 +86,8 @@ class CallRecord:
         self.dropped += len(self._last) == LAST_ROWS
         self._last.append(packed)
 
-    def _note(self, row: Row) -> None:
+    def note(self, row: Row) -> None:
+        """Its figures follow; the row itself is not kept."""
         match row["type"]:
             case "call_started":
                 self._serve(row["tier"], row.get("rung"), row.get("reason"))
@@ -104,6 +107,8 @@ class CallRecord:
                 self.gap_ms = max(self.gap_ms, float(row.get("gap_ms", 0.0)))
             case "latency_breach":
                 self.breaches += 1
+            case "recording":
+                self.recording = str(row["state"]), str(row.get("reason", ""))
             case "answer_failed" | "provider_lost" | "provider_error":
                 self.failures += 1
 
@@ -149,6 +154,7 @@ class CallRecord:
             "breaches": self.breaches,
             "latency": self.latency.figures(),
             "failures": self.failures,
+            "recording": None if self.recording is None else self.recording[0],
         }
 
 
@@ -171,6 +177,8 @@ class CallRecords:
         record = self._live.get(row["call_id"])
         if record is not None:
             record.add(row)
+        elif row["type"] == "recording" and (ended := self._ended.get(row["call_id"])) is not None:
+            ended.note(row)
 
     def closed(self, call_id: str, at: float) -> None:
         """The call is over, and its last bill is here."""

@@ -64,6 +64,7 @@ from orchestrator.server.events import EventLog
 from orchestrator.server.guardrails import SERVING, Guardrails
 from orchestrator.server.ledger import Account
 from orchestrator.server.logs import CALL
+from orchestrator.server.recording import Recording
 from orchestrator.server.sockets import ClientSocket
 from orchestrator.server.tally import Tally
 from tiers.realtime.link import Link, Loss, LossKind
@@ -187,6 +188,8 @@ class CallInfo:
     """Whose key or token opened it: `Identity.id`."""
     grant: Grant | None = None
     """What a credential lets its client make of it; None: it came with a key."""
+    recording_consent: bool = False
+    """Whether the caller has agreed to be recorded, as who opened the call said."""
 
 
 def new_call_id() -> str:
@@ -234,6 +237,8 @@ class CallDriver:
         self._timer_due = 0.0
         self._account: Account | None = services.open_account(info.call_id, info.bucket)
         self.latency: CallLatency = services.lately.call()
+        self.recording: Recording | None = None
+        """Set before the first frame comes, if the call is recorded."""
         self._next_ping: asyncio.TimerHandle | None = None
         self._pumping = self._closing = False
         self._on_ended: Callable[[], None] = lambda: None
@@ -328,6 +333,8 @@ class CallDriver:
     def _client_frame(self, frame: bytes) -> None:
         now = time.monotonic()
         path = self.call.client_audio(frame, now)
+        if self.recording is not None and path is not None:
+            self.recording.caller(frame, self.call.ctx.input.format, now)
         if path is Audio.FORWARD:
             self._send(self.call.serving, frame)
             if not self.call.ctx.out:
@@ -356,6 +363,8 @@ class CallDriver:
         now = time.monotonic()
         if self.call.upstream_frame(attempt, frame, now):
             self._socket.send(frame)
+            if self.recording is not None:
+                self.recording.told_frame(frame, self.call.ctx.session.output_format, now)
             if not self.call.ctx.out:
                 return
         self._pump()
@@ -373,6 +382,8 @@ class CallDriver:
             task.cancel()
         self._socket.let_go()
         self._services.approvals.withdraw(self.info.call_id)
+        if self.recording is not None:
+            self.recording.hang_up(time.monotonic())
         self.call.client_closed(time.monotonic())
         self._pump()
 
@@ -411,6 +422,8 @@ class CallDriver:
         match action:
             case ToClient(event):
                 self._socket.send(dump(event))
+                if self.recording is not None and event["type"] == "response.output_audio.delta":
+                    self.recording.told(event["delta"], self.call.ctx.session.output_format, time.monotonic())
             case ToUpstream(event, attempt):
                 self._send(attempt, dump(event))
             case ToUpstreamFrame(frame, attempt):
@@ -441,6 +454,8 @@ class CallDriver:
         self._services.events.add(type, call_id=self.info.call_id, **shown)
         self._services.drills.note(self.info.call_id, type, fields)
         self._services.business.note(type, fields, self.info, self.call.ctx.conversation.history)
+        if self.recording is not None and type == "waste":
+            self.recording.barge_in(time.monotonic())
         self._tell(self.latency.row(type, fields, self.call.ctx.rung, time.monotonic()))
 
     def _tell(self, breach: Taken | None) -> None:

@@ -181,6 +181,7 @@ def _pack(sealed: Sealed) -> bytes:
         "locked": sorted(grant.locked),
         "cap": grant.cap,
         "max_s": grant.max_s,
+        "recording_consent": grant.recording_consent,
         "origin": sealed.origin,
         "expires_at": sealed.expires_at,
         "by": sealed.by,
@@ -203,5 +204,6 @@ def _unpack(held: bytes) -> Sealed:
         locked=frozenset(told["locked"]),
         cap=told["cap"],
         max_s=told["max_s"],
+        recording_consent=told.get("recording_consent", False),
     )
     return Sealed(grant, told["origin"], told["expires_at"], told["by"], told["name"])

@@ -68,6 +68,7 @@ from orchestrator.server.http_history import add_history
 from orchestrator.server.http_metrics import CountRequests, add_metrics
 from orchestrator.server.http_overrides import add_overrides, override_view
 from orchestrator.server.http_prompts import add_prompts
+from orchestrator.server.http_recordings import add_recordings
 from orchestrator.server.http_routing import add_routing, decision_body
 from orchestrator.server.http_sessions import SECRETS_PATH, add_sessions
 from orchestrator.server.http_speech import PATHS as SPEECH_PATHS
@@ -78,6 +79,7 @@ from orchestrator.server.metrics import Metrics
 from orchestrator.server.openapi import describe, operation_id
 from orchestrator.server.prompt_files import PromptVoice
 from orchestrator.server.proxies import BehindProxies
+from orchestrator.server.recording import Recorder
 from orchestrator.server.request_limits import RequestLimits
 from orchestrator.server.speaking import Speaking
 from orchestrator.server.summaries import Summaries
@@ -171,6 +173,13 @@ class Service(Protocol):
     def audit(self) -> Audit: ...
 
     @property
+    def recorder(self) -> Recorder: ...
+
+    def stop_recording(self, call_id: str) -> bool:
+        """A live call is recorded no longer, and what there is of it is deleted; False where none is."""
+        ...
+
+    @property
     def records(self) -> CallRecords: ...
 
     @property
@@ -203,6 +212,7 @@ def build_api(service: Service) -> FastAPI:
     add_events(api, service, guards)
     add_audit(api, service, guards)
     add_calls(api, service, guards)
+    add_recordings(api, service, guards)
     add_history(api, service, guards)
     add_dashboard(api)
     add_metrics(api, service, guards)

@@ -52,6 +52,9 @@ class CallFigures(BaseModel):
     breaches: int
     latency: dict[Literal["transport", "reasoning", "recovery"], PartFigures]
     failures: int
+    recording: Literal["off", "recording", "kept", "failed", "deleted"] | None = Field(
+        description="Of its sound; null: this replica records nothing."
+    )
 
 
 class Calls(BaseModel):

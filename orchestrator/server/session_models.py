@@ -94,6 +94,10 @@ class SessionBody(SecretBody):
         allow_inf_nan=False,
         description="Seconds after which the call is ended.",
     )
+    recording_consent: bool = Field(
+        False,
+        description="Whether the caller has agreed to be recorded. Without it nothing is, whatever the settings say.",
+    )
     cap_usd: float | None = Field(
         None,
         ge=0,

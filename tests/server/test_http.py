@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,6 +40,7 @@ from orchestrator.server.http_files import tag_of
 from orchestrator.server.links import Links
 from orchestrator.server.metrics import Metrics
 from orchestrator.server.prompt_files import Asked, Preview, SpokenFile
+from orchestrator.server.recording import Recorder
 from orchestrator.server.speaking import Speaking
 from orchestrator.server.store import EmbeddedStore
 from orchestrator.server.tally import Tally
@@ -102,6 +104,13 @@ class Server:
     def __post_init__(self) -> None:
         self.door = Door(self.settings)
         self.metrics = Metrics(self.settings)
+
+    @cached_property
+    def recorder(self) -> Recorder:
+        return Recorder(self.settings.recording, self.events, self.redactor)
+
+    def stop_recording(self, call_id: str) -> bool:
+        return self.recorder.stop_recording(call_id)
 
     def clip_counts(self) -> Mapping[str, int]:
         return {}
@@ -534,9 +543,12 @@ async def test_openapi_is_true(client: httpx.AsyncClient) -> None:
         "/v1/approvals",
         "/v1/approvals/{id}",
         "/v1/events",
+        "/v1/history",
         "/v1/audit",
         "/v1/calls",
         "/v1/calls/{id}",
+        "/v1/calls/{id}/recording",
+        "/v1/calls/{id}/recording/timeline",
         "/realtime/session",
         "/v1/realtime/session",
         "/v1/realtime/client_secrets",

@@ -1,0 +1,141 @@
+"""`/v1/calls/{id}/recording`: a recorded call to be listened to, its timeline, and how it is deleted; for operators."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Any, Literal, Protocol
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, Field
+
+from orchestrator.server.api_errors import ERRORS, ApiError, answers
+from orchestrator.server.audit import Audit
+from orchestrator.server.call_records import CallRecords
+from orchestrator.server.guards import Guards, who
+from orchestrator.server.identity import Identity
+from orchestrator.server.recording import Recorder, State, is_call_id
+from orchestrator.server.recording_files import Kept
+
+LISTENED_S = 300.0
+"""A player asks for one file in many parts: within this it is one act."""
+_NOT_THERE = answers(404, "There is no recording of that call here; the message says why where it is known.")
+
+
+class RecordingTimeline(BaseModel):
+    """What lies beside the sound. Rows have `at_ms`, their place in it."""
+
+    call_id: str
+    purpose: str
+    bucket: str
+    started_at: float = Field(description="Unix seconds where the sound begins.")
+    seconds: float
+    consent_from: str = Field(description="Whose key said that the caller agreed.")
+    frames_lost: int = Field(description="Frames that are silence here, because the disk was too slow.")
+    transcript: Literal["redacted", "full", "none"]
+    rows: list[dict[str, Any]]
+
+
+class Service(Protocol):
+    @property
+    def recorder(self) -> Recorder: ...
+
+    @property
+    def records(self) -> CallRecords: ...
+
+    @property
+    def audit(self) -> Audit: ...
+
+    def stop_recording(self, call_id: str) -> bool: ...
+
+
+class Listened:
+    """Who has listened to what lately, so that the audit trail has one entry of it."""
+
+    def __init__(self) -> None:
+        self._at: dict[tuple[str, str], float] = {}
+
+    def is_new(self, identity: Identity, call_id: str, now: float) -> bool:
+        self._at = {key: at for key, at in self._at.items() if now - at < LISTENED_S}
+        return self._at.setdefault((identity.id, call_id), now) == now
+
+
+def add_recordings(api: FastAPI, service: Service, guards: Guards) -> None:
+    listened = Listened()
+
+    @api.get(
+        "/v1/calls/{id}/recording",
+        tags=["operations"],
+        dependencies=guards.operator,
+        response_class=FileResponse,
+        responses={
+            **ERRORS,
+            **_NOT_THERE,
+            200: {"content": {"audio/ogg": {}, "audio/flac": {}}, "description": "The whole file."},
+            206: {"content": {"audio/ogg": {}, "audio/flac": {}}, "description": "A part of it."},
+        },
+    )
+    async def get_recording(id: str, request: Request) -> FileResponse:
+        """The sound of a call, the caller on the left, what the caller was told on the right; with ranges."""
+        kept = await _find(service, id)
+        if listened.is_new(who(request), id, time.monotonic()):
+            service.audit.note(who(request), "recording.listened", id)
+        headers = {"Cache-Control": "private, no-store"}
+        return FileResponse(kept.sound, media_type=kept.media_type, filename=kept.sound.name, headers=headers)
+
+    @api.get(
+        "/v1/calls/{id}/recording/timeline",
+        tags=["operations"],
+        dependencies=guards.operator,
+        responses={**ERRORS, **_NOT_THERE},
+    )
+    async def get_recording_timeline(id: str, request: Request) -> RecordingTimeline:
+        """The rows of a recorded call, each with its place in the sound."""
+        await _find(service, id)
+        found = await asyncio.to_thread(service.recorder.library.read, id)
+        if found is None:
+            raise _missing(service, id)
+        service.audit.note(who(request), "recording.read", id)
+        return RecordingTimeline.model_validate(found)
+
+    @api.delete(
+        "/v1/calls/{id}/recording",
+        tags=["operations"],
+        dependencies=guards.operator,
+        status_code=204,
+        responses={**ERRORS, **_NOT_THERE},
+    )
+    async def delete_recording(
+        id: str, request: Request, reason: Annotated[str, Query(min_length=1, max_length=500)]
+    ) -> Response:
+        """Deletes it, with its timeline. A call in progress is recorded no longer."""
+        live = service.stop_recording(id)
+        kept = is_call_id(id) and await asyncio.to_thread(service.recorder.library.delete, id)
+        if not live and not kept:
+            raise _missing(service, id)
+        service.audit.note(who(request), "recording.deleted", id, reason, in_progress=live)
+        return Response(status_code=204)
+
+
+async def _find(service: Service, call_id: str) -> Kept:
+    kept = await asyncio.to_thread(service.recorder.library.find, call_id) if is_call_id(call_id) else None
+    if kept is None:
+        raise _missing(service, call_id)
+    return kept
+
+
+def _missing(service: Service, call_id: str) -> ApiError:
+    state, reason = service.recorder.state(call_id)
+    if state is State.RECORDING:
+        message = f"the call {call_id!r:.80} is being recorded; its recording is there when it has ended"
+        return ApiError(404, "recording_not_ready", message, "id")
+    record = service.records.get(call_id)
+    if record is not None and record.recording is not None:
+        state, reason = State(record.recording[0]), record.recording[1]
+    why = f" ({reason})" if reason and record is not None else ""
+    message = (
+        f"there is no recording of the call {call_id!r:.80} at this replica{why}; calls are recorded where "
+        "recording.enabled is set and recording_consent was given, and kept for recording.retention_days"
+    )
+    return ApiError(404, "no_recording", message, "id")
