@@ -14,7 +14,7 @@ ARGS =
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help demo test long serve bench peers pipeline prompts recognition soak cost control check check-prompts install models clients lock clean
+.PHONY: help demo test long serve bench peers pipeline prompts recognition soak cost control browser chromium check check-prompts install models clients lock clean
 
 help: ## List the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,16 @@ cost: install ## Place 10,000 simulated calls under budgets: what they cost, who
 
 control: install models ## Force a tier on 200 live calls of two replicas: when the last one is told
 	$(VENV)/bin/python -m benchmarks.control $(ARGS)
+
+browser: install chromium ## Look at the dashboard in a headless Chromium: its tests alone
+	$(VENV)/bin/pytest tests/browser -ra $(ARGS)
+
+chromium: ## Install Debian's Chromium for that, where it is missing and this may
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core; } >/dev/null \
+		|| echo "Chromium could not be installed; tests of the dashboard will be skipped." >&2; \
+	else echo "Chromium is not installed, and this may not install it; tests of the dashboard will be skipped." >&2; fi
 
 check-prompts: install models ## Hear every digit, amount and status of 200 stitched prompts
 	$(VENV)/bin/python -m benchmarks.round_trip $(ARGS)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Locator, Page, async_playwright, expect
+
+from tests.browser.room import Room
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 DESK = {"width": 1440, "height": 1000}
 PHONE = {"width": 360, "height": 740}
+
+# What is waited for comes in well under a second, on a machine that does nothing else.
+expect.set_options(timeout=20_000)
 
 
 def find() -> str:
@@ -73,3 +78,16 @@ async def opened(
         assert not found, found
     else:
         problems += found
+
+
+def operator(browser: Browser, room: Room, **options: Any) -> AbstractAsyncContextManager[Page]:
+    """The dashboard as an operator sees it; `options` as of `opened`."""
+    return opened(browser, room.url, room.keys["operator"], **options)
+
+
+def card(page: Page, tier: str) -> Locator:
+    return page.locator(f'.tier[data-tier="{tier}"]')
+
+
+def row(page: Page, id: str) -> Locator:
+    return page.locator(f'.row[data-call="{id}"]:not([hidden])')

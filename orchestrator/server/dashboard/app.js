@@ -206,7 +206,7 @@ function askForKey(error) {
     name: "key",
     action: "Use it",
     fields: [
-      field("Key", input("key", { type: "password", required: true, autofocus: true, spellcheck: "false" }), "With the scope operator, or metrics to look only. It stays in this tab until it is closed."),
+      field("Key", input("key", { type: "password", required: true, spellcheck: "false" }), "With the scope operator, or metrics to look only. It stays in this tab until it is closed."),
     ],
     submit: async ({ key: given }) => {
       const before = key.get();

@@ -1,6 +1,6 @@
 // Budgets: what each bucket has spent since midnight UTC, what is set aside, and where the day is going.
 
-import { drawing, el, keyed, setAttribute, setText } from "./dom.js";
+import { drawing, el, keyed, sayEmpty, setAttribute, setText } from "./dom.js";
 import { money } from "./format.js";
 import { model, now, projected } from "./model.js";
 
@@ -11,7 +11,7 @@ export function setUpBudgets() {
 function draw() {
   const list = document.getElementById("budgets-list");
   const buckets = model.status?.buckets ?? [];
-  setAttribute(list, "data-empty", buckets.length ? null : "No money was spent today, and no bucket has a limit.");
+  sayEmpty(list, buckets.length ? "" : "No money was spent today, and no bucket has a limit.");
   keyed(list, buckets, (bucket) => bucket.bucket, make, update);
 }
 

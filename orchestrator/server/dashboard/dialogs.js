@@ -65,6 +65,7 @@ export function openForm({ title, fields, action, submit, name = "form" }) {
   const form = el("form", { novalidate: false }, ...fields, error, el("div", { class: "actions" }, cancel, send));
   const node = openDialog({ title, body: [form], name });
   cancel.addEventListener("click", () => node.close());
+  form.querySelector("input, select")?.focus();
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     setAttribute(error, "hidden", true);

@@ -55,10 +55,18 @@ export function keyed(parent, items, keyOf, make, update) {
   }
 }
 
+// Says above a list that there is nothing in it.
+export function sayEmpty(list, text) {
+  list.emptyNote ??= list.parentNode.insertBefore(el("p", { class: "empty" }), list);
+  setText(list.emptyNote, text);
+  setAttribute(list.emptyNote, "hidden", !text);
+}
+
 // Runs each named drawing at most once per frame, however often it is asked for.
 const drawings = new Map();
 const due = new Set();
-export const frames = { count: 0, longest: 0 };
+const FRAMES = 600;
+export const frames = { count: 0, times: [] }; // how long the latest ones took, in ms
 
 export function drawing(name, draw) {
   drawings.set(name, draw);
@@ -75,5 +83,6 @@ function drawAll() {
   due.clear();
   for (const name of names) drawings.get(name)?.();
   frames.count += 1;
-  frames.longest = Math.max(frames.longest, performance.now() - began);
+  frames.times.push(performance.now() - began);
+  if (frames.times.length > FRAMES) frames.times.shift();
 }

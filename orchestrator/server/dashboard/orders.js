@@ -3,7 +3,7 @@
 
 import { get, request } from "./api.js";
 import { confirm, field, input, openDialog, openForm, select, told } from "./dialogs.js";
-import { drawing, el, keyed, redraw, setAttribute, setText } from "./dom.js";
+import { drawing, el, keyed, sayEmpty, setAttribute, setText } from "./dom.js";
 import { LIMITS, by, clock, count, duration, money, ms, scopeWords } from "./format.js";
 import { callsOf, model, now } from "./model.js";
 
@@ -25,7 +25,7 @@ function draw() {
   const overrides = (model.status?.overrides ?? []).filter((each) => each.until > now());
   const drills = model.drills.filter((drill) => drill.running);
   setAttribute(document.getElementById("orders-tools"), "hidden", model.readOnly);
-  setAttribute(list, "data-empty", overrides.length + drills.length ? null : "None in force. Health and budgets decide.");
+  sayEmpty(list, overrides.length + drills.length ? "" : "None in force. Health and budgets decide.");
   keyed(list, [...overrides, ...drills], (each) => each.id, (each) => ("practice" in each ? makeDrill(each) : makeOverride(each)), update);
 }
 
@@ -100,7 +100,7 @@ export function openForce({ tier = "B", scope = "all" }) {
     action: "Go on…",
     fields: [
       pair(
-        field("What", select("limit", Object.entries(LIMITS))),
+        field("What", select("limit", Object.entries({ ...LIMITS, force: "Force to" }))),
         field("Tier or rung", select("tier", targets, tier)),
       ),
       pair(
@@ -281,8 +281,4 @@ async function openReport(id) {
   } catch (error) {
     figures.replaceChildren(el("dd", {}, error.message));
   }
-}
-
-export function tickOrders() {
-  redraw("orders");
 }

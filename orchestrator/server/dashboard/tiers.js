@@ -1,6 +1,6 @@
 // Tiers, their rungs and breakers: how each stands, since when, why, and how it was before.
 
-import { drawing, el, keyed, redraw, setAttribute, setText, svg } from "./dom.js";
+import { drawing, el, keyed, setAttribute, setText, svg } from "./dom.js";
 import { STATES, TIERS, clock, count, duration, words } from "./format.js";
 import { model, now } from "./model.js";
 import { openForce } from "./orders.js";
@@ -142,8 +142,4 @@ function drawStrip(node, rung, changes) {
   const away = spans.filter((span) => span.state !== "closed").reduce((sum, span) => sum + span.to - span.from, 0);
   const told = away ? `out of use or on trial for ${duration(away)} of the last hour` : "working for the last hour";
   setAttribute(node, "aria-label", `${rung.rung}: ${told}`);
-}
-
-export function tickTiers() {
-  redraw("tiers");
 }
