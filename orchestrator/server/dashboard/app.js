@@ -150,7 +150,7 @@ function takeEvent(row) {
 const sooner = new Map();
 function soon(name) {
   if (sooner.has(name)) return;
-  const wait = name === "calls" ? Math.max(300, Math.min(3000, model.calls.size * 3)) : 50;
+  const wait = name === "calls" ? Math.max(500, Math.min(3000, model.calls.size * 3)) : 50;
   sooner.set(name, setTimeout(() => {
     sooner.delete(name);
     if (polls.has(name)) poll(name);
