@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import re
+import wave
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.server.store import StoreUnavailable
@@ -120,6 +122,67 @@ async def test_one_call_as_a_picture(browser: Browser, room: Room) -> None:
         assert scenes.SAID[0] not in await dialog.inner_text()
         await page.keyboard.press("Escape")
         await expect(dialog).to_have_count(0)
+
+
+async def test_calls_that_have_ended(browser: Browser, room: Room) -> None:
+    service = room.service
+    id = scenes.one_call(service)
+    service.begin("call_lives")
+    service.hang_up(id)
+    async with operator(browser, room) as page:
+        await expect(row(page, "call_lives")).to_be_visible()
+        await expect(row(page, id)).to_have_count(0)
+        await page.get_by_role("button", name="Ended").click()
+        await expect(row(page, id)).to_be_visible()
+        await expect(row(page, "call_lives")).to_have_count(0)
+        await expect(page.locator("#calls-count")).to_have_text("1 ended, 1 live")
+        await row(page, id).click()
+        dialog = page.locator("dialog[data-name=timeline]")
+        await expect(dialog.locator(".facts")).to_contain_text(
+            re.compile(r"ended \d\d:\d\d:\d\d after 01:3\d")
+        )
+        # It was not recorded, so there is nothing to listen to.
+        await expect(dialog.locator(".listening")).to_be_hidden()
+
+
+def tone(seconds: float) -> bytes:
+    """A WAV file."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(2)
+        out.setsampwidth(2)
+        out.setframerate(8000)
+        out.writeframes(b"\x00\x10" * int(2 * 8000 * seconds))
+    return file.getvalue()
+
+
+async def test_a_recording_beside_its_timeline(browser: Browser, room: Room) -> None:
+    service = room.service
+    id = scenes.one_call(service)
+    service.row(id, "recording", at=service.in_progress[id]["started_at"], state="recording")
+    service.hang_up(id)
+    asked: list[str] = []
+
+    async def play(route: Route) -> None:
+        asked.append(str(await route.request.header_value("authorization")))
+        await route.fulfill(body=tone(60.0), content_type="audio/wav")
+
+    async with operator(browser, room) as page:
+        await page.route(f"**/v1/calls/{id}/recording", play)
+        await page.get_by_role("button", name="Ended").click()
+        await row(page, id).click()
+        dialog = page.locator("dialog[data-name=timeline]")
+        # Nothing is fetched, and noted, before somebody wants to hear it.
+        await expect(dialog.locator(".span")).to_have_count(3)
+        assert asked == []
+        await dialog.get_by_role("button", name="Listen").click()
+        await expect(dialog.locator("audio")).to_be_visible()
+        assert asked == [f"Bearer {room.keys['operator']}"]
+        head = dialog.locator(".playhead")
+        before = float(str(await head.get_attribute("x1")))
+        await dialog.locator("audio").evaluate("(player) => { player.currentTime = 30 }")
+        await expect(head).not_to_have_attribute("x1", str(before))
+        assert float(str(await head.get_attribute("x1"))) > before + 100
 
 
 async def test_a_call_that_has_gone(browser: Browser, room: Room) -> None:

@@ -4,6 +4,7 @@
 
 const KEY = "orchestrator.key";
 const PATIENCE_MS = 10_000;
+const SOUND_MS = 120_000;
 const SILENCE_MS = 40_000; // the server says something at least every 15 s
 
 export const key = {
@@ -55,6 +56,13 @@ export async function request(method, path, body) {
 }
 
 export const get = (path) => request("GET", path);
+
+// A file as a Blob: a player cannot send a key, so it is fetched whole.
+export async function getSound(path) {
+  const response = await ask(path, { headers: headers() }, AbortSignal.timeout(SOUND_MS));
+  if (!response.ok) throw await refused(response);
+  return response.blob();
+}
 
 // Follows /v1/events until `stop`. `on.row(row)`, `on.state("live" | "waiting" | "denied", error)`.
 // Comes back by itself, and goes on where it was as far as the server remembers.

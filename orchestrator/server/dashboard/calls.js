@@ -1,5 +1,7 @@
 // Live calls. Of a thousand only the rows that are seen exist, and they are changed in place.
 
+import { get } from "./api.js";
+import { notice } from "./dialogs.js";
 import { drawing, el, redraw, setAttribute, setText } from "./dom.js";
 import { duration, length, money, ms, words } from "./format.js";
 import { model, now } from "./model.js";
@@ -14,13 +16,16 @@ const ORDERS = {
 };
 const COLUMNS = ["Call", "Tier", "Time", "Turns", "Cost", "Bucket", "Last handover", "Longest gap"];
 
-const view = { tier: "", words: "", order: "started", shown: [], sortedAt: 0, at: 0, later: 0 };
+const ENDED = "ended";
+const ENDED_EVERY_MS = 15_000;
+
+const view = { tier: "", ended: [],  words: "", order: "started", shown: [], sortedAt: 0, at: 0, later: 0 };
 let list, body, viewport, pool;
 
 export function setUpCalls() {
   const tools = document.getElementById("calls-tools");
   tools.append(
-    el("div", { class: "tabs", role: "group", "aria-label": "Calls of which tier" }, ...["", "A", "B", "C"].map(tab)),
+    el("div", { class: "tabs", role: "group", "aria-label": "Calls of which tier" }, ...["", "A", "B", "C", ENDED].map(tab)),
     el("input", { type: "search", id: "calls-search", placeholder: "Call, user, bucket, rung…", "aria-label": "Search calls", oninput: search }),
     el("select", { id: "calls-order", "aria-label": "Order", onchange: (event) => choose({ order: event.target.value }) },
       ...Object.entries(ORDERS).map(([id, { name }]) => el("option", { value: id }, name))),
@@ -36,12 +41,13 @@ export function setUpCalls() {
     el("p", { class: "empty", hidden: true }),
   );
   new ResizeObserver(() => redraw("calls")).observe(viewport);
+  setInterval(() => view.tier === ENDED && !document.hidden && loadEnded(), ENDED_EVERY_MS);
   drawing("calls", draw);
 }
 
 function tab(tier) {
   const choose_ = () => choose({ tier });
-  return el("button", { type: "button", "data-tier": tier, "aria-pressed": String(tier === ""), onclick: choose_ }, tier || "All");
+  return el("button", { type: "button", "data-tier": tier, "aria-pressed": String(tier === ""), onclick: choose_ }, { "": "All", [ENDED]: "Ended" }[tier] ?? tier);
 }
 
 function search(event) {
@@ -51,11 +57,25 @@ function search(event) {
 function choose(change) {
   Object.assign(view, change, { sortedAt: 0, at: 0 });
   viewport.scrollTop = 0;
+  if (change.tier === ENDED) loadEnded();
   redraw("calls");
 }
 
+// The last calls that ended, as many as the server keeps.
+async function loadEnded() {
+  try {
+    const { calls } = await get("v1/calls?ended=true&limit=1000");
+    view.ended = calls.filter((call) => !call.live);
+    view.sortedAt = 0;
+    redraw("calls");
+    notice("ended", "bad", "");
+  } catch (error) {
+    notice("ended", "bad", `Calls that have ended cannot be shown: ${error.message}`);
+  }
+}
+
 function sortAgain() {
-  const calls = [...model.calls.values()].filter(isWanted);
+  const calls = [...(view.tier === ENDED ? view.ended : model.calls.values())].filter(isWanted);
   const of = ORDERS[view.order].of;
   calls.sort((a, b) => of(b) - of(a) || (a.call_id < b.call_id ? -1 : 1));
   view.shown = calls;
@@ -63,7 +83,7 @@ function sortAgain() {
 }
 
 function isWanted(call) {
-  if (view.tier && call.tier !== view.tier) return false;
+  if (view.tier && view.tier !== ENDED && call.tier !== view.tier) return false;
   if (!view.words) return true;
   return [call.call_id, call.user, call.bucket, call.rung, call.purpose].some((text) => text?.toLowerCase().includes(view.words));
 }
@@ -108,13 +128,16 @@ function drawTools() {
   const all = model.calls.size;
   const some = view.shown.length;
   const found = model.callsFound > all ? `${all.toLocaleString("en")} of ${model.callsFound.toLocaleString("en")}` : all.toLocaleString("en");
-  setText(document.getElementById("calls-count"), some === all ? `${found} live` : `${some.toLocaleString("en")} shown of ${found} live`);
+  const shown = view.tier === ENDED ? `${some.toLocaleString("en")} ended, ` : some === all ? "" : `${some.toLocaleString("en")} shown of `;
+  setText(document.getElementById("calls-count"), `${shown}${found} live`);
   for (const button of document.querySelectorAll("#calls-tools button")) {
     setAttribute(button, "aria-pressed", String(button.dataset.tier === view.tier));
+    setAttribute(button, "hidden", model.readOnly && button.dataset.tier === ENDED);
   }
   const empty = list.querySelector(".empty");
   setAttribute(empty, "hidden", some > 0);
-  setText(empty, all ? "No live call is like that." : "No call is live at this replica.");
+  const none = all ? "No live call is like that." : "No call is live at this replica.";
+  setText(empty, view.tier === ENDED ? "No call that has ended is like that." : none);
   setAttribute(list.querySelector(".table"), "aria-rowcount", some + 1);
   setAttribute(list.querySelector(".table"), "hidden", some === 0);
 }
@@ -147,7 +170,7 @@ function updateRow(row, call, index, height, reached) {
   setText(tier.children[0], call.tier);
   setAttribute(tier.children[0], "data-tier", call.tier);
   setText(tier.children[1], call.rung);
-  setText(time, length(now() - call.started_at));
+  setText(time, length((call.ended_at ?? now()) - call.started_at));
   setText(turns, call.turns ?? "–");
   setText(cost, money(call.spent_usd));
   setText(bucket, call.bucket);
