@@ -62,9 +62,8 @@ async def opened(
     found: list[str] = []
     page.on("pageerror", lambda error: found.append(f"error: {error}"))
     page.on("console", lambda message: found.append(message.text) if message.type == "error" else None)
-    page.on(
-        "request", lambda asked: None if asked.url.startswith(url) else found.append(f"asked {asked.url}")
-    )
+    own = (url, f"blob:{url}")
+    page.on("request", lambda asked: None if asked.url.startswith(own) else found.append(asked.url))
     if key:
         await page.add_init_script(
             f"sessionStorage.getItem('orchestrator.key') ?? sessionStorage.setItem('orchestrator.key', {key!r})"

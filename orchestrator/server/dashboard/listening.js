@@ -7,6 +7,7 @@ export class Listening {
   // `moved` is called when another moment is played.
   constructor(id, moved) {
     this.id = id;
+    this.moved = moved;
     this.button = el("button", { type: "button", onclick: () => this.load() }, "Listen (noted in the audit trail)");
     this.told = el("span", { class: "quiet", role: "status" });
     this.player = el("audio", { controls: true, hidden: true, ontimeupdate: moved, onseeked: moved });
@@ -34,6 +35,7 @@ export class Listening {
       setAttribute(this.button, "hidden", true);
       setText(this.told, "Left: the caller. Right: what the caller was told.");
       this.player.focus();
+      this.moved();
     } catch (error) {
       setText(this.told, error.message);
       this.button.disabled = false;
