@@ -69,7 +69,7 @@ from orchestrator.core.overrides import Tier
 from orchestrator.core.prices import ModelPrice, PriceTable, price_remedy
 from orchestrator.core.tools import Tool, Toolset
 from orchestrator.guardrail_checks import guardrail_problems
-from orchestrator.operations_sections import LatencyBudgets, Recording
+from orchestrator.operations_sections import LatencyBudgets, Recording, Telemetry
 from orchestrator.pricing import EMBEDDED, is_priced, price_table
 from orchestrator.tool_checks import tool_problems
 from orchestrator.tool_sections import AgentSection, McpSection, ToolPolicy, ToolSection, toolset
@@ -140,6 +140,7 @@ class Settings(BaseSettings):
     calls: Calls = Calls()
     latency_budgets: LatencyBudgets = LatencyBudgets()
     recording: Recording = Recording()
+    telemetry: Telemetry = Telemetry()
     approvals: Approvals = Approvals()
     transfer: Transfer = Transfer()
     business_events: BusinessEvents = BusinessEvents()
@@ -504,7 +505,8 @@ def _origin(
 
 def _is_secret(setting: str) -> bool:
     in_mcp = setting.startswith("mcp.") and ".env" in setting
-    return setting.endswith(("api_key", "secret")) or setting == "redis.url" or in_mcp
+    in_header = setting.startswith("telemetry.otlp_headers")
+    return setting.endswith(("api_key", "secret")) or setting == "redis.url" or in_mcp or in_header
 
 
 def _did_you_mean(path: Sequence[str]) -> str:

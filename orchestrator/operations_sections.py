@@ -1,14 +1,15 @@
-"""Settings of what operators see of calls: latency budgets, recordings."""
+"""Settings of what operators see of calls: latency budgets, recordings, traces."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr
 
-from orchestrator.config_sections import Names, Section
+from orchestrator.config_sections import HttpUrl, Names, Section
 from orchestrator.core.latency import Limits
 from orchestrator.models import APP
 
@@ -65,3 +66,23 @@ class Recording(Section):
     @property
     def folder(self) -> Path:
         return self.dir or platformdirs.user_data_path(APP) / "recordings"
+
+
+class Telemetry(Section):
+    """Traces of calls for an OpenTelemetry collector."""
+
+    otlp_endpoint: HttpUrl | None = None
+    """Where it takes OTLP over HTTP, like http://127.0.0.1:4318; None sends no traces."""
+    otlp_headers: dict[str, SecretStr] = Field(default_factory=dict)
+    """What it wants to be sent with them, by name: a key, for one."""
+    service_name: str = Field(default="voice-orchestrator", min_length=1, max_length=200)
+    share: float = Field(default=1.0, ge=0, le=1)
+    """Share of calls that are traced."""
+    queue_limit: PositiveInt = 2048
+    """Spans that may wait for the collector; what comes on top is dropped."""
+
+    @property
+    def traces_url(self) -> str | None:
+        """The address that traces are posted to: an endpoint without a path is a collector's usual one."""
+        endpoint = self.otlp_endpoint
+        return f"{endpoint}/v1/traces" if endpoint and not urlsplit(endpoint).path.strip("/") else endpoint

@@ -599,6 +599,7 @@ class Answers:
             text=" ".join(
                 filter(None, (text_of(i) for i in response.finished if i.get("type") == "message"))
             ),
+            owed_at=self.ctx.wall(since),
             ttfa_ms=ttfa_ms,
             cost_usd=answering.cost / 1e9,
             parts=parts,

@@ -293,6 +293,10 @@ class CallContext:
             return {}
         return {"voice_to_voice_ms": round(ttfa_ms + self.quiet_ms, 1)}
 
+    def wall(self, at: float) -> float:
+        """A time of the call's clock in Unix seconds."""
+        return round(at + self.wall_offset, 3)
+
     def send(self, event: Event) -> None:
         self.out.append(ToClient({"event_id": self.ids.new("event"), **event}))
 

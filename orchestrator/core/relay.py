@@ -652,6 +652,7 @@ class Relay:
             response_id=response.id,
             status=wire.get("status"),
             text=" ".join(filter(None, (text_of(i) for i in response.finished))),
+            owed_at=self.ctx.wall(response.owed_since),
             ttfa_ms=ttfa_ms,
             **self.ctx.voice_to_voice(ttfa_ms, response.client_asked),
         )

@@ -75,6 +75,7 @@ from orchestrator.server.summaries import WAITING, Summaries
 from orchestrator.server.summary_writing import SummaryWriter
 from orchestrator.server.tally import Tally
 from orchestrator.server.toolbox import Toolbox
+from orchestrator.server.traces import Traces
 from tiers.pipeline.vad import Vad
 from tiers.realtime.link import Link, Loss
 from tiers.realtime.probe import Probed, probe
@@ -105,6 +106,10 @@ class Orchestrator:
         self.events = EventLog(settings.server.events_path)
         self.metrics = Metrics(settings)
         self.events.listeners.append(self.metrics.row)
+        self.traces: Traces | None = None
+        if settings.telemetry.otlp_endpoint is not None:
+            self.traces = Traces(settings.telemetry, self.fleet.status().replica)
+            self.events.listeners.append(self.traces.row)
         self.records = CallRecords(settings.calls.keep)
         self.events.listeners.append(self.records.row)
         self.replica_history = History(time.time())
@@ -190,6 +195,8 @@ class Orchestrator:
         await self.store.close()
         await self.guardrails.close()
         await self.recorder.close()
+        if self.traces is not None:
+            await self.traces.close()
         await asyncio.to_thread(self.events.close)
 
     # --- what calls need ---
