@@ -292,7 +292,8 @@ async def test_words_of_others_stay_words(browser: Browser, room: Room) -> None:
         tier="B", scope=f"user:{XSS}", duration="5m", reason=XSS, who=XSS, name=XSS, typed=XSS
     )
     service.fleet.ledgers.spend(XSS, 1_000_000_000)
-    async with operator(browser, room) as page:
+    problems: list[str] = []
+    async with operator(browser, room, problems=problems) as page:
         await expect(row(page, "call_1").locator(".user")).to_have_text(XSS)
         await expect(row(page, "call_1").locator(".bucket")).to_have_text(XSS)
         await expect(page.locator("#orders .reason")).to_have_text(f"“{XSS}”")
@@ -310,6 +311,7 @@ async def test_words_of_others_stay_words(browser: Browser, room: Room) -> None:
             )
             == "TypeError"
         )
+    assert problems == ["This document requires 'TrustedHTML' assignment. The action has been blocked."]
 
 
 async def test_nothing_polls_for_a_page_that_has_lost_its_key(browser: Browser, room: Room) -> None:
