@@ -150,10 +150,18 @@ def _figures(call: Mapping[str, Any]) -> str:
         parts.append(f"{call['gaps']} gaps, the longest {_ms(call['longest_gap_ms'])}")
     if call["breaches"]:
         parts.append(f"{call['breaches']} latency breaches")
+    if call.get("recording") not in (None, "off"):
+        parts.append(f"recording {call['recording']}")
     return ", ".join(parts)
 
 
-_LOUD = {"handover": "bold yellow", "provider_lost": "red", "answer_failed": "red", "gap": "yellow"}
+_LOUD = {
+    "handover": "bold yellow",
+    "provider_lost": "red",
+    "answer_failed": "red",
+    "gap": "yellow",
+    "latency_breach": "yellow",
+}
 _IDS = frozenset({"time", "type", "tier", "call_id", "bucket", "user", "usage", "item_id", "response_id"})
 
 

@@ -42,8 +42,11 @@ class RoundTrip:
         return bool(self._sent)
 
     def ms(self, now: float) -> float | None:
-        """The latest round trip, or how long one has been waited for by now if that is longer; None: none was made."""
-        waited = max(0.0, now - next(iter(self._sent.values()))) * 1000.0 if self._sent else 0.0
+        """The latest round trip, or how long one has been waited for by now if that is longer.
+
+        None where the other end has never answered: it may be one that does not.
+        """
         if self.latest_ms is None:
-            return waited if self._sent and waited else None
+            return None
+        waited = max(0.0, now - next(iter(self._sent.values()))) * 1000.0 if self._sent else 0.0
         return max(self.latest_ms, waited)

@@ -152,7 +152,6 @@ class CallRecord:
             "handovers": self.handovers,
             "last_handover_at": self.handover_at,
             "breaches": self.breaches,
-            "latency": self.latency.figures(),
             "failures": self.failures,
             "recording": None if self.recording is None else self.recording[0],
         }

@@ -50,7 +50,6 @@ class CallFigures(BaseModel):
     handovers: int
     last_handover_at: float | None
     breaches: int
-    latency: dict[Literal["transport", "reasoning", "recovery"], PartFigures]
     failures: int
     recording: Literal["off", "recording", "kept", "failed", "deleted"] | None = Field(
         description="Of its sound; null: this replica records nothing."
@@ -63,6 +62,7 @@ class Calls(BaseModel):
 
 
 class CallTimeline(CallFigures):
+    latency: dict[Literal["transport", "reasoning", "recovery"], PartFigures]
     rows: list[dict[str, Any]]
     rows_dropped: int = Field(description="Rows between the first and the latest ones that are not kept.")
 
@@ -114,4 +114,5 @@ def add_calls(api: FastAPI, service: Service, guards: Guards) -> None:
             )
             raise ApiError(404, "unknown_call", message, "id")
         rows = [show(row, service.redactor, text=text) for row in record.rows()]
-        return CallTimeline(**record.figures(), rows=rows, rows_dropped=record.dropped)
+        figures = {**record.figures(), "latency": record.latency.figures()}
+        return CallTimeline(**figures, rows=rows, rows_dropped=record.dropped)

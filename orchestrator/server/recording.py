@@ -84,6 +84,8 @@ class Recording:
         self.call_id, self.purpose, self.bucket, self.who = info.call_id, info.purpose, info.bucket, info.who
         self.began_at, self.started_at = began_at, wall
         self._put = put
+        self.over = False
+        """Nothing more of it is wanted."""
         self.lost = 0
         """Frames that the queue had no room for."""
 
@@ -231,6 +233,8 @@ class Recorder:
         data: bytes = b"",
         fmt: AudioFormat = AudioFormat.PCM,
     ) -> None:
+        if data and recording.over:
+            return
         if data and self._came - self._gone + len(data) > self._settings.queue_mb * MB:
             recording.lost += 1
             return
@@ -245,6 +249,8 @@ class Recorder:
     def _tell(self, call_id: str, state: State, **fields: Any) -> None:
         if state is State.RECORDING and call_id not in self._live:
             return  # it has ended, or was stopped, while its file was made
+        if state is State.FAILED and (failed := self._live.get(call_id)) is not None:
+            failed.over = True
         if call_id in self._live or state in (State.OFF, State.DELETED):
             self._told[call_id] = state, str(fields.get("reason", ""))
         self._events.add("recording", tier="", call_id=call_id, state=state.value, **fields)

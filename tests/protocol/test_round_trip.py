@@ -19,12 +19,18 @@ def test_the_latest_answer_counts() -> None:
 
 def test_a_ping_that_is_not_back_counts_for_as_long_as_it_has_been_away() -> None:
     trip = RoundTrip()
-    assert trip.ms(0.0) is None
     trip.pong(trip.ping(1.0), 1.02)
     trip.ping(5.0)
     assert trip.ms(5.001) == pytest.approx(20)
     assert trip.ms(7.0) == pytest.approx(2000)
     assert trip.waits
+
+
+def test_an_end_that_has_never_answered_says_nothing_of_the_way() -> None:
+    trip = RoundTrip()
+    assert trip.ms(0.0) is None
+    trip.ping(1.0)
+    assert trip.ms(60.0) is None
 
 
 def test_an_answer_stands_for_the_pings_before_it() -> None:

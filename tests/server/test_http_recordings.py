@@ -71,6 +71,11 @@ async def test_it_is_listened_to_in_parts_beside_its_timeline(server: Server) ->
         assert part.headers["content-range"] == f"bytes 10-19/{len(whole.content)}"
         beyond = await client.get("/v1/calls/call_1/recording", headers={"range": "bytes=99999999-"})
         assert beyond.status_code == 416
+        for odd in ("bytes=9-2", "bytes=-", "lines=1-2", "bytes=0-1,4-5", "bytes=a-b"):
+            answer = await client.get("/v1/calls/call_1/recording", headers={"range": odd})
+            assert (answer.status_code, answer.content) == (200, whole.content), odd
+        last = await client.get("/v1/calls/call_1/recording", headers={"range": "bytes=-5"})
+        assert (last.status_code, last.content) == (206, whole.content[-5:])
         timeline = (await client.get("/v1/calls/call_1/recording/timeline")).json()
         assert timeline["seconds"] == 1.0
         assert "call_ended" in [row["type"] for row in timeline["rows"]]
