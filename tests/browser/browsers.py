@@ -49,11 +49,18 @@ async def running() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def opened(
-    browser: Browser, url: str, key: str = "", *, problems: list[str] | None = None, **options: Any
+    browser: Browser,
+    url: str,
+    key: str = "",
+    *,
+    problems: list[str] | None = None,
+    clock: bool = False,
+    **options: Any,
 ) -> AsyncIterator[Page]:
     """The dashboard in a tab of its own, with a key as its user would have given it.
 
     Anything that the page complains about, or asks another host for, fails the test; with `problems` it is put there.
+    `clock`: a test may move the page's clock.
     """
     context = await browser.new_context(
         **{"viewport": DESK, "locale": "en-GB", "timezone_id": "UTC", **options}
@@ -68,6 +75,8 @@ async def opened(
         await page.add_init_script(
             f"sessionStorage.getItem('orchestrator.key') ?? sessionStorage.setItem('orchestrator.key', {key!r})"
         )
+    if clock:
+        await page.clock.install()
     await page.goto(f"{url}/dashboard")
     try:
         yield page

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import re
 import wave
@@ -264,9 +263,8 @@ async def test_a_store_that_is_away(browser: Browser, room: Room, monkeypatch: p
 async def test_a_server_that_is_gone(browser: Browser, room: Room) -> None:
     room.service.begin("call_1")
     problems: list[str] = []
-    async with operator(browser, room, problems=problems) as page:
+    async with operator(browser, room, problems=problems, clock=True) as page:
         await expect(row(page, "call_1")).to_be_visible()
-        await page.clock.install()
         await page.context.set_offline(True)
         await page.clock.run_for(20_000)
         await expect(page.locator("#live")).to_have_text("Out of date")
@@ -275,7 +273,6 @@ async def test_a_server_that_is_gone(browser: Browser, room: Room) -> None:
         await expect(row(page, "call_1")).to_be_visible()
         await expect(page.locator("body")).to_have_attribute("data-stale", "true")
         await page.context.set_offline(False)
-        await page.clock.run_for(20_000)
         await expect(page.locator("body")).not_to_have_attribute("data-stale", "true")
         await expect(page.locator("#notices [data-id=problem]")).to_have_count(0)
 
@@ -316,14 +313,12 @@ async def test_words_of_others_stay_words(browser: Browser, room: Room) -> None:
 
 async def test_nothing_polls_for_a_page_that_has_lost_its_key(browser: Browser, room: Room) -> None:
     problems: list[str] = []
-    async with operator(browser, room, problems=problems) as page:
+    async with operator(browser, room, problems=problems, clock=True) as page:
         await expect(page.locator("#live")).to_have_text("Live")
         asked: list[str] = []
         await page.evaluate("sessionStorage.setItem('orchestrator.key', 'vo_00000000_nothing')")
         await expect(page.locator("dialog[data-name=key]")).to_be_visible(timeout=10_000)
         await expect(page.locator("#notices")).to_contain_text("The key does not work any more")
         page.on("request", lambda request: asked.append(request.url))
-        await asyncio.sleep(0)
-        await page.clock.install()
         await page.clock.run_for(60_000)
         assert asked == []

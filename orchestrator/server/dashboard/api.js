@@ -52,7 +52,7 @@ export async function request(method, path, body) {
   if (body) options.body = JSON.stringify(body);
   const response = await ask(path, options, AbortSignal.timeout(PATIENCE_MS));
   if (!response.ok) throw await refused(response);
-  return response.status === 204 ? null : response.json();
+  return response.status === 204 ? null : whole(() => response.json());
 }
 
 export const get = (path) => request("GET", path);
@@ -61,7 +61,15 @@ export const get = (path) => request("GET", path);
 export async function getSound(path) {
   const response = await ask(path, { headers: headers() }, AbortSignal.timeout(SOUND_MS));
   if (!response.ok) throw await refused(response);
-  return response.blob();
+  return whole(() => response.blob());
+}
+
+async function whole(read) {
+  try {
+    return await read();
+  } catch {
+    throw new ApiError(0, "unreachable", "The server's answer broke off.");
+  }
 }
 
 // Follows /v1/events until `stop`. `on.row(row)`, `on.state("live" | "waiting" | "denied", error)`.

@@ -119,7 +119,8 @@ function readOnly() {
 
 function begin() {
   end();
-  Object.assign(model, { readOnly: false, problem: null, stream: "off", heardAt: 0, status: null, drills: [], callsFound: 0 });
+  Object.assign(model, { readOnly: false, problem: null, stream: "off", heardAt: 0, status: null, history: null, drills: [], gaps: [], callsFound: 0 });
+  model.changes.clear();
   model.calls.clear();
   stopFollowing = follow(TYPES.map((type) => `type=${type}`).join("&"), { row: takeEvent, state: streamIs });
   for (const name of Object.keys(ASK)) poll(name);

@@ -36,7 +36,7 @@ export function setUpCalls() {
   pool = [];
   list.append(
     el("div", { class: "table", role: "table", "aria-labelledby": "calls-title", onkeydown: move },
-      el("div", { class: "row head", role: "row" }, ...COLUMNS.map((name) => el("span", { role: "columnheader" }, name))),
+      el("div", { class: "row head", role: "row", "aria-rowindex": 1 }, ...COLUMNS.map((name) => el("span", { role: "columnheader" }, name))),
       viewport),
     el("p", { class: "empty", hidden: true }),
   );

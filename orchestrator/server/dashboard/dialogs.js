@@ -85,11 +85,12 @@ export function openForm({ title, fields, action, submit, name = "form" }) {
 // A message at the top of the page: `level` is good, warn or bad. One with the same `id` takes the place of the other.
 export function notice(id, level, text, action = null) {
   const place = document.getElementById("notices");
-  const known = [...place.children].find((node) => node.dataset.id === id);
-  if (!text) {
-    known?.remove();
-    return;
+  let known = [...place.children].find((node) => node.dataset.id === id);
+  if (known && (!text || Boolean(known.querySelector("button")) !== Boolean(action))) {
+    known.remove();
+    known = null;
   }
+  if (!text) return;
   const node = known ?? el("div", { class: "notice", "data-id": id }, el("span", {}));
   if (!known) {
     if (action) node.append(el("button", { type: "button", class: "small", onclick: action.run }, action.name));

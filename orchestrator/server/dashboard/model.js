@@ -32,8 +32,9 @@ export function takeStatus(status) {
 function noteBreaker(rung, at) {
   const changes = model.changes.get(rung.rung);
   if (!changes || rung.breaker === "half_open") return;
-  const last = changes.at(-1)?.state ?? "closed";
-  if (last !== rung.breaker) changes.push({ at, state: rung.breaker, cause: rung.cause ?? "" });
+  const last = changes.at(-1);
+  if (last?.at > at) return; // the history was asked for later
+  if ((last?.state ?? "closed") !== rung.breaker) changes.push({ at, state: rung.breaker, cause: rung.cause ?? "" });
 }
 
 export function takeHistory(history) {
@@ -109,20 +110,32 @@ function takeGap(row) {
   if (model.history) model.history.gaps_seen += 1;
 }
 
+// Live calls that a scope names.
+function callsIn(scope) {
+  const [kind, ...rest] = String(scope).split(":");
+  const field = { call: "call_id", user: "user", purpose: "purpose", bucket: "bucket" }[kind];
+  const calls = [...model.calls.values()];
+  return kind === "all" ? calls : calls.filter((call) => call[field] === rest.join(":"));
+}
+
 // How many live calls a scope names, and how many of these are on a target ("B", "A/gpt-realtime-2.1").
 export function callsOf(scope, target = "") {
-  const [kind, ...rest] = String(scope).split(":");
-  const value = rest.join(":");
+  const calls = callsIn(scope);
+  return { all: calls.length, there: calls.filter((call) => isOn(call, target)).length };
+}
+
+function isOn(call, target) {
   const [tier, ...rung] = target.split("/");
-  let all = 0;
-  let there = 0;
-  for (const call of model.calls.values()) {
-    const field = { call: "call_id", user: "user", purpose: "purpose", bucket: "bucket" }[kind];
-    if (kind !== "all" && call[field] !== value) continue;
-    all += 1;
-    if (tier && call.tier === tier && (!rung.length || call.rung === rung.join("/"))) there += 1;
-  }
-  return { all, there };
+  return call.tier === tier && (!rung.length || call.rung === rung.join("/"));
+}
+
+// How many live calls of a scope are better than a ceiling allows, or worse than a floor does. Rungs are in order.
+export function callsBeyond(limit, target, scope) {
+  const rungs = (model.status?.rungs ?? []).filter((rung) => rung.tier).sort((a, b) => (a.tier < b.tier ? -1 : a.tier > b.tier ? 1 : 0));
+  const meant = rungs.map((rung, rank) => (isOn({ tier: rung.tier, rung: rung.rung }, target) ? rank : -1)).filter((rank) => rank >= 0);
+  const rankOf = (call) => rungs.findIndex((rung) => rung.tier === call.tier && rung.rung === call.rung);
+  const beyond = (rank) => (limit === "ceiling" ? rank < Math.min(...meant) : rank > Math.max(...meant));
+  return callsIn(scope).filter((call) => rankOf(call) >= 0 && beyond(rankOf(call))).length;
 }
 
 // At the present pace; null where the day is too young to tell. The same sum as `orchestrator budget` does.

@@ -5,7 +5,7 @@ import { get, request } from "./api.js";
 import { confirm, field, input, openDialog, openForm, select, told } from "./dialogs.js";
 import { drawing, el, keyed, sayEmpty, setAttribute, setText } from "./dom.js";
 import { LIMITS, by, clock, count, duration, money, ms, scopeWords } from "./format.js";
-import { callsOf, model, now } from "./model.js";
+import { callsBeyond, callsOf, model, now } from "./model.js";
 
 const SCOPES = [["all", "All calls"], ["bucket", "A bucket"], ["purpose", "A purpose"], ["user", "A user"], ["call", "One call"]];
 const TIMES = ["5m", "15m", "1h", "4h", "1d"];
@@ -128,7 +128,7 @@ export function openForce({ tier = "B", scope = "all" }) {
 
 export function consequences({ limit, tier, scope, share, when, for: time }) {
   const { all, there } = callsOf(scope, tier);
-  const moved = limit === "force" ? all - there : beyond(limit, tier, scope);
+  const moved = limit === "force" ? all - there : callsBeyond(limit, tier, scope);
   const how = when === "now" ? "at once, in the middle of an answer too" : "at their next pause";
   const past = { ceiling: "on something better", floor: "on something worse" }[limit];
   const held = limit === "force" ? `${there} are there already` : `the other ${all - moved} stay where they are`;
@@ -141,14 +141,6 @@ export function consequences({ limit, tier, scope, share, when, for: time }) {
     "Hard caps and policy stay above it.",
     `It ends by itself after ${time}.`,
   ];
-}
-
-// Live calls of a scope that are better than a ceiling allows, or worse than a floor does; by their tiers.
-function beyond(limit, target_, scope) {
-  const tier = target_.slice(0, 1);
-  return ["A", "B", "C"]
-    .filter((each) => (limit === "ceiling" ? each < tier : each > tier))
-    .reduce((sum, each) => sum + callsOf(scope, each).there, 0);
 }
 
 function pair(...fields) {
@@ -175,6 +167,7 @@ function whoField() {
 // Changing and ending them
 
 function openExtend(override) {
+  if (!override) return; // it has ended meanwhile
   openForm({
     title: `Extend ${override.id}`,
     name: "extend",
@@ -196,6 +189,7 @@ function openExtend(override) {
 }
 
 async function clear(override) {
+  if (!override) return; // it has ended meanwhile
   const { all, there } = callsOf(override.scope, target(override));
   const lines = [
     `${overrideWords(override)}: it ends now instead of at ${clock(override.until)}.`,

@@ -30,9 +30,8 @@ class Timeline {
     this.scroll = el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Timeline" }, this.picture);
     this.list = el("ol", { class: "rows" });
     this.box = el("input", { type: "checkbox", onchange: (event) => this.showText(event.target.checked) });
-    const force = el("button", { type: "button", onclick: () => openForce({ scope: `call:${id}` }) }, "Force this call…");
-    this.tools = el("div", { class: "tools" }, el("label", { class: "check" }, this.box, " Show what was said"), force);
-    setAttribute(force, "hidden", model.readOnly);
+    this.force = el("button", { type: "button", onclick: () => openForce({ scope: `call:${id}` }) }, "Force this call…");
+    this.tools = el("div", { class: "tools" }, el("label", { class: "check" }, this.box, " Show what was said"), this.force);
     this.dialog = openDialog({
       title: `Call ${id}`,
       name: "timeline",
@@ -104,6 +103,7 @@ class Timeline {
     const end = call.live ? now() : (call.ended_at ?? this.rows.at(-1)?.time ?? now());
     const began = Math.min(call.started_at, this.rows[0]?.time ?? call.started_at);
     setText(this.facts, facts(call, end));
+    setAttribute(this.force, "hidden", model.readOnly || !call.live);
     const x = drawLanes(this.picture, { call, rows: this.rows, began, end, least: this.scroll.clientWidth - 18 });
     this.drawList(began);
     this.listening.follow(this.rows, call.live, (time) => this.picture.append(playhead(x(time))));
