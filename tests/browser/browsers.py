@@ -59,7 +59,8 @@ async def opened(
 ) -> AsyncIterator[Page]:
     """The dashboard in a tab of its own, with a key as its user would have given it.
 
-    Anything that the page complains about, or asks another host for, fails the test; with `problems` it is put there.
+    A script that fails, fails the test. So does whatever the browser complains of, and what is asked of another host;
+    with `problems` that is put there.
     `clock`: a test may move the page's clock.
     """
     context = await browser.new_context(
@@ -67,7 +68,8 @@ async def opened(
     )
     page = await context.new_page()
     found: list[str] = []
-    page.on("pageerror", lambda error: found.append(f"error: {error}"))
+    failed: list[str] = []
+    page.on("pageerror", lambda error: failed.append(f"{error}\n{error.stack}"))
     page.on("console", lambda message: found.append(message.text) if message.type == "error" else None)
     own = (url, f"blob:{url}")
     page.on("request", lambda asked: None if asked.url.startswith(own) else found.append(asked.url))
@@ -82,6 +84,7 @@ async def opened(
         yield page
     finally:
         await context.close()
+    assert not failed, failed
     if problems is None:
         assert not found, found
     else:

@@ -112,6 +112,31 @@ async def test_a_ceiling_of_a_rung_for_a_share(browser: Browser, room: Room) -> 
         assert (made.limit, made.target, made.share) == ("ceiling", f"A/{RUNGS[1]}", 12.5)
 
 
+async def test_a_ceiling_counts_rungs_that_are_better(browser: Browser, room: Room) -> None:
+    for number, tier in enumerate("AAABC"):
+        room.service.begin(f"call_{number}", tier=tier)
+    async with operator(browser, room) as page:
+        await expect(row(page, "call_4")).to_be_visible()
+        await page.get_by_role("button", name="Force a tier…").click()
+        asked = form(page, "force")
+        for limit, target, told in (
+            ("ceiling", f"A/{RUNGS[1]}", "3 live calls of 5"),
+            ("ceiling", "B", "3 live calls of 5"),
+            ("ceiling", "A", "0 live calls of 5"),
+            ("floor", "A", "2 live calls of 5"),
+            ("floor", "B", "1 live call of 5"),
+            ("force", "C", "4 live calls of 5"),
+        ):
+            await asked.get_by_label("What", exact=True).select_option(limit)
+            await asked.get_by_label("Tier or rung").select_option(target)
+            await asked.get_by_label("Reason").fill("To see")
+            await asked.get_by_role("button", name="Go on…").click()
+            await expect(form(page, "confirm")).to_contain_text(told)
+            await page.keyboard.press("Escape")
+            await expect(form(page, "confirm")).to_have_count(0)
+        assert not room.service.fleet.overrides
+
+
 async def test_what_is_wrong_with_an_order_is_said(browser: Browser, room: Room) -> None:
     problems: list[str] = []
     async with operator(browser, room, problems=problems) as page:

@@ -126,7 +126,7 @@ export function openForce({ tier = "B", scope = "all" }) {
   });
 }
 
-export function consequences({ limit, tier, scope, share, when, for: time }) {
+function consequences({ limit, tier, scope, share, when, for: time }) {
   const { all, there } = callsOf(scope, tier);
   const moved = limit === "force" ? all - there : callsBeyond(limit, tier, scope);
   const how = when === "now" ? "at once, in the middle of an answer too" : "at their next pause";
