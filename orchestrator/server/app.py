@@ -65,7 +65,7 @@ from orchestrator.server.outlets import Outlet, WebhookSink
 from orchestrator.server.part_health import PartHealth
 from orchestrator.server.prompt_files import PromptFiles
 from orchestrator.server.purse import Purse
-from orchestrator.server.recording import Recorder
+from orchestrator.server.recording import Recorder, State
 from orchestrator.server.request_limits import http_protocol
 from orchestrator.server.sockets import ClientSocket, accept, refuse, websocket_protocol
 from orchestrator.server.speaking import Speaking
@@ -389,6 +389,21 @@ class Orchestrator:
 
     def _recordings_expired(self, count: int) -> None:
         self.audit.note("orchestrator", "recordings.expired", "recordings", count=count)
+
+    def set_recording_consent(self, call_id: str, consent: bool, who: str) -> tuple[State, str] | None:
+        """The caller of a live call agrees to be recorded from now on, or does not any more; None: no such call.
+
+        What becomes of it, and why. `who`: whose key says so.
+        """
+        driver = self._drivers.get(call_id)
+        if driver is None:
+            return None
+        driver.info.recording_consent = consent
+        if not consent:
+            self.stop_recording(call_id)
+        elif driver.recording is None:
+            driver.recording = self.recorder.began(driver.info, who)
+        return self.recorder.state(call_id)
 
     def stop_recording(self, call_id: str) -> bool:
         """A live call is recorded no longer, and what there is of it is deleted; False where none is."""

@@ -79,7 +79,7 @@ from orchestrator.server.metrics import Metrics
 from orchestrator.server.openapi import describe, operation_id
 from orchestrator.server.prompt_files import PromptVoice
 from orchestrator.server.proxies import BehindProxies
-from orchestrator.server.recording import Recorder
+from orchestrator.server.recording import Recorder, State
 from orchestrator.server.request_limits import RequestLimits
 from orchestrator.server.speaking import Speaking
 from orchestrator.server.summaries import Summaries
@@ -174,6 +174,10 @@ class Service(Protocol):
 
     @property
     def recorder(self) -> Recorder: ...
+
+    def set_recording_consent(self, call_id: str, consent: bool, who: str) -> tuple[State, str] | None:
+        """Of a live call; None: there is none. What becomes of its recording, and why."""
+        ...
 
     def stop_recording(self, call_id: str) -> bool:
         """A live call is recorded no longer, and what there is of it is deleted; False where none is."""

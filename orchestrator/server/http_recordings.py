@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from orchestrator.server.api_errors import ERRORS, ApiError, answers
+from orchestrator.server.api_models import Body
 from orchestrator.server.audit import Audit
 from orchestrator.server.call_records import CallRecords
 from orchestrator.server.guards import Guards, who
@@ -24,6 +25,16 @@ LISTENED_S = 300.0
 """A player asks for one file in many parts: within this it is one act."""
 _RANGE = re.compile(r"bytes=(?!-$)(\d{0,15})-(\d{0,15})", re.ASCII)
 _NOT_THERE = answers(404, "There is no recording of that call here; the message says why where it is known.")
+
+
+class ConsentBody(Body):
+    consent: bool = Field(description="Whether the caller agrees to be recorded.")
+
+
+class RecordingState(BaseModel):
+    call_id: str
+    state: Literal["off", "recording", "kept", "failed", "deleted"]
+    reason: str = Field(description="Why nothing is recorded; empty where something is.")
 
 
 class RecordingTimeline(BaseModel):
@@ -50,6 +61,8 @@ class Service(Protocol):
     @property
     def audit(self) -> Audit: ...
 
+    def set_recording_consent(self, call_id: str, consent: bool, who: str) -> tuple[State, str] | None: ...
+
     def stop_recording(self, call_id: str) -> bool: ...
 
 
@@ -75,6 +88,25 @@ def add_recordings(api: FastAPI, service: Service, guards: Guards) -> None:
         if kept is None:
             raise _missing(service, call_id)
         return kept
+
+    @api.post(
+        "/v1/calls/{id}/recording",
+        tags=["operations"],
+        dependencies=guards.service,
+        responses={**ERRORS, **answers(404, "This replica has no such call in progress.")},
+    )
+    async def set_consent(id: str, body: ConsentBody, request: Request) -> RecordingState:
+        """The caller of a call in progress has been asked, and agrees to be recorded from now on; or no longer does.
+
+        Without consent what there is of the recording is deleted.
+        """
+        identity = who(request)
+        found = service.set_recording_consent(id, body.consent, identity.id)
+        if found is None:
+            message = f"this replica has no call {id!r:.80} in progress; GET /v1/calls lists those it has"
+            raise ApiError(404, "unknown_call", message, "id")
+        service.audit.note(identity, "recording.consent", id, consent=body.consent, state=found[0].value)
+        return RecordingState(call_id=id, state=found[0].value, reason=found[1])
 
     @api.get(
         "/v1/calls/{id}/recording",

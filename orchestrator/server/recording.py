@@ -171,8 +171,11 @@ class Recorder:
         self._thread.start()
         self._sweep_now_and_then()
 
-    def began(self, info: CallOf) -> Recording | None:
-        """A call begins. What will not be recorded has a row that says why, where anything is recorded at all."""
+    def began(self, info: CallOf, consent_from: str = "") -> Recording | None:
+        """A call begins, or its caller has agreed now. Where anything is recorded, a row says why a call is not.
+
+        `consent_from`: whose key said that the caller agreed, if not the one that opened the call.
+        """
         if self._thread is None:
             return None
         reason = self._why_not(info)
@@ -180,6 +183,8 @@ class Recorder:
             self._tell(info.call_id, State.OFF, reason=reason)
             return None
         recording = Recording(info, self._put, self._clock(), self._wall())
+        recording.who = consent_from or info.who
+        self._told.pop(info.call_id, None)
         self._live[info.call_id] = recording
         self._put(recording, Kind.OPEN, recording.began_at)
         return recording
@@ -210,7 +215,8 @@ class Recorder:
 
     def state(self, call_id: str) -> tuple[State, str]:
         """Of a live call, from memory: what becomes of it, and why."""
-        return self._told.get(call_id, (State.OFF, "" if self._thread is not None else "disabled"))
+        usual = State.RECORDING if call_id in self._live else State.OFF
+        return self._told.get(call_id, (usual, "" if self._thread is not None else "disabled"))
 
     async def close(self) -> None:
         """Calls that are still live end here; waits for the disk for some seconds."""

@@ -40,7 +40,7 @@ from orchestrator.server.http_files import tag_of
 from orchestrator.server.links import Links
 from orchestrator.server.metrics import Metrics
 from orchestrator.server.prompt_files import Asked, Preview, SpokenFile
-from orchestrator.server.recording import Recorder
+from orchestrator.server.recording import Recorder, State
 from orchestrator.server.speaking import Speaking
 from orchestrator.server.store import EmbeddedStore
 from orchestrator.server.tally import Tally
@@ -108,6 +108,9 @@ class Server:
     @cached_property
     def recorder(self) -> Recorder:
         return Recorder(self.settings.recording, self.events, self.redactor)
+
+    def set_recording_consent(self, call_id: str, consent: bool, who: str) -> tuple[State, str] | None:
+        return None
 
     def stop_recording(self, call_id: str) -> bool:
         return self.recorder.stop_recording(call_id)

@@ -111,6 +111,17 @@ async def test_why_there_is_none(server: Server) -> None:
         assert (await client.get("/v1/calls/call_live")).json()["recording"] == "deleted"
 
 
+async def test_consent_is_for_calls_in_progress(server: Server) -> None:
+    async with client_of(server) as client:
+        path = "/v1/calls/call_9/recording"
+        assert error_of(await client.post(path, json={"consent": True}), 404)["code"] == "unknown_call"
+        error_of(await client.post(path, json={"agreed": True}), 422)
+        server.set_recording_consent = lambda *_: (State.RECORDING, "")  # type: ignore[method-assign, assignment]
+        answer = await client.post(path, json={"consent": True})
+        assert answer.json() == {"call_id": "call_9", "state": "recording", "reason": ""}
+    assert noted(server) == [("recording.consent", "call_9", "")]
+
+
 async def test_nobody_else_may_listen(server: Server) -> None:
     server = make_server(server={"api_key": "k" * 20})
     async with client_of(server) as client:

@@ -178,6 +178,22 @@ async def test_what_is_not_recorded_says_why(
     assert bench.files() == []
 
 
+async def test_consent_may_come_in_the_middle_of_a_call(bench: Bench) -> None:
+    call = info(consent=False)
+    assert bench.recorder.began(call) is None
+    call.recording_consent = True
+    recording = bench.recorder.began(call, "key_2")
+    assert recording is not None
+    assert bench.recorder.state("call_1") == (State.RECORDING, "")
+    recording.caller(frame(8000, 1000), AudioFormat.PCM, bench.now + 1)
+    recording.hang_up(bench.now + 1)
+    bench.recorder.ended("call_1")
+    assert (await bench.state(State.KEPT))["seconds"] == 1.0
+    about = bench.recorder.library.read("call_1")
+    assert about is not None
+    assert about["consent_from"] == "key_2"
+
+
 async def test_where_recording_is_off_nothing_is_said_or_done(tmp_path: Path) -> None:
     bench = Bench(tmp_path, enabled=False)
     assert bench.recorder.began(info()) is None

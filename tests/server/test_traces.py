@@ -5,12 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -19,64 +16,16 @@ from orchestrator.operations_sections import Telemetry
 from orchestrator.server.app import Orchestrator
 from orchestrator.server.events import EventLog
 from orchestrator.server.traces import MOST_ROWS, Traces
+from tests.server.collectors import Collector, attributes, collecting
 
 WORDS = "my name is Ada and my card is 4111 1111 1111 1111"
 BEGIN = 1_772_000_000.0
 
 
-@dataclass
-class Collector:
-    """What takes OTLP. While `away` it answers 503; with `hangs` not at all until that is set."""
-
-    server: ThreadingHTTPServer
-    requests: list[ExportTraceServiceRequest] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
-    paths: list[str] = field(default_factory=list)
-    hangs: threading.Event | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    def spans(self) -> list[Span]:
-        return [
-            span
-            for request in self.requests
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            if made.hangs is not None:
-                made.hangs.wait(30)
-            made.requests.append(ExportTraceServiceRequest.FromString(body))
-            made.headers.append({name.lower(): value for name, value in self.headers.items()})
-            made.paths.append(self.path)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    made = Collector(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
-    thread = threading.Thread(target=made.server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield made
-    if made.hangs is not None:
-        made.hangs.set()
-    made.server.shutdown()
-    made.server.server_close()
-
-
-def attributes(span: Span) -> dict[str, Any]:
-    return {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in span.attributes}
+    with collecting() as running:
+        yield running
 
 
 class Rows:
