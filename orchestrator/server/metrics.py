@@ -90,6 +90,7 @@ class Metrics:
             "provider_lost": lambda row: self._errors.at("provider_lost", str(row["cause"])).inc(),
             "provider_error": lambda row: self._errors.at("provider_error", NONE).inc(),
             "answer_failed": lambda row: self._errors.at("answer_failed", str(row["cause"])).inc(),
+            "recording": lambda row: self._recordings.at(str(row["state"])).inc(),
             "latency_breach": lambda row: self._breaches.at(str(row.get("what", NONE))).inc(),
         }
 
@@ -125,6 +126,7 @@ class Metrics:
         self._hedges = counter("hedges", "Answers that Tier B began in silence, by result.", "result")
         self._errors = counter("call_errors", "What failed in calls, by kind and cause.", "kind", "cause")
         self._breaches = counter("latency_breaches", "Latency budgets that were exceeded.", "part")
+        self._recordings = counter("recordings", "What has become of recordings of calls.", "state")
         self._tools = counter("tool_runs", "Runs of tools, by result.", "result")
         self._decisions = counter("approvals_decided", "What people decided about tool calls.", "decision")
 

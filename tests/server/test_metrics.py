@@ -38,6 +38,7 @@ TYPES = (
     "provider_error",
     "answer_failed",
     "latency_breach",
+    "recording",
 )
 
 
@@ -59,7 +60,7 @@ def hostile(number: int, rng: random.Random) -> dict[str, Any]:
     def word() -> str:
         return rng.choice((f"w{number}", f'"}}\n{number}', "ü" * 200, f"call_{number:x}"))
 
-    words = "tier outcome from_tier to_tier trigger cause what action result decision bucket user model rung"
+    words = "tier outcome from_tier to_tier trigger cause what action result decision bucket user model rung state"
     return {
         "time": 0.0,
         "call_id": f"call_{number:x}",
