@@ -102,6 +102,7 @@ class AsyncOrchestrator:
         expires_in_s: int | None = None,
         max_s: float | None = None,
         cap_usd: float | None = None,
+        recording_consent: bool | None = None,
         lock: Sequence[str] | None = None,
         session: Mapping[str, Any] | None = None,
     ) -> Session:
@@ -122,6 +123,7 @@ class AsyncOrchestrator:
                 expires_in_s=expires_in_s,
                 max_s=max_s,
                 cap_usd=cap_usd,
+                recording_consent=recording_consent,
                 lock=None if lock is None else list(lock),
                 session=None if session is None else dict(session),
             )
