@@ -100,7 +100,7 @@ async def test_a_ceiling_of_a_rung_for_a_share(browser: Browser, room: Room) -> 
     async with operator(browser, room) as page:
         await page.get_by_role("button", name="Force tier A…").click()
         asked = form(page, "force")
-        await asked.get_by_label("What", exact=True).select_option("ceiling")
+        await asked.locator("[name=limit]").select_option("ceiling")
         await asked.get_by_label("Tier or rung").select_option(f"A/{RUNGS[1]}")
         await asked.get_by_label("Per cent of them").fill("12.5")
         await asked.get_by_label("Reason").fill("Try the smaller model")
@@ -127,7 +127,7 @@ async def test_a_ceiling_counts_rungs_that_are_better(browser: Browser, room: Ro
             ("floor", "B", "1 live call of 5"),
             ("force", "C", "4 live calls of 5"),
         ):
-            await asked.get_by_label("What", exact=True).select_option(limit)
+            await asked.locator("[name=limit]").select_option(limit)
             await asked.get_by_label("Tier or rung").select_option(target)
             await asked.get_by_label("Reason").fill("To see")
             await asked.get_by_role("button", name="Go on…").click()
@@ -195,6 +195,7 @@ async def test_a_drill(browser: Browser, room: Room) -> None:
         told = await agree(page, "Yes, start the drill")
         assert "taken from their provider in the middle of a turn" in told
         assert "The 0 calls in progress are left alone" in told
+        await expect(page.locator("#notices")).to_contain_text("The audit trail says so")
         (drill,) = room.service.drills.drills
         order = page.locator(f'.order[data-id="{drill.id}"]')
         await expect(order).to_contain_text(
