@@ -11,7 +11,7 @@ const LEFT = 86;
 const RIGHT = 60;
 const LEAST = 640;
 const PER_SECOND = 4; // pixels, at least: a long call is scrolled
-// Rows that are marks in a lane: what they are called, and how they are drawn.
+// Rows that are marks in a lane: what they are called, how they are drawn, and so far before a handover that follows at once.
 const MARKS = {
   caller_said: { lane: 1, shape: "dot", name: "the caller's words" },
   backchannel: { lane: 1, shape: "dot", name: "a word in between" },
@@ -23,10 +23,10 @@ const MARKS = {
   refusal: { lane: 2, shape: "square", name: "refusal" },
   answer_failed: { lane: 2, shape: "cross", name: "answer failed" },
   handover: { lane: 3, shape: "diamond", name: "handover" },
-  provider_lost: { lane: 3, up: 10, shape: "cross", name: "provider lost" },
-  provider_error: { lane: 3, up: 10, shape: "cross", name: "provider's error" },
+  provider_lost: { lane: 3, back: 14, shape: "cross", name: "provider lost" },
+  provider_error: { lane: 3, back: 14, shape: "cross", name: "provider's error" },
   drill: { lane: 3, shape: "square", name: "drill" },
-  latency_breach: { lane: 3, up: 10, shape: "triangle", name: "latency budget exceeded" },
+  latency_breach: { lane: 3, back: 14, shape: "triangle", name: "latency budget exceeded" },
   tool_call: { lane: 4, shape: "square", name: "tool asked for" },
   tool_result: { lane: 4, shape: "dot", name: "tool's result" },
   tool_confirmation: { lane: 4, shape: "tick", name: "consent" },
@@ -118,10 +118,10 @@ function silences(rows, x) {
 
 function marks(rows, x, began) {
   return rows.filter((row) => row.type in MARKS).map((row) => {
-    const { lane, shape, name, up = 0 } = MARKS[row.type];
+    const { lane, shape, name, back = 0 } = MARKS[row.type];
     const here = x(row.time);
     const said = `${length(row.time - began)} ${name}${details(row) ? `: ${details(row)}` : ""}`;
-    return svg("g", { class: `mark ${row.type}`, transform: `translate(${here} ${middle(lane) - up})` }, svg("title", {}, said), drawn(shape), row.type === "handover" && svg("text", { class: "label", x: 9, y: 4 }, `${row.from_tier ?? "?"}→${row.to_tier ?? "?"} ${words(row.cause)}`));
+    return svg("g", { class: `mark ${row.type}`, transform: `translate(${here - back} ${middle(lane)})` }, svg("title", {}, said), drawn(shape), row.type === "handover" && svg("text", { class: "label", x: 9, y: 4 }, `${row.from_tier ?? "?"}→${row.to_tier ?? "?"} ${words(row.cause)}`));
   });
 }
 

@@ -117,7 +117,9 @@ export function openForce({ tier = "B", scope = "all" }) {
     ],
     submit: async ({ value, ...values }) => {
       const body = { ...values, scope: values.scope === "all" ? "all" : `${values.scope}:${value.trim()}`, share: Number(values.share) };
-      if (!(await confirm({ title: "Really?", lines: consequences(body), action: `Yes, ${body.limit === "force" ? "force" : LIMITS[body.limit].toLowerCase()} ${body.tier}` }))) return false;
+      const order = `${body.limit === "force" ? "force" : LIMITS[body.limit].toLowerCase()} ${body.tier}`;
+      const title = `${order[0].toUpperCase()}${order.slice(1)}?`;
+      if (!(await confirm({ title, lines: consequences(body), action: `Yes, ${order}` }))) return false;
       const made = await request("POST", "v1/overrides", body);
       await askAgain();
       told(`Override ${made.id} is in force until ${clock(made.until)}. The audit trail says so.`);
@@ -179,7 +181,7 @@ function openExtend(override) {
         `${overrideWords(override)}: it ends ${body.for} from now instead of at ${clock(override.until)}.`,
         `${count(all, "live call")} at this replica ${all === 1 ? "is" : "are"} in its scope, ${there} on ${target(override)} now; nothing else changes for them.`,
       ];
-      if (!(await confirm({ title: "Really?", lines, action: "Yes, extend" }))) return false;
+      if (!(await confirm({ title: `Extend ${override.id}?`, lines, action: "Yes, extend" }))) return false;
       const made = await request("PATCH", `v1/overrides/${encodeURIComponent(override.id)}`, body);
       await askAgain();
       told(`Override ${made.id} is in force until ${clock(made.until)}. The audit trail says so.`);
@@ -243,7 +245,7 @@ function openDrill() {
         `The ${count(callsOf(body.scope).all, "call")} in progress ${callsOf(body.scope).all === 1 ? "is" : "are"} left alone.`,
         `It ends by itself after ${body.for}, or once ${count(body.wrong, "call")} lost a turn.`,
       ];
-      if (!(await confirm({ title: "Really?", lines, action: "Yes, start the drill" }))) return false;
+      if (!(await confirm({ title: "Start the drill?", lines, action: "Yes, start the drill" }))) return false;
       const made = await request("POST", "v1/drills", body);
       await askAgain();
       told(`Drill ${made.id} goes on until ${clock(made.until)}. The audit trail says so.`);
