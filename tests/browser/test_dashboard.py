@@ -11,6 +11,7 @@ import pytest
 from playwright.async_api import Browser, Route, expect
 
 from orchestrator.core.health import Cause, ProbeKind
+from orchestrator.core.overrides import Tier
 from orchestrator.server.store import StoreUnavailable
 from tests.browser import scenes
 from tests.browser.browsers import card, opened, operator, row
@@ -29,6 +30,14 @@ async def test_with_nothing_in_it(browser: Browser, room: Room) -> None:
             await expect(card(page, tier).locator(".summary")).to_have_text("Takes calls · 0 live calls")
         await expect(card(page, "A").locator(".next")).to_contain_text(RUNGS[0])
         assert await page.locator("#notices > *").count() == 0
+
+
+async def test_while_nothing_is_ready(browser: Browser, room: Room) -> None:
+    for tier in (Tier.A, Tier.B, Tier.C):
+        room.service.fleet.set_missing(tier)
+    async with operator(browser, room) as page:
+        await expect(card(page, "C").locator(".next")).to_have_text("No call can begin: nothing ready")
+        await expect(card(page, "B").locator(".state").first).to_contain_text("Not there")
 
 
 async def test_calls_as_they_happen(browser: Browser, room: Room) -> None:

@@ -53,7 +53,8 @@ function updateCard(node, { tier, calls, next, rungs, parts }) {
   const word = whole ? "Takes calls" : usable.length ? "Takes calls, not on all rungs" : "Takes no calls";
   setAttribute(node, "data-level", level);
   setText(node.querySelector(".summary"), `${word} · ${count(calls, "live call")}`);
-  const told = next ? `The next call begins on ${next.rung}: ${words(next.reason)}` : "";
+  const begins = next?.rung ? `The next call begins on ${next.rung}` : "No call can begin";
+  const told = next ? `${begins}: ${words(next.reason)}` : "";
   setText(node.querySelector(".next"), told);
   setAttribute(node.querySelector(".force"), "hidden", model.readOnly);
   setAttribute(node.querySelector(".force"), "aria-label", `Force tier ${tier}…`);
