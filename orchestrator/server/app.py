@@ -530,7 +530,19 @@ def run(settings: Settings) -> None:
         ssl_context_factory=None if certificate is None else certificate.context,
         timeout_graceful_shutdown=5,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, service.events).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends those who follow events first: their answers never end by themselves, and would be waited for."""
+
+    def __init__(self, config: uvicorn.Config, events: EventLog) -> None:
+        super().__init__(config)
+        self._events = events
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._events.end_followers()
+        await super().shutdown(sockets)
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -204,8 +204,7 @@ async def test_a_stream_ends_when_it_was_to_end_and_nothing_stays_behind() -> No
                 pass
         assert server.events.followers == []
         async with reading(url) as reader:
-            assert len(server.events.followers) == 1
-            server.events.end_followers()
+            server.events.followers[0].end()
             assert await reader.block() == {}
         async with reading(url):
             pass
