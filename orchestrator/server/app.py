@@ -275,7 +275,9 @@ class Orchestrator:
         query = {name: values[-1] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
         if refusal := _wrong_call(found, query):
             return refuse(refusal.status, orjson.dumps(refusal.body()))
-        if refusal := self.door.limits.call(found, _user_of(found, query)):
+        # Whoever tries a used credential again and again is not to use up the calls of the key that made it.
+        used = found.grant is not None and self.credentials.known_used(found.grant.call_id)
+        if not used and (refusal := self.door.limits.call(found, _user_of(found, query))):
             return refuse(refusal.status, orjson.dumps(refusal.body()), refusal.headers())
         socket = ClientSocket(self.settings.server.max_message_bytes)
         self._start_call(query, socket, found)

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -275,6 +276,22 @@ async def test_minting_is_written_down_without_the_credential(
     assert (row["tier"], row["rung"], row["media"]) == ("A", MODEL, "through")
     assert answer["value"] not in json.dumps(row)
     assert "rosebud" not in json.dumps(row)
+
+
+async def test_a_used_credential_tried_again_costs_its_maker_no_calls() -> None:
+    service = make_service(access={"key_calls_per_minute": 6, "burst_s": 10})
+    until = int(time.time()) + 60
+
+    def knock(call_id: str) -> int:
+        value = service.credentials.mint(Grant(call_id), None, until, by="jwt:issuer|shop")
+        headers = {"authorization": f"Bearer {value}"}
+        request: Any = SimpleNamespace(headers=headers, path=b"/v1/realtime")
+        return int(service.on_upgrade(request, ("127.0.0.1", 5000)).response.status)
+
+    await service.credentials.spend("call_used", until)
+    assert [knock("call_used") for _ in range(5)] == [101] * 5
+    assert [knock(f"call_{n}") for n in range(3)] == [101, 429, 429]
+    await service.direct.close()
 
 
 # --- OpenAI's own shape ---
