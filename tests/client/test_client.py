@@ -331,7 +331,7 @@ def test_watch_says_at_once_that_it_cannot(server: Running) -> None:
 def test_a_reader_that_stops_is_gone(alone: Running) -> None:
     with Orchestrator(alone.url, KEY) as orchestrator:
         with closing(orchestrator.watch(last_event_id="other-1")) as events:
-            assert next(events).type == "events_missed"  # type: ignore[call-overload]
+            assert next(events).type == "events_missed"
         until(lambda: not alone.do(lambda service: len(service.events.followers)))
 
 
@@ -342,7 +342,7 @@ async def test_watch_asynchronously(alone: Running) -> None:
         add(alone, "state", state="local")
         event = await anext(events)
         assert (event.type, event.fields["state"]) == ("state", "local")
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
 
 
 def test_lines_of_a_stream() -> None:
