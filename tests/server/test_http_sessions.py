@@ -168,6 +168,19 @@ async def test_what_was_given_is_locked_unless_it_is_said_otherwise(
         ({"session": {"voice": "cedar"}}, "session.voice", "the GA name is session.audio.output.voice"),
         ({"session": {"type": "transcription"}}, "session.type", "must be 'realtime'"),
         ({"session": {"instructions": 3}}, "session.instructions", "got 3"),
+        (
+            {"session": {"instruction": "x"}},
+            "session.instruction",
+            "there is no such field; there are audio.input",
+        ),
+        ({"session": {"audio": {"output": {"voices": "x"}}}}, "session.audio.output.voices", "no such field"),
+        ({"session": {"audio": {"both": {}}}}, "session.audio.both", "no such field"),
+        (
+            {"session": {"tools": [{"name": "look_up"}]}},
+            "session.tools.0.type",
+            "must be 'function' or 'mcp'",
+        ),
+        ({"session": {"tools": [{"type": "function"}]}}, "session.tools.0.name", "needs a name"),
         ({"session": {"audio": {"output": {"speed": 9}}}}, "session.audio.output.speed", "0.25 to 1.5"),
         (
             {"session": {"audio": {"input": {"turn_detection": {"type": "server_vad", "threshold": "0.5"}}}}},
