@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
-
-import orjson
 
 from orchestrator.core.grants import AUDIO_FIELDS, FIELDS, Grant
 from orchestrator.protocol.client_events import ClientError, check_session
@@ -23,7 +22,7 @@ def checked_session(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a session that the protocol takes; `ApiError` names the first that is wrong."""
     session = {"type": "realtime", **fields}
     try:
-        orjson.dumps(session)
+        json.dumps(session, ensure_ascii=False, allow_nan=False).encode()
         check_session(session)
         _check_names(session)
     except ClientError as error:
@@ -46,12 +45,12 @@ def _check_names(session: Event) -> None:
         message = f"session.{name}: there is no such field; there are {known}."
         raise ClientError(message, code="unknown_parameter", param=f"session.{name}")
     for n, tool in enumerate(session.get("tools") or []):
-        name = {"function": "name", "mcp": "server_label"}.get(str(tool.get("type")))
-        if name is None:
+        label = {"function": "name", "mcp": "server_label"}.get(str(tool.get("type")))
+        if label is None:
             message = f"session.tools.{n}.type must be 'function' or 'mcp', got {tool.get('type')!r}."
             raise ClientError(message, param=f"session.tools.{n}.type")
-        if not tool.get(name):
-            raise ClientError(f"session.tools.{n} needs a {name}.", param=f"session.tools.{n}.{name}")
+        if not tool.get(label):
+            raise ClientError(f"session.tools.{n} needs a {label}.", param=f"session.tools.{n}.{label}")
 
 
 def effective_session(grant: Grant, now: float) -> Session:

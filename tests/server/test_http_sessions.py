@@ -188,6 +188,12 @@ async def test_what_was_given_is_locked_unless_it_is_said_otherwise(
             "not of the kind that belongs there",
         ),
         ({"session": {"instructions": "\ud800"}}, "session", "UTF-8"),
+        (
+            {"session": {"truncation": {"type": "retention_ratio", "retention_ratio": float("nan")}}},
+            "session",
+            "JSON",
+        ),
+        ({"max_s": float("inf")}, "max_s", "finite number"),
         ({"session": []}, "session", "dictionary"),
         ({"transport": "webrtc"}, "transport", "expected 'websocket'"),
         ({"media": "sideways"}, "media", "'through' or 'direct'"),
