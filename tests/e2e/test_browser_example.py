@@ -113,6 +113,9 @@ async def test_the_page_holds_a_call(page: str, tmp_path: Path) -> None:
     seen = await browse(page, tmp_path, origin=page)
     assert "failed" not in seen, seen
     assert (seen["tier"], seen["status"], seen["problems"]) == ("A", "completed", [])
+    # It begins with what the backend granted.
+    assert seen["instructions"].startswith("You are a friendly voice on a web page.")
+    assert seen["tools"] == []
     assert seen["seconds"] == pytest.approx(seen["queued"], abs=0.01)
     assert seen["seconds"] > 0.5
     assert seen["loudest"] > 0.01

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from orchestrator.core.grants import Grant
 from orchestrator.server.credentials import Credentials
 from orchestrator.server.store import EmbeddedStore
 from tests.e2e.conftest import running_redis
-from tests.e2e.stack import Engines, Running, Stack, stack, start
+from tests.e2e.stack import AUDIO, Engines, Running, Stack, stack, start
 
 KEY = "sk-the-services-own-key"
 PAGE = "https://app.example.com"
@@ -184,6 +185,39 @@ async def test_what_was_said_before_the_store_has_answered_is_not_lost(service: 
             await socket.send(json.dumps({"type": "conversation.item.create", "item": item}))
         added = [(await until(socket, "conversation.item.added"))["item"]["id"] for _ in range(20)]
         assert added == [f"item_{n}" for n in range(20)]
+
+
+@pytest.mark.parametrize("by_header", [True, False])
+async def test_the_longest_one_travels_in_a_header(service: Stack, by_header: bool) -> None:
+    numbers = " ".join(str(n * 7919 % 100_003) for n in range(1_280))
+    answer = mint(service, session={"instructions": numbers})
+    url, value = answer["connect"]["url"], answer["value"]
+    assert 5_000 < len(value) <= 6_000
+    if by_header:
+        async with connect(url, additional_headers={"authorization": f"Bearer {value}"}) as socket:
+            session = (await until(socket, "session.created"))["session"]
+    else:
+        async with dial(url, value) as socket:
+            session = (await until(socket, "session.created"))["session"]
+    assert session["instructions"] == numbers
+
+
+VENV = Path(os.environ.get("CLIENTS_VENV", Path(__file__).parents[2] / ".venv-clients")) / "bin" / "python"
+
+
+@pytest.mark.skipif(not VENV.exists(), reason="make clients")
+async def test_the_agents_sdk_takes_a_turn_with_one(service: Stack) -> None:
+    """It sets instructions and tools of its own, which are locked here, and goes on."""
+    value = mint(service, allowed_tools=[], session={"instructions": "Speak of ships."})["value"]
+    script = Path(__file__).parents[1] / "clients" / "agents_sdk.py"
+    options = ["--url", f"{service.service.ws}/v1/realtime", "--api-key", value, "--timeout", "60"]
+    wav = ["--wav", str(AUDIO / "austen-0880.wav"), "audio_turn"]
+    process = await asyncio.create_subprocess_exec(
+        str(VENV), str(script), *options, *wav, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    report = json.loads(out)
+    assert report["ok"], report
 
 
 async def test_it_works_once(service: Stack) -> None:
