@@ -178,7 +178,9 @@ async def test_what_is_forgotten_is_said() -> None:
             assert reader.id == f"{server.events.epoch}-3"
 
 
-@pytest.mark.parametrize("id", ["otherproc-7", "{epoch}-7", "{epoch}-x", "nonsense"])
+@pytest.mark.parametrize(
+    "id", ["otherproc-7", "{epoch}-7", "{epoch}-x", "{epoch}-" + "9" * 5000, "nonsense"], ids=range(5)
+)
 async def test_an_id_of_another_process_misses_who_knows_what(id: str) -> None:
     async with serving() as (server, url):
         add(server, "old")
