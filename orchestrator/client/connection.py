@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 from urllib.parse import urlsplit
@@ -64,13 +65,15 @@ class Connection:
         }
 
     def request(self, ask: Ask[Any]) -> dict[str, Any]:
-        """The arguments of httpx's `build_request`."""
+        """The arguments of httpx's `build_request`. Raises `Invalid` for what JSON cannot hold."""
+        content = None if ask.json is None else _as_json(ask.json)
+        kind = {} if content is None else {"Content-Type": "application/json"}
         return {
             "method": ask.method,
             "url": ask.path,
-            "json": ask.json,
+            "content": content,
             "params": list(ask.params) or None,
-            "headers": dict(ask.headers),
+            "headers": {**kind, **ask.headers},
             "timeout": httpx.Timeout(ask.timeout_s or self.timeout_s),
         }
 
@@ -124,6 +127,14 @@ class Connection:
         if isinstance(error, Overloaded) and error.retry_after_s is not None:
             return error.retry_after_s
         return float(min(FIRST_WAIT_S * 2 ** (state.attempt_number - 1), self.longest_wait_s))
+
+
+def _as_json(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        problem = str(error)
+    raise Invalid(f"the request cannot be written as JSON: {problem}")
 
 
 def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:

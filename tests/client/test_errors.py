@@ -135,6 +135,14 @@ def test_audio_that_is_none() -> None:
         orchestrator.speak("greeting")
 
 
+@pytest.mark.parametrize("value", [object(), float("nan"), {1, 2}, "\ud800"])
+def test_what_json_cannot_hold(value: object) -> None:
+    answers = Answers(FINE)
+    with asking(answers) as orchestrator, pytest.raises(Invalid, match="cannot be written as JSON"):
+        orchestrator.speak("order_status", {"order_id": value})
+    assert answers.requests == []
+
+
 # --- trying again ---
 
 GONE = httpx.RemoteProtocolError("Server disconnected without sending a response.")
