@@ -83,6 +83,13 @@ async def test_a_server_is_opened_to_others_with_keys_and_tls(tmp_path: Path) ->
             ) as connection:
                 created = orjson.loads(await connection.recv())
                 assert created["type"] == "session.created"
+                # More than one record of TLS, there and back.
+                session = {"type": "realtime", "instructions": "x" * 200_000}
+                await connection.send(json.dumps({"type": "session.update", "session": session}))
+                async with asyncio.timeout(10):
+                    while (told := orjson.loads(await connection.recv()))["type"] != "session.updated":
+                        pass
+                assert told["session"]["instructions"] == session["instructions"]
                 status = await client.get("/v1/status", headers={"Authorization": f"Bearer {looking['key']}"})
                 (call,) = status.json()["calls"]
                 assert call["who"] == f"key_{made['id']}"
