@@ -185,7 +185,7 @@ def test_functions_of_the_client_s_own_are_let_in_by_name(tier: str) -> None:
     assert set(refused) == {"tools"}
     assert set(update(bench, tool_choice={"type": "function", "name": "hack"})[1]) == {"tool_choice"}
     assert update(bench, tool_choice={"type": "function", "name": "look"})[1] == {}
-    assert set(update(bench, tool_choice={"type": "mcp", "server_label": "look"})[1]) == set()  # by its label
+    assert set(update(bench, tool_choice={"type": "mcp", "server_label": "look"})[1]) == {"tool_choice"}
     assert set(update(bench, prompt={"id": "pmpt_1"})[1]) == {"prompt"}
 
 
