@@ -6,16 +6,19 @@ import getpass
 import importlib
 import json
 import os
-from collections.abc import Mapping
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import click
-import httpx
+from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orchestrator.client import Orchestrator, OrchestratorError, Overloaded, Refused, Status, Unreachable
 from orchestrator.config import CONFIG_VARIABLE, Settings, SettingsError, load_settings
 from orchestrator.core.overrides import OverrideError, Tier
 
@@ -36,6 +39,7 @@ _ELSEWHERE = {
         "estimate",
         "Estimate what calls will cost, before they are made.",
     ),
+    "events": ("orchestrator.events_cli", "events", "Follow what happens in calls."),
     "keys": ("orchestrator.keys_cli", "keys", "Make API keys, list, rotate and revoke them."),
     "models": ("orchestrator.models_cli", "models", "Fetch, list and check the local models."),
     "prices": ("orchestrator.money_cli", "prices", "Show what is billed here, and at which prices."),
@@ -43,6 +47,11 @@ _ELSEWHERE = {
         "orchestrator.prompts_cli",
         "prompts",
         "Check the catalogue of prompts; speak them ahead.",
+    ),
+    "route": (
+        "orchestrator.route_cli",
+        "route",
+        "Ask where a call would go, why, and what would change that.",
     ),
     "simulate": ("orchestrator.simulate.cli", "simulate", "Run a simulated provider to test against."),
 }
@@ -99,8 +108,14 @@ Examples:
   orchestrator models fetch                       the local models, once
   OPENAI_API_KEY=... orchestrator serve           then connect to ws://127.0.0.1:8080/v1/realtime
   orchestrator status                             tiers, breakers, overrides, budgets, calls
+  orchestrator route --user 42                    where a call would go, why, and what would change that
+  orchestrator events --type handover             handovers, as they happen
   orchestrator force C --for 15m --reason drill   everybody to Tier C for a quarter of an hour
   orchestrator approvals list                     tool calls that wait for a person's yes
+
+\b
+Exit codes of what asks a server: 0 done; 1 it said no, or the settings cannot be used; 2 a wrong command line;
+3 nobody answers; 4 the key is missing or may not; 5 not now (overloaded, or not ready): try again.
 """,
 )
 @click.version_option(package_name="voice-orchestrator")
@@ -145,9 +160,10 @@ Examples:
 @config_option
 def status(as_json: bool, url: str | None, config: Path | None) -> None:
     """Show tiers, breakers, overrides, budgets and calls."""
-    found = ask_server(url, config, "GET", "/v1/status")
+    with asking(url, config) as orchestrator:
+        found = orchestrator.status()
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(as_json_text(found))
     else:
         _show(found)
 
@@ -178,11 +194,11 @@ def force(
 
     A hard cap on money and the policy for one-way calls stand above it.
     """
-    body = {"tier": tier, "scope": scope, "for": duration, "reason": reason, "who": who or login()}
-    made = ask_server(url, config, "POST", "/v1/overrides", body)
+    with asking(url, config) as orchestrator:
+        made = orchestrator.force(tier, scope=scope, for_=duration, reason=reason, who=who or login())
     click.echo(
-        f"Tier {made['tier']} is forced on {made['scope']} for {duration}. "
-        f"End it sooner with: orchestrator clear {made['id']}"
+        f"Tier {made.tier} is forced on {made.scope} for {duration}. "
+        f"End it sooner with: orchestrator clear {made.id}"
     )
 
 
@@ -192,7 +208,8 @@ def force(
 @config_option
 def clear(id: str, url: str | None, config: Path | None) -> None:
     """End the override ID before its time (`orchestrator status` lists them)."""
-    ask_server(url, config, "DELETE", f"/v1/overrides/{id}")
+    with asking(url, config) as orchestrator:
+        orchestrator.clear(id)
     click.echo(f"Override {id} is cleared.")
 
 
@@ -211,132 +228,141 @@ def login() -> str:
         return "unknown"
 
 
-def ask_server(
-    url: str | None, config: Path | None, method: str, path: str, body: Mapping[str, Any] | None = None
-) -> Any:
-    """A request to the server's API; whatever goes wrong ends the command with a remedy."""
+class NobodyAnswers(click.ClickException):
+    exit_code = 3
+
+
+class KeyRefused(click.ClickException):
+    exit_code = 4
+
+
+class NotNow(click.ClickException):
+    exit_code = 5
+
+
+_FAILURES: dict[type[OrchestratorError], type[click.ClickException]] = {
+    Unreachable: NobodyAnswers,
+    Refused: KeyRefused,
+    Overloaded: NotNow,
+}
+"""What ends a command, with an exit code that scripts tell failures apart by. Whatever else a server says is 1."""
+
+
+@contextmanager
+def asking(url: str | None, config: Path | None) -> Iterator[Orchestrator]:
+    """The server of `url`, or of the settings, with their key; whatever goes wrong ends the command."""
     settings = _settings(config)
-    base = (url or _default_url(settings)).rstrip("/")
     key = settings.server.api_key
-    headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
     try:
-        # Not through a proxy of the environment: the server is usually this machine.
-        with httpx.Client(timeout=_TIMEOUT_S, trust_env=False) as client:
-            response = client.request(method, base + path, json=body, headers=headers)
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
-        raise click.ClickException(
-            f"{base} is no address; give --url one like http://127.0.0.1:8080"
-        ) from None
-    except httpx.ConnectError:
-        raise click.ClickException(
-            f"nothing answers at {base}; start the server with `orchestrator serve`, "
-            f"or say with --url (or {URL_VARIABLE}) where it runs"
-        ) from None
-    except httpx.HTTPError as error:
-        raise click.ClickException(
-            f"{base} did not answer as it should ({type(error).__name__}); try again, and look at its log"
-        ) from None
-    return _answer(response, base)
+        with Orchestrator(
+            url or _default_url(settings),
+            key.get_secret_value() if key else "",
+            timeout_s=_TIMEOUT_S,
+            ssl_context=_own_certificate(settings),
+        ) as orchestrator:
+            yield orchestrator
+    except OrchestratorError as error:
+        failure = next((kind for each, kind in _FAILURES.items() if isinstance(error, each)), None)
+        raise (failure or click.ClickException)(str(error)) from None
+
+
+def _own_certificate(settings: Settings) -> ssl.SSLContext | None:
+    """One that trusts the certificate of the settings, beside those that everybody trusts."""
+    path = settings.server.tls_certificate
+    if path is None or not path.is_file():
+        return None
+    context = ssl.create_default_context()
+    with suppress(ssl.SSLError):
+        context.load_verify_locations(path)
+    return context
 
 
 def _default_url(settings: Settings) -> str:
     host = settings.server.host
     # What listens on every address listens on this machine's own.
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{host}:{settings.server.port}"
+    scheme = "http" if settings.server.tls_certificate is None else "https"
+    return f"{scheme}://{host}:{settings.server.port}"
 
 
-def _answer(response: httpx.Response, base: str) -> Any:
-    if response.status_code == 204:
-        return None
-    try:
-        answer = response.json()
-        if response.is_success:
-            return answer
-        message = answer["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        raise click.ClickException(
-            f"what answers at {base} is no orchestrator (status {response.status_code}); check --url"
-        ) from None
-    raise click.ClickException(message)
+def as_json_text(answer: BaseModel) -> str:
+    """An answer of the server, for programs."""
+    return json.dumps(answer.model_dump(mode="json"), indent=2)
 
 
-def _show(found: Mapping[str, Any]) -> None:
-    console = Console(width=None if os.isatty(1) else 120)
-    following = found["next_call"]
+def _show(found: Status) -> None:
+    console = make_console()
+    following = found.next_call
     console.print(
-        f"A new call gets tier [bold]{following['tier']}[/] {following['rung']} "
-        f"({following['reason']}, decided by {following['decided_by']})"
+        f"A new call gets tier [bold]{following.tier}[/] {following.rung} "
+        f"({following.reason}, decided by {following.decided_by})"
     )
-    store = found["store"]
-    if not store["connected"]:
+    store = found.store
+    if not store.connected:
         console.print(
-            f"[red]Redis is away for {ago(store['away_since'], found['now'])}[/]: "
-            f"carrying on with the last view, {store['unsent']} writes wait"
+            f"[red]Redis is away for {ago(store.away_since, found.now)}[/]: "
+            f"carrying on with the last view, {store.unsent} writes wait"
         )
-    if found["approvals"]:
+    if found.approvals:
         console.print(
-            f"[yellow]Tool calls wait for a person: {found['approvals']}[/], see: orchestrator approvals list"
+            f"[yellow]Tool calls wait for a person: {found.approvals}[/], see: orchestrator approvals list"
         )
-    for sink in found["business_events"]:
-        if sink["dropped"] or sink["failing"]:
-            why = f" ({escape(sink['failing'])})" if sink["failing"] else ""
+    for sink in found.business_events:
+        if sink.dropped or sink.failing:
+            why = f" ({escape(sink.failing)})" if sink.failing else ""
             console.print(
-                f"[red]Business events to {sink['sink']}{why}[/]: {sink['waiting']} wait, {sink['dropped']} dropped"
+                f"[red]Business events to {sink.sink}{why}[/]: {sink.waiting} wait, {sink.dropped} dropped"
             )
     for table in (_rungs(found), _overrides(found), _buckets(found), _calls(found)):
         if table.row_count:
             console.print(table)
 
 
-def _rungs(found: Mapping[str, Any]) -> Table:
+def _rungs(found: Status) -> Table:
     table = make_table("Rungs", "tier", "rung", "breaker", "cause", "last success", "last failure", "$/min")
-    for rung in found["rungs"]:
-        state = rung["missing"] or rung["breaker"]
+    for rung in found.rungs:
+        state = rung.missing or rung.breaker
         colour = "green" if state == "closed" else "red"
         table.add_row(
-            rung["tier"] or "",
-            rung["rung"],
+            rung.tier or "",
+            rung.rung,
             f"[{colour}]{state}[/]",
-            rung["cause"] or "",
-            ago(rung["last_success_at"], found["now"], " ago"),
-            ago(rung["last_failure_at"], found["now"], " ago"),
-            f"{rung['usd_per_minute']:.4f}",
+            rung.cause or "",
+            ago(rung.last_success_at, found.now, " ago"),
+            ago(rung.last_failure_at, found.now, " ago"),
+            f"{rung.usd_per_minute:.4f}",
         )
     return table
 
 
-def _overrides(found: Mapping[str, Any]) -> Table:
+def _overrides(found: Status) -> Table:
     table = make_table("Overrides", "id", "tier", "scope", "left", "reason", "who")
-    for override in found["overrides"]:
-        left = ago(found["now"], override["until"])
-        cells = (
-            override["id"],
-            override["tier"],
-            override["scope"],
-            left,
-            override["reason"],
-            override["who"],
-        )
-        table.add_row(*map(escape, cells))
+    for each in found.overrides:
+        left = ago(found.now, each.until)
+        table.add_row(*map(escape, (each.id, each.tier, each.scope, left, each.reason, each.who)))
     return table
 
 
-def _buckets(found: Mapping[str, Any]) -> Table:
+def _buckets(found: Status) -> Table:
     table = make_table("Buckets today", "bucket", "spent $", "cap $")
-    for bucket in found["buckets"]:
-        cap = "none" if bucket["cap_usd"] is None else f"{bucket['cap_usd']:.2f}"
-        table.add_row(escape(bucket["bucket"]), f"{bucket['spent_usd']:.4f}", cap)
+    for bucket in found.buckets:
+        cap = "none" if bucket.cap_usd is None else f"{bucket.cap_usd:.2f}"
+        table.add_row(escape(bucket.bucket), f"{bucket.spent_usd:.4f}", cap)
     return table
 
 
-def _calls(found: Mapping[str, Any]) -> Table:
+def _calls(found: Status) -> Table:
     table = make_table("Calls", "call", "tier", "rung", "reason", "user", "purpose", "bucket", "for", "$")
-    for call in found["calls"]:
-        names = (call[key] for key in ("call_id", "tier", "rung", "reason", "user", "purpose", "bucket"))
-        since = ago(call["started_at"], found["now"])
-        table.add_row(*map(escape, names), since, f"{call['spent_usd']:.4f}")
+    for call in found.calls:
+        names = (call.call_id, call.tier, call.rung, call.reason, call.user, call.purpose, call.bucket)
+        since = ago(call.started_at, found.now)
+        table.add_row(*map(escape, names), since, f"{call.spent_usd:.4f}")
     return table
+
+
+def make_console() -> Console:
+    """As wide as the terminal; where there is none, 120 columns."""
+    return Console(width=None if os.isatty(1) else 120)
 
 
 def make_table(title: str, *columns: str) -> Table:

@@ -75,7 +75,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """`until` and `created` are Unix seconds; `who` is whoever the operator says they are."""
+    """`until` and `created` are Unix seconds; `who` is whoever the operator says they are, `by` whose key it was."""
 
     id: str
     tier: Tier
@@ -84,6 +84,7 @@ class Override:
     reason: str
     who: str
     created: float
+    by: str = ""
 
     def expired(self, now: float) -> bool:
         return now >= self.until
@@ -111,6 +112,7 @@ class Override:
             "reason": self.reason,
             "who": self.who,
             "created": self.created,
+            "by": self.by,
         }
 
     @classmethod
@@ -124,11 +126,12 @@ class Override:
             reason=str(data["reason"]),
             who=str(data["who"]),
             created=float(data["created"]),
+            by=str(data.get("by", "")),
         )
 
 
 def make_override(
-    *, id: str, tier: str, scope: str, duration: str, reason: str, who: str, now: float
+    *, id: str, tier: str, scope: str, duration: str, reason: str, who: str, now: float, by: str = ""
 ) -> Override:
     """An override out of an operator's words, checked; OverrideError teaches what is wrong."""
     if not reason.strip():
@@ -143,6 +146,7 @@ def make_override(
         reason=reason.strip(),
         who=who.strip() or "unknown",
         created=now,
+        by=by,
     )
 
 

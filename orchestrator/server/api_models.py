@@ -180,7 +180,7 @@ class OverrideBody(Body):
     scope: str = Field("all", description="all, call:ID, user:ID, purpose:NAME or bucket:NAME.")
     duration: str = Field("15m", alias="for", description="90s, 15m, 2h, at most 30d.")
     reason: str
-    who: str = ""
+    who: str = Field("", description="Who you are; without it the name of the key.")
 
 
 class OverrideView(BaseModel):
@@ -191,6 +191,7 @@ class OverrideView(BaseModel):
     reason: str
     who: str
     created: float = Field(description="Unix seconds.")
+    by: str = Field("", description="Whose key or token it came with.")
 
 
 class Overrides(BaseModel):
@@ -223,6 +224,7 @@ class ApprovalView(BaseModel):
     who: str | None
     reason: str | None
     decided_at: float | None
+    by: str | None = Field(None, description="Whose key or token decided.")
 
 
 class ApprovalViews(BaseModel):
@@ -271,6 +273,7 @@ class CallStatus(BaseModel):
     user: str
     purpose: str
     bucket: str
+    who: str = Field("", description="Whose key or token opened it.")
     started_at: float
     spent_usd: float
     reserved_usd: float = Field(description="Set aside for what runs and for what may start next.")

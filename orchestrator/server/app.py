@@ -275,7 +275,9 @@ class Orchestrator:
         query = {name: values[-1] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
         if refusal := _wrong_call(found, query):
             return refuse(refusal.status, orjson.dumps(refusal.body()))
-        if refusal := self.door.limits.call(found, _user_of(found, query)):
+        # Whoever tries a used credential again and again is not to use up the calls of the key that made it.
+        used = found.grant is not None and self.credentials.known_used(found.grant.call_id)
+        if not used and (refusal := self.door.limits.call(found, _user_of(found, query))):
             return refuse(refusal.status, orjson.dumps(refusal.body()), refusal.headers())
         socket = ClientSocket(self.settings.server.max_message_bytes)
         self._start_call(query, socket, found)
@@ -530,7 +532,19 @@ def run(settings: Settings) -> None:
         ssl_context_factory=None if certificate is None else certificate.context,
         timeout_graceful_shutdown=5,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, service.events).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends those who follow events first: their answers never end by themselves, and would be waited for."""
+
+    def __init__(self, config: uvicorn.Config, events: EventLog) -> None:
+        super().__init__(config)
+        self._events = events
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._events.end_followers()
+        await super().shutdown(sockets)
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from orchestrator.config import is_loopback
 from orchestrator.server.identity import LOCAL, ROOT, Identity
 from orchestrator.server.keys import PREFIX as KEY_PREFIX
-from orchestrator.server.keys import Fault, KeyRing
+from orchestrator.server.keys import Fault, KeyRing, UnknownKey
 
 REALTIME_SUBPROTOCOL = "realtime"
 CREDENTIAL_PREFIX = "ek_"
@@ -107,8 +107,9 @@ class Auth:
     def identify(self, headers: Mapping[str, str], peer: str | None) -> Identity | Refusal:
         """Who sends a request. `headers` have lower-case names; `peer` is the remote address."""
         presented = presented_key(headers)
-        if presented is not None and presented.startswith(CREDENTIAL_PREFIX) and self._credentials:
+        if presented is not None and self._is_credential(presented) and self._credentials is not None:
             found = self._credentials.open(presented, headers.get("origin"))
+            found = self._maker_ended(found) or found
         elif not self._asks:
             return _check_local(headers, peer) or LOCAL
         elif presented is None:
@@ -142,6 +143,28 @@ class Auth:
             or not keys.known
         )
 
+    def _is_root(self, presented: str) -> bool:
+        return self._root is not None and hmac.compare_digest(presented.encode(), self._root)
+
+    def _is_credential(self, presented: str) -> bool:
+        """Some SDKs want every key in a browser to begin like one, so that the master key may do so too."""
+        return presented.startswith(CREDENTIAL_PREFIX) and not self._is_root(presented)
+
+    def _maker_ended(self, found: Identity | Refusal) -> Refusal | None:
+        """A credential ends with the key that made it: then there is a reason to let nobody in with it."""
+        if isinstance(found, Refusal) or not found.id.startswith("key_"):
+            return None
+        if not self._keys.known:
+            return _KEYS_UNKNOWN
+        try:
+            works = self._keys.ring[found.id].works(self._wall())
+        except UnknownKey:
+            works = False
+        if works:
+            return None
+        message = "the key that this credential was made with was revoked or has expired; mint a new one with another"
+        return Refusal(401, "credential_revoked", message)
+
     def _bearer(self, presented: str) -> Identity | Refusal:
         fault = Fault.UNKNOWN
         if presented.startswith(KEY_PREFIX):
@@ -149,7 +172,7 @@ class Auth:
             if isinstance(found, Identity):
                 return found
             fault = found
-        if self._root is not None and hmac.compare_digest(presented.encode(), self._root):
+        if self._is_root(presented):
             return ROOT
         if fault is Fault.UNKNOWN and self._tokens is not None and presented.count(".") == 2:
             return self._tokens.identify(presented)

@@ -340,7 +340,7 @@ class Fleet:
             (o for o in self._overrides.values() if not o.expired(now)), key=lambda o: o.created, reverse=True
         )
 
-    def force(self, *, tier: str, scope: str, duration: str, reason: str, who: str) -> Override:
+    def force(self, *, tier: str, scope: str, duration: str, reason: str, who: str, by: str = "") -> Override:
         """Makes an override out of an operator's words; OverrideError says what is wrong with them."""
         override = make_override(
             id=f"ovr_{uuid.uuid4().hex[:8]}",
@@ -349,6 +349,7 @@ class Fleet:
             duration=duration,
             reason=reason,
             who=who,
+            by=by,
             now=self._wall(),
         )
         self._put_override(override)

@@ -18,14 +18,14 @@ _BEARER = HTTPBearer(auto_error=False, description="A key; not needed on this ma
 
 
 class Guards:
-    """`service`, `operator`, `metrics`: dependencies of paths for those who have that scope."""
+    """Dependencies of paths: for those who have the scope, or one of the two. `metrics` is for operators too."""
 
     def __init__(self, door: Door) -> None:
         self._door = door
         self.service = self._paths_for(Scope.SERVICE)
         self.operator = self._paths_for(Scope.OPERATOR)
         self.metrics = self._paths_for(Scope.OPERATOR, Scope.METRICS)
-        self.anyone_known = self._paths_for(*Scope)
+        self.service_or_operator = self._paths_for(Scope.SERVICE, Scope.OPERATOR)
 
     def admit(self, scope: AsgiScope, headers: Mapping[str, str], *scopes: Scope) -> Identity:
         """Who asks. Raises `Refused` for a request of nobody known, of one who may do none of `scopes`, of too many.

@@ -55,7 +55,7 @@ from orchestrator.server.estimates import EstimateAnswer, EstimateBody, Estimate
 from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.guardrails import Guardrails
-from orchestrator.server.guards import Guards
+from orchestrator.server.guards import Guards, who
 from orchestrator.server.http_approvals import add_approvals
 from orchestrator.server.http_definitions import add_definitions
 from orchestrator.server.http_events import add_events
@@ -174,7 +174,14 @@ def build_api(service: Service) -> FastAPI:
             allow_origins=list(settings.server.allowed_origins),
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["X-Cost-USD", "X-Cache", "X-Audio-Seconds", "ETag", "Content-Range"],
+            expose_headers=[
+                "X-Cost-USD",
+                "X-Cache",
+                "X-Audio-Seconds",
+                "ETag",
+                "Content-Range",
+                "Retry-After",
+            ],
         )
     if service.door.proxies:
         api.add_middleware(BehindProxies, proxies=service.door.proxies)
@@ -416,16 +423,27 @@ def _add_overrides(api: FastAPI, service: Service, guards: Guards) -> None:
     @api.post(
         "/v1/overrides", tags=["operations"], dependencies=guards.operator, status_code=201, responses=ERRORS
     )
-    async def force_tier(body: OverrideBody) -> OverrideView:
+    async def force_tier(body: OverrideBody, request: Request) -> OverrideView:
         """Forces a tier on the calls of a scope, new ones and those in progress, for a time."""
+        asker = who(request)
         try:
             override = service.fleet.force(
-                tier=body.tier, scope=body.scope, duration=body.duration, reason=body.reason, who=body.who
+                tier=body.tier,
+                scope=body.scope,
+                duration=body.duration,
+                reason=body.reason,
+                who=body.who.strip() or asker.name,
+                by=asker.id,
             )
         except OverrideError as error:
             raise ApiError(422, "invalid_override", str(error), error.param) from None
         log.warning(
-            "%s forced tier %s on %s: %s", override.who, override.tier, override.scope, override.reason
+            "%s (%s) forced tier %s on %s: %s",
+            override.who,
+            override.by,
+            override.tier,
+            override.scope,
+            override.reason,
         )
         return _override(override)
 

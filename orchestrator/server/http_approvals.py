@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from orchestrator.server.api_errors import ERRORS, ApiError, answers
 from orchestrator.server.api_models import ApprovalView, ApprovalViews, VerdictBody
 from orchestrator.server.approvals import AlreadyDecided, Approval, Approvals, UnknownApproval, Verdict
-from orchestrator.server.guards import Guards
+from orchestrator.server.guards import Guards, who
 from orchestrator.server.store import StoreUnavailable
 
 
@@ -36,11 +36,11 @@ def add_approvals(api: FastAPI, service: Service, guards: Guards) -> None:
             **answers(503, "The shared store is away: nobody can decide."),
         },
     )
-    async def decide_approval(id: str, body: VerdictBody) -> ApprovalView:
+    async def decide_approval(id: str, body: VerdictBody, request: Request) -> ApprovalView:
         """Approves a tool call, or rejects it. The first decision counts, at whichever replica it was made."""
         try:
             approval, verdict = await service.approvals.decide(
-                id, body.decision == "approve", body.who, body.reason
+                id, body.decision == "approve", body.who, body.reason, by=who(request).id
             )
         except UnknownApproval:
             known = ", ".join(approval.id for approval in service.approvals.pending()) or "none"
@@ -62,12 +62,13 @@ def add_approvals(api: FastAPI, service: Service, guards: Guards) -> None:
 
 
 def _view(approval: Approval, verdict: Verdict | None = None) -> ApprovalView:
-    decided: dict[str, Any] = dict.fromkeys(("decision", "who", "reason", "decided_at"))
+    decided: dict[str, Any] = dict.fromkeys(("decision", "who", "reason", "decided_at", "by"))
     if verdict is not None:
         decided = {
             "decision": verdict.word,
             "who": verdict.who,
             "reason": verdict.reason,
             "decided_at": verdict.at,
+            "by": verdict.by,
         }
     return ApprovalView(**asdict(approval), **decided)

@@ -67,7 +67,7 @@ _STORE = answers(503, "The shared store is away: nothing can be defined.")
 
 
 def add_definitions(api: FastAPI, service: Service, guards: Guards) -> None:
-    @api.get("/v1/prompts", tags=["prompts"], dependencies=guards.anyone_known, responses=ERRORS)
+    @api.get("/v1/prompts", tags=["prompts"], dependencies=guards.service_or_operator, responses=ERRORS)
     async def list_prompts() -> PromptAbouts:
         """All prompts, with what their variables take."""
         found = service.definitions.prompts()

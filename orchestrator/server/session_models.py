@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from orchestrator.core.grants import LOCKABLE
 from orchestrator.server.api_models import Body, Connect
 
 SHORTEST_S, LONGEST_S = 10, 7200
@@ -36,21 +37,15 @@ def _origin(value: str) -> str:
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 ToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Lock = Literal[
-    "instructions",
-    "tools",
-    "model",
-    "prompt",
-    "tool_choice",
-    "audio",
-    "max_output_tokens",
-    "output_modalities",
-    "parallel_tool_calls",
-    "reasoning",
-    "include",
-    "tracing",
-    "truncation",
-]
+
+
+def _lockable(name: str) -> str:
+    if name not in LOCKABLE:
+        raise PydanticCustomError("lock", "expected one of {known}", {"known": ", ".join(sorted(LOCKABLE))})
+    return name
+
+
+Lock = Annotated[str, AfterValidator(_lockable), Field(json_schema_extra={"enum": sorted(LOCKABLE)})]
 
 
 class ExpiresAfter(Body):

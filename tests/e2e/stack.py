@@ -91,7 +91,7 @@ def _address(process: subprocess.Popen[str], log: Path, timeout: float = 60.0) -
         selector.register(process.stdout, selectors.EVENT_READ)
         assert selector.select(timeout), f"no address in {timeout} s: {log.read_text()[-2000:]}"
     line = process.stdout.readline()
-    words = [word.rstrip(",;)") for word in line.split() if word.startswith("http://")]
+    words = [word.rstrip(",;)") for word in line.split() if word.startswith(("http://", "https://"))]
     assert words, f"no address in {line!r}: {log.read_text()[-2000:]}"
     return words[0]
 

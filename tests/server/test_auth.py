@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
+from orchestrator.core.grants import Grant
 from orchestrator.server.auth import Auth, Refusal, presented_key, subprotocol
-from orchestrator.server.identity import LOCAL, ROOT
+from orchestrator.server.credentials import Credentials
+from orchestrator.server.identity import LOCAL, ROOT, Identity, Scope
+from orchestrator.server.keys import ApiKey, KeyRing, new_key, revoked
+from orchestrator.server.store import EmbeddedStore
 
 KEYED = Auth(SecretStr("right-key"))
 OPEN = Auth(None)
@@ -101,3 +105,49 @@ def test_only_the_plain_subprotocol_is_ever_echoed() -> None:
     assert subprotocol({"sec-websocket-protocol": "openai-insecure-api-key.k, realtime"}) == "realtime"
     assert subprotocol({"sec-websocket-protocol": "openai-insecure-api-key.k"}) is None
     assert subprotocol({}) is None
+
+
+NOW = 1_700_000_000.0
+WHERE = "203.0.113.9"
+
+
+class Seen:
+    """The keys as they were last seen."""
+
+    def __init__(self, *keys: ApiKey) -> None:
+        self.ring = KeyRing(keys)
+        self.known = True
+
+
+def refused(found: Identity | Refusal) -> tuple[int, str]:
+    assert isinstance(found, Refusal)
+    return found.status, found.code
+
+
+def test_a_credential_ends_with_the_key_that_made_it() -> None:
+    key, _ = new_key("shop", [Scope.SERVICE], NOW)
+    seen = Seen(key)
+    credentials = Credentials(None, EmbeddedStore(), lambda: NOW)
+    auth = Auth(SecretStr("right-key"), keys=seen, credentials=credentials, wall=lambda: NOW)
+    made = {
+        by: {"authorization": f"Bearer {credentials.mint(Grant('call_1'), None, int(NOW) + 60, by=by)}"}
+        for by in (f"key_{key.id}", "key_gone", "root", "jwt:issuer|maria")
+    }
+    assert auth.identify(made[f"key_{key.id}"], WHERE).grant == Grant("call_1")  # type: ignore[union-attr]
+    assert refused(auth.identify(made["key_gone"], WHERE)) == (401, "credential_revoked")
+    seen.ring = KeyRing([revoked(key, NOW)])
+    assert refused(auth.identify(made[f"key_{key.id}"], WHERE)) == (401, "credential_revoked")
+    for other in ("root", "jwt:issuer|maria"):
+        assert isinstance(auth.identify(made[other], WHERE), Identity)
+    seen.known = False
+    assert refused(auth.identify(made[f"key_{key.id}"], WHERE)) == (503, "keys_unknown")
+
+
+def test_the_master_key_may_begin_like_a_credential() -> None:
+    credentials = Credentials(None, EmbeddedStore())
+    auth = Auth(SecretStr("ek_for-the-sdk-in-browsers"), credentials=credentials)
+    assert auth.identify({"authorization": "Bearer ek_for-the-sdk-in-browsers"}, WHERE) is ROOT
+    assert refused(auth.identify({"authorization": "Bearer ek_another"}, WHERE)) == (
+        401,
+        "credential_invalid",
+    )

@@ -277,6 +277,7 @@ async def test_overrides_are_made_listed_and_cleared(client: httpx.AsyncClient) 
     assert made.status_code == 201, made.text
     override = made.json()
     assert (override["tier"], override["scope"], override["who"]) == ("C", "user:42", "ann")
+    assert override["by"] == "local"
     assert 899 <= override["until"] - began <= 901
     assert (await client.get("/v1/overrides")).json() == {"overrides": [override]}
 
@@ -310,6 +311,14 @@ async def test_a_wrong_override_teaches(
     assert teaches in error["message"]
 
 
+async def test_an_override_without_a_name_has_that_of_its_key() -> None:
+    server = make_server(server={"api_key": "right"})
+    async with client_of(server, headers={"Authorization": "Bearer right"}) as client:
+        made = await client.post("/v1/overrides", json={"tier": "C", "reason": "drill", "who": " "})
+    assert (made.json()["who"], made.json()["by"]) == ("server.api_key", "root")
+    assert server.fleet.overrides[0].by == "root"
+
+
 async def test_status_tells_the_whole_view(server: Server, client: httpx.AsyncClient) -> None:
     server.fleet.failed("gpt-realtime-2.1", Cause.NO_CREDIT)
     server.fleet.failed("cartesia", Cause.REFUSED)
@@ -323,6 +332,7 @@ async def test_status_tells_the_whole_view(server: Server, client: httpx.AsyncCl
         "user": "42",
         "purpose": "conversation",
         "bucket": "acme",
+        "who": "key_1f2e3d4c",
         "started_at": 1.0,
         "spent_usd": 0.01,
         "reserved_usd": 0.5,
