@@ -46,6 +46,7 @@ from orchestrator.server.door import Door
 from orchestrator.server.engines import Engines, TierB
 from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Change, ChangeKind, Fleet
+from orchestrator.server.frame_limits import FrameLimits
 from orchestrator.server.guardrails import Guardrails, Hook
 from orchestrator.server.guards import lacking
 from orchestrator.server.http import Part, build_api
@@ -115,6 +116,7 @@ class Orchestrator:
         self.door = Door(settings, self.store, self.credentials)
         self.direct = Direct(settings)
         self.broker = Broker(settings, self.fleet, self.toolbox, self.credentials, self.direct, self.events)
+        self.frame_limits = _frame_limits(settings)
         self._drivers: dict[str, CallDriver] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._summing_up: set[asyncio.Task[None]] = set()
@@ -279,9 +281,25 @@ class Orchestrator:
         used = found.grant is not None and self.credentials.known_used(found.grant.call_id)
         if not used and (refusal := self.door.limits.call(found, _user_of(found, query))):
             return refuse(refusal.status, orjson.dumps(refusal.body()), refusal.headers())
-        socket = ClientSocket(self.settings.server.max_message_bytes)
+        if refusal := self._full(found):
+            return refuse(refusal.status, orjson.dumps(refusal.body()), refusal.headers())
+        socket = ClientSocket(self.frame_limits)
         self._start_call(query, socket, found)
         return accept(socket, subprotocol(headers))
+
+    def _full(self, identity: Identity) -> Refusal | None:
+        """Why there is no room for one more call; None where there is."""
+        limits, drivers = self.settings.limits, self._drivers.values()
+        if limits.calls and len(drivers) >= limits.calls:
+            message = (
+                f"this server has {limits.calls} calls, and takes no more; try again later (limits.calls)"
+            )
+            return Refusal(503, "server_full", message)
+        most = limits.calls_per_key
+        if most and sum(driver.info.who == identity.id for driver in drivers) >= most:
+            message = f"there are {most} calls with this key already; end some of them (limits.calls_per_key)"
+            return Refusal(429, "too_many_calls", message)
+        return None
 
     def _start_call(self, query: Mapping[str, str], socket: ClientSocket, identity: Identity) -> None:
         """With a credential all is as it was granted, and the call waits for word that it was not used before."""
@@ -439,6 +457,18 @@ def _policy(settings: Settings) -> Policy:
         history_tokens=settings.budget.history_tokens,
         bridges=settings.tier_c.bridges_by_cause,
         speculate=settings.tier_b.speculate,
+        call_s=settings.limits.call_s or None,
+    )
+
+
+def _frame_limits(settings: Settings) -> FrameLimits:
+    limits = settings.limits
+    return FrameLimits(
+        settings.server.max_message_bytes,
+        limits.fragments,
+        limits.messages_per_s,
+        limits.bytes_per_s,
+        limits.burst_s,
     )
 
 
