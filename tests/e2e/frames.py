@@ -168,7 +168,9 @@ async def misbehave(
             writer.write(each)
             sent += 1
             await writer.drain()
-    except ConnectionError:
+        writer.write_eof()  # what was sent is looked at; a plain close could make the server drop it
+        await asyncio.wait([reading], timeout=2)
+    except (ConnectionError, OSError):
         pass
     writer.close()
     reading.cancel()
