@@ -23,6 +23,7 @@ from orchestrator.pricing import EMBEDDED, transcribers
 Share = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[float, Field(ge=0, le=1_000_000)]
 Profile = Annotated[tuple[NonNegativeFloat, ...], Field(max_length=200)]
+ModelName = Annotated[str, Field(min_length=1)]
 Spread = Annotated[float, Field(ge=0, le=3)]
 
 
@@ -131,9 +132,9 @@ class Columns(Inputs):
 class TierBEngines(Inputs):
     """What Tier B hears, thinks and speaks with, by the names that the price table has; null costs nothing."""
 
-    transcription: str | None = None
-    agent: str | None = None
-    speech: str | None = None
+    transcription: ModelName | None = None
+    agent: ModelName | None = None
+    speech: ModelName | None = None
 
 
 class Plan(Inputs):
@@ -141,9 +142,9 @@ class Plan(Inputs):
 
     calls_per_day: PositiveInt = 1000
     days_per_month: float = Field(default=30.0, gt=0, le=31)
-    rungs: tuple[str, ...] = Field(default=("gpt-realtime-2.1",), min_length=1)
+    rungs: tuple[ModelName, ...] = Field(default=("gpt-realtime-2.1",), min_length=1)
     """Models of Tier A in order of preference."""
-    transcription_model: str | None = "gpt-transcribe"
+    transcription_model: ModelName | None = "gpt-transcribe"
     """What writes down the caller's words in Tier A; null for nothing that is billed."""
     max_output_tokens: int = Field(default=4096, ge=1, le=4096)
     call_usd: Cap | None = 2.0

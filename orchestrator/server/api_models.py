@@ -176,10 +176,21 @@ class PreviewView(BaseModel):
 
 
 class OverrideBody(Body):
-    tier: str = Field(description="A, B or C.")
-    scope: str = Field("all", description="all, call:ID, user:ID, purpose:NAME or bucket:NAME.")
-    duration: str = Field("15m", alias="for", description="90s, 15m, 2h, at most 30d.")
-    reason: str
+    """What is wrong with one is said by the core; the patterns here are for readers and for clients' tools."""
+
+    tier: str = Field(description="A, B or C.", json_schema_extra={"pattern": "^[A-Ca-c]$"})
+    scope: str = Field(
+        "all",
+        description="all, call:ID, user:ID, purpose:NAME or bucket:NAME.",
+        json_schema_extra={"pattern": r"^(all|(call|user|purpose|bucket):[A-Za-z0-9].*)$"},
+    )
+    duration: str = Field(
+        "15m",
+        alias="for",
+        description="90s, 15m, 2h, at most 30d.",
+        json_schema_extra={"pattern": "^([1-9][0-9]{0,4}[smhd])+$"},
+    )
+    reason: str = Field(description="For others to read.", json_schema_extra={"pattern": "[A-Za-z0-9]"})
     who: str = Field("", description="Who you are; without it the name of the key.")
 
 

@@ -103,7 +103,6 @@ _QUERY = [
     _in_query("voice", {"type": "string"}),
     _in_query("language", {"type": "string", "default": DEFAULT_LANGUAGE}),
     _in_query("speed", {"type": "number", "minimum": SLOWEST, "maximum": FASTEST, "default": 1}),
-    _in_query(EXPIRES, {"type": "integer"}, "In a signed address: Unix seconds."),
 ]
 
 

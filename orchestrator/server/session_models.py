@@ -86,6 +86,9 @@ class SessionBody(SecretBody):
         None,
         max_length=200,
         description="The only web origin that may use it. None: any, and no browser too.",
+        json_schema_extra={
+            "pattern": r"^https?://[A-Za-z0-9]([A-Za-z0-9.-]{0,100}[A-Za-z0-9])?(:[0-9]{1,4})?/?$"
+        },
     )
     max_s: float | None = Field(
         None,

@@ -1,0 +1,128 @@
+"""schemathesis asks the API what /openapi.json says may be asked, and what may not, and holds the answers to it.
+
+The service is the product as a process of its own; its model, its ears and its voice are simulated.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.api.hooks import COUNTS
+from tests.e2e.stack import Running, start
+
+ROOT = Path(__file__).parents[2]
+SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
+KEY = "key of the fuzzed server"
+QUICK, LONG = 500, 10_000
+STREAM, SLOW = "/v1/events", "/v1/estimate"
+"""A stream that never ends, which has tests of its own; and a path whose answers each take a process of their own."""
+EXCLUDED_CHECKS = "positive_data_acceptance,ensure_resource_availability"
+"""The first lets no well-formed request be refused for what it says; `hooks.refused_for_its_meaning_alone` stands in.
+The second takes an id that it has changed itself for the one that was just created."""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("fuzzed")
+    quick = ("--tts-ms", "1", "--rtf", "0.001", "--stt-ms", "1")
+    with (
+        start("simulate", "speech", *quick, log=folder / "speech.log") as voice,
+        start("simulate", "llm", log=folder / "llm.log") as llm,
+    ):
+        settings = {
+            "server__api_key": KEY,
+            "openai__api_key": "sk-fuzzed-provider",
+            "openai__base_url": "http://127.0.0.1:9/v1",
+            "cache__dir": str(folder / "cache"),
+            "access__keys_path": str(folder / "keys.json"),
+            "tier_b__agent_model": "openai/gpt-4.1-mini",
+            "tier_b__agent_base_url": f"{llm.url}/v1",
+            "tier_b__agent_api_key": "sk-fuzzed-agent",
+            "tier_b__stt_base_url": f"{voice.url}/v1",
+            "tier_b__stt_model": "whisper-1",
+            "tier_b__stt_usd_per_minute": "0",
+            "tier_b__stt_fallback": "false",
+            "tier_b__speech": "endpoint",
+            "tier_b__tts_base_url": f"{voice.url}/v1",
+            "tier_b__tts_model": "tts-1",
+            "tier_b__tts_usd_per_character": "0",
+        }
+        env = {f"ORCHESTRATOR_{name.upper()}": value for name, value in settings.items()}
+        with start("serve", "--port", "0", log=folder / "service.log", env=env) as running:
+            running.until("/readyz", lambda answer: answer["ready"])
+            yield running
+
+
+def fuzz(
+    service: Running, folder: Path, seed: int, examples: int, *options: str
+) -> dict[str, dict[str, int]]:
+    """Answers by operation and status. Fails with schemathesis' report, which has a curl line for each finding."""
+    counts = folder / "counts.json"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "SCHEMATHESIS_HOOKS": "tests.api.hooks",
+        COUNTS: str(counts),
+    }
+    command = [
+        *(str(SCHEMATHESIS), "run", f"{service.url}/openapi.json", "-H", f"Authorization: Bearer {KEY}"),
+        *("--seed", str(seed), "-n", str(examples), "--checks", "all", "--exclude-checks", EXCLUDED_CHECKS),
+        *("--continue-on-failure", "--no-shrink", "--request-timeout", "30", "--exclude-path", STREAM),
+        *("--suppress-health-check", "all", *options),
+    ]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1500)
+    print(f"seed {seed}")
+    assert done.returncode == 0, f"seed {seed}\n{done.stdout[-20_000:]}\n{done.stderr[-2_000:]}"
+    found: dict[str, dict[str, int]] = json.loads(counts.read_text())
+    return found
+
+
+def requests_in(*counts: dict[str, dict[str, int]]) -> int:
+    return sum(sum(statuses.values()) for each in counts for statuses in each.values())
+
+
+def seed_of() -> int:
+    """FUZZ_SEED runs a failure again; in CI the same commit gives the same requests."""
+    given = os.environ.get("FUZZ_SEED") or ("1" if os.environ.get("CI") else "")
+    return int(given) if given else random.SystemRandom().randrange(1 << 31)
+
+
+def check(service: Running, *counts: dict[str, dict[str, int]]) -> None:
+    """That good requests went through, and that nothing went wrong which no client sees."""
+    answered = {
+        name: sum(n for status, n in statuses.items() if status.startswith(("2", "3")))
+        for each in counts
+        for name, statuses in each.items()
+    }
+    for name in ("POST /v1/route", "POST /v1/prompts/{name}", "POST /v1/audio/speech", "POST /v1/summaries"):
+        assert answered[name] > 0, answered
+    assert service.get("/healthz") == {"status": "ok"}
+    log = service.log.read_text()
+    assert "Traceback" not in log, re.findall(r"Traceback.*", log, re.DOTALL)[0][:4000]
+
+
+def test_some_hundred_requests(service: Running, tmp_path: Path) -> None:
+    counts = fuzz(
+        service, tmp_path, seed_of(), 8, "--exclude-path", SLOW, "--phases", "examples,coverage,fuzzing"
+    )
+    assert requests_in(counts) >= QUICK
+    check(service, counts)
+
+
+@pytest.mark.long
+def test_ten_thousand_requests(service: Running, tmp_path: Path) -> None:
+    seed = seed_of()
+    slow = fuzz(service, tmp_path, seed, 100, "--include-path", SLOW, "--phases", "examples,fuzzing")
+    counts = fuzz(service, tmp_path, seed, 600, "--exclude-path", SLOW)
+    print(json.dumps(slow | counts, indent=1))
+    assert requests_in(slow, counts) >= LONG
+    check(service, slow, counts)
