@@ -283,7 +283,14 @@ class CallContext:
         self.granted = None if self.grant is None else Granted(self.grant, self.session, self.desk)
         if self.granted is not None:
             self.session.begin(self.granted.initial())
-            self.input.change_format(self.session.input_format)
+            self.heed_format(self.session.input_format)
+
+    def heed_format(self, fmt: AudioFormat) -> bool:
+        """The caller's audio is in this format from here on; True where that is another one than before."""
+        changed = fmt is not self.input.format
+        if changed:
+            self.input.change_format(fmt)
+        return changed
 
     def send(self, event: Event) -> None:
         self.out.append(ToClient({"event_id": self.ids.new("event"), **event}))

@@ -7,6 +7,7 @@ ready beside them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from orchestrator.core.actions import (
@@ -33,6 +34,7 @@ from orchestrator.core.relay import Relay
 from orchestrator.core.routing import DecidedBy, Decision, Reason
 from orchestrator.core.states import Move, State, after
 from orchestrator.core.steps import Share, StepAction
+from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.client_events import ClientError
 from orchestrator.protocol.wire import Event
 
@@ -165,7 +167,7 @@ class Handovers:
 
     def _on_client_event(self, event: Event, now: float) -> None:
         if self.relay is None and self.local is None:
-            self._waiting.append(event)
+            self._wait_with(event)
             return
         if self.hedge is not None:
             self._stand_down("the client was active", now)
@@ -186,6 +188,17 @@ class Handovers:
         if self.preparation is not None and cancels:
             self._abandon("the client was active", now)
         self._out_of_money(now)
+
+    def _wait_with(self, event: Event) -> None:
+        """Nobody serves yet: an event is for whoever will. The audio behind it is already as it says."""
+        self._waiting.append(event)
+        ctx, grant = self.ctx, self.ctx.grant
+        if event["type"] == "session.update" and not (grant and grant.locks("audio.input.format")):
+            given = ((event["session"].get("audio") or {}).get("input") or {}).get("format")
+            # What is no format is told when the event is carried out.
+            with suppress(ValueError):
+                if given is not None:
+                    ctx.heed_format(AudioFormat.parse(given))
 
     def _let_through(self, event: Event) -> Event:
         """Of a client's event what the call's grant leaves to the client; ClientError where that is nothing."""

@@ -68,6 +68,8 @@ class InFlight:
         session, changes = self._ctx.session, event["session"]
         before = session.fields
         session.update(changes)
+        # The client's next audio is in it, however long the provider takes to say yes.
+        self._ctx.heed_format(session.input_format)
         update = Update(event.get("event_id"), changes, before, session.fields)
         update.refused, self._ctx.refused = self._ctx.refused, []
         self._send_update(event, changes, update)
@@ -131,3 +133,4 @@ class InFlight:
                 update.before = session.fields
                 session.update(update.changes)
                 update.after = session.fields
+        self._ctx.heed_format(session.input_format)
