@@ -112,16 +112,17 @@ class Requests:
             self._ahead -= 1
             return
         pending = [request for request in self._waiting if request.kind == "session.update"]
-        shown = 0
-        for request in pending:
-            wanted = _merged(self._settings, request.event.get("session") or {})
-            differing = list(shapes.differences(wanted, session))
-            if differing:
-                faults = differing if not shown and not news else faults
-                break
-            self._settings, faults = wanted, []
+        shown, merged = 0, self._settings
+        for count, request in enumerate(pending, start=1):
+            merged = _merged(merged, request.event.get("session") or {})
+            differing = list(shapes.differences(merged, session))
+            if not differing:
+                # What was set in between and changed again is seen nowhere.
+                self._settings, shown, faults = merged, count, []
+            elif count == 1 and not news:
+                faults = differing
+        for request in pending[:shown]:
             self._waiting.remove(request)
-            shown += 1
         self._ahead += max(0, shown - 1)
         for sentence in faults:
             self._report(Rule.SESSION_ECHO, sentence)
