@@ -92,13 +92,16 @@ async def test_killed_in_mid_answer_the_interrupted_question_is_answered(
     assert live.rows(call_id, "bridge"), "the caller heard a bridge"
 
 
-@pytest.mark.parametrize("fmt", ["audio/pcmu", "audio/pcma"])
-async def test_a_phone_line_survives_too(live: Stack, fmt: str, question: bytes) -> None:
+@pytest.mark.parametrize(
+    ("fmt", "moment"),
+    [("audio/pcmu", "mid_answer"), ("audio/pcma", "mid_answer"), ("audio/pcmu", "caller_speaking")],
+)
+async def test_a_phone_line_survives_too(live: Stack, fmt: str, moment: str, question: bytes) -> None:
     wire = AudioFormat.parse({"type": fmt})
     async with Recorder(live.realtime, orchestrator=True) as caller:
         audio = {"input": {"format": {"type": fmt}}, "output": {"format": {"type": fmt}}}
         await caller.update(tools=[TOOL], audio=audio)
-        live.arm("close_1011", "mid_answer", after_ms=200)
+        live.arm("close_1011", moment, after_ms=200)
         live.arm("refused", "connecting")  # and it is not to be had again at once
         async with caller.microphone(wire):
             await caller.say(Encoder(wire).encode(np.frombuffer(question, np.int16), last=True), wire)
