@@ -34,7 +34,7 @@ class EstimateBody(Body):
     latencies: Latencies = Field(Latencies(), description="How long things take.")
     bucket: str | None = Field(None, description="Whose caps and steps hold; none: the default one's.")
     calls: int = Field(5_000, ge=1, le=MOST_CALLS, description="Calls to simulate.")
-    seed: int = Field(1, ge=0, description="The same seed gives the same calls.")
+    seed: int = Field(1, ge=0, le=2**53, description="The same seed gives the same calls.")
 
 
 class Amounts(BaseModel):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -107,7 +106,8 @@ def check(service: Running, *counts: dict[str, dict[str, int]]) -> None:
         assert answered[name] > 0, answered
     assert service.get("/healthz") == {"status": "ok"}
     log = service.log.read_text()
-    assert "Traceback" not in log, re.findall(r"Traceback.*", log, re.DOTALL)[0][:4000]
+    # Engines may fail at what they are told to say, and the log says so; the API itself may not.
+    assert "Exception in ASGI" not in log, log[log.index("Exception in ASGI") :][:12_000]
 
 
 def test_some_hundred_requests(service: Running, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ async def test_calls_go_on_meanwhile() -> None:
 @pytest.mark.parametrize(
     ("body", "param", "teaches"),
     [
-        ({"columns": {"call_s": -1}}, "columns.call_s", "expected greater than 0"),
+        ({"columns": {"call_s": -1}}, "columns.call_s", "expected greater than or equal to 1"),
         ({"columns": {"lenght": 3}}, "columns.lenght", "there is no such field"),
         ({"columns": {"caller_share": 0.8}}, "columns", "at most 1 together, not 1.25"),
         ({"calls": 20_001}, "calls", "expected less than or equal to 20000"),
