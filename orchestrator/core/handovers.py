@@ -63,8 +63,10 @@ DEADLINES = frozenset(
         Cause.DEAF,
     }
 )
-TERMINAL = frozenset({Cause.BAD_KEY, Cause.NO_CREDIT, Cause.MODEL_NOT_FOUND})
+TERMINAL = frozenset({Cause.BAD_KEY, Cause.NO_CREDIT, Cause.MODEL_NOT_FOUND, Cause.GRANT_REFUSED})
 """Causes that no second try on the same rung can help."""
+BLAMELESS = frozenset({Cause.EXPIRED, Cause.GRANT_REFUSED})
+"""Causes that say nothing about how other calls would fare, and so are not told to a breaker."""
 
 
 class Handovers:
@@ -294,9 +296,10 @@ class Handovers:
         self._degrade(left, self._route("A", frozenset({"A"})), _trigger(cause), cause.id, now, race=other)
 
     def _blame(self, rung: str, cause: Cause, now: float) -> None:
-        """Tell the rung's breaker. That a session reached its limit is nobody's fault."""
+        """Tell the rung's breaker what it did wrong, and remember it for this call."""
         if cause is not Cause.EXPIRED:
             self._fault_at[rung] = now
+        if cause not in BLAMELESS:
             self.ctx.do(Report(rung, cause.id))
 
     def _other_try(self, left: Unfinished) -> str | None:

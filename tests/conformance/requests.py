@@ -112,15 +112,16 @@ class Requests:
             self._ahead -= 1
             return
         pending = [request for request in self._waiting if request.kind == "session.update"]
-        shown, merged = 0, self._settings
+        shown, merged, confirmed = 0, self._settings, self._settings
         for count, request in enumerate(pending, start=1):
             merged = _merged(merged, request.event.get("session") or {})
             differing = list(shapes.differences(merged, session))
-            if not differing:
-                # What was set in between and changed again is seen nowhere.
-                self._settings, shown, faults = merged, count, []
-            elif count == 1 and not news:
+            if not differing and (news or shown == count - 1):
+                # With news of the tier, what was set in between and changed again is seen nowhere.
+                shown, confirmed, faults = count, merged, []
+            elif differing and count == 1 and not news:
                 faults = differing
+        self._settings = confirmed
         for request in pending[:shown]:
             self._waiting.remove(request)
         self._ahead += max(0, shown - 1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.actions import HangUp
+from orchestrator.core.actions import HangUp, Report
 from orchestrator.core.context import Policy
 from orchestrator.core.granted import REFUSED
 from orchestrator.core.grants import FIELDS, LOCKABLE, Grant, narrowed
@@ -78,6 +78,24 @@ def test_a_call_begins_with_what_it_was_opened_with(tier: str) -> None:
     assert shown["audio"]["output"]["voice"] == "cedar"
     assert shown["model"] == "gpt-realtime-2.1"
     bench.check()
+
+
+def test_a_provider_that_does_not_take_it_is_left_and_its_rung_is_not_blamed() -> None:
+    bench = Bench(grant=grant())
+    bench.call.start(bench.now)
+    bench.settle()
+    bench.provider("session.created", session={})
+    (opening,) = [event for event in bench.upstream if event["type"] == "session.update"]
+    bench.tier = "B"
+    error = {"type": "invalid_request_error", "code": "invalid_value", "message": "No such voice."}
+    bench.provider(
+        "error", error={**error, "param": "session.audio.output.voice", "event_id": opening["event_id"]}
+    )
+    (row,) = bench.rows("handover")
+    assert (row["to_tier"], row["cause"]) == ("B", "grant_refused")
+    assert [report.cause for report in bench.all(Report)] == [""]
+    assert not bench.of("error")
+    assert bench.of("session.updated")[-1]["session"]["instructions"] == INSTRUCTIONS
 
 
 def test_a_provider_is_told_it_before_it_hears_the_caller() -> None:
