@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import planted
 from tests.e2e.stack import Running, start
 
-KEY = "key of the fuzzed server"
+KEY = planted.SERVER
 
 
 @pytest.fixture(scope="session")
@@ -21,13 +22,16 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     ):
         settings = {
             "server__api_key": KEY,
-            "openai__api_key": "sk-fuzzed-provider",
+            "openai__api_key": planted.PROVIDER,
             "openai__base_url": "http://127.0.0.1:9/v1",
+            "links__secret": planted.LINKS,
+            "credentials__secret": planted.CREDENTIALS,
+            "server__events_path": str(folder / "events.jsonl"),
             "cache__dir": str(folder / "cache"),
             "access__keys_path": str(folder / "keys.json"),
             "tier_b__agent_model": "openai/gpt-4.1-mini",
             "tier_b__agent_base_url": f"{llm.url}/v1",
-            "tier_b__agent_api_key": "sk-fuzzed-agent",
+            "tier_b__agent_api_key": planted.AGENT,
             "tier_b__stt_base_url": f"{voice.url}/v1",
             "tier_b__stt_model": "whisper-1",
             "tier_b__stt_usd_per_minute": "0",
