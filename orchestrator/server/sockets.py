@@ -60,10 +60,15 @@ class ClientSocket(WSListener):
         transport = self._transport
         if transport is None or transport.is_close_frame_sent:
             return
-        if transport.underlying_transport.get_write_buffer_size() > MAX_BACKLOG_BYTES:
-            self.close(1008, "the client does not read what it is sent")
-            return
-        transport.send(WSMsgType.TEXT, frame)
+        if self._is_read(transport):
+            transport.send(WSMsgType.TEXT, frame)
+
+    def _is_read(self, transport: WSTransport) -> bool:
+        """Whether what was sent is being read; a client that lets too much wait is disconnected."""
+        if transport.underlying_transport.get_write_buffer_size() <= MAX_BACKLOG_BYTES:
+            return True
+        self.close(1008, "the client does not read what it is sent")
+        return False
 
     def close(self, code: int, reason: str) -> None:
         self._closed, self._pieces = True, []
@@ -96,12 +101,19 @@ class ClientSocket(WSListener):
             self._take(frame.get_payload_as_bytes())
         elif kind in (WSMsgType.TEXT, WSMsgType.CONTINUATION):
             self._assemble(frame)
+        elif kind == WSMsgType.PING:
+            self._answer_ping(transport, frame)
         elif kind == WSMsgType.CLOSE:
             self._closed = True
             transport.send_close(WSCloseCode.OK)
             transport.disconnect()
         elif kind == WSMsgType.BINARY:
             self.close(1003, "binary messages are not part of the Realtime protocol; send JSON as text")
+
+    def _answer_ping(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Here, as picows would go on answering a client that reads no answer."""
+        if self._is_read(transport):
+            transport.send_pong(frame.get_payload_as_bytes())
 
     def _take(self, message: bytes) -> None:
         """One whole message."""
@@ -183,7 +195,7 @@ class _PicowsProtocol(WSProtocol):  # type: ignore[misc]
             PING_INTERVAL_S,
             PING_TIMEOUT_S,
             WSAutoPingStrategy.PING_WHEN_IDLE,
-            True,
+            False,  # pings count like any other message: see `_answer_ping`
             self.max_message_bytes,
             None,
             16 * 1024,

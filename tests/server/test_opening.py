@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.server.credentials import Use
+from orchestrator.server.frame_limits import FrameLimits
 from orchestrator.server.opening import Opening
 from orchestrator.server.sockets import ClientSocket
 
@@ -17,7 +18,7 @@ class Socket(ClientSocket):
     """A client's connection, on which nothing travels."""
 
     def __init__(self) -> None:
-        super().__init__(1000)
+        super().__init__(FrameLimits(1000))
         self.sent: list[dict[str, Any]] = []
         self.closed: tuple[int, str] | None = None
 
