@@ -407,7 +407,8 @@ def test_the_shorter_time_holds(
         assert not bench.all(HangUp)
         return
     (row,) = bench.rows("call_limit")
-    assert (row["limit_s"], row["set_by"]) == (ends, "grant" if granted == ends else "server")
+    by = "grant" if granted == ends else "server"
+    assert (row["limit_s"], row["set_by"], row["tier"]) == (ends, by, tier)
     assert [row["text"] for row in bench.rows("goodbye")] == ["Goodbye."]
     (hang_up,) = bench.all(HangUp)
     assert f"{ends:g} s" in hang_up.reason
