@@ -51,6 +51,7 @@ WORDS = frozenset(
         "response_id",
         "result",
         "runs",
+        "set_by",
         "state",
         "status",
         "tier",
