@@ -190,7 +190,7 @@ class OverrideBody(Body):
         description="90s, 15m, 2h, at most 30d.",
         json_schema_extra={"pattern": "^([1-9][0-9]{0,4}[smhd])+$"},
     )
-    reason: str = Field(description="For others to read.", json_schema_extra={"pattern": "[A-Za-z0-9]"})
+    reason: str = Field(description="For others to read.", json_schema_extra={"pattern": r"\S"})
     who: str = Field("", description="Who you are; without it the name of the key.")
 
 

@@ -328,6 +328,8 @@ def _asked_in(name: str, headers: Mapping[str, str], query: bytes, body: bytes) 
     if not usual or given.pop("output", "audio") != "audio":
         return None
     form = given.pop("format", "wav")
+    if audio_name(form) is None:
+        return None
     if query:
         key, _, form = query.decode("latin-1").partition("=")
         if key != "format":

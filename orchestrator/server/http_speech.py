@@ -113,7 +113,7 @@ def add_speech(api: FastAPI, service: Service, guards: Guards) -> None:
         response_class=Response,
         responses={
             200: {
-                "content": {**audio, "text/event-stream": {"schema": {"type": "string"}}},
+                "content": {**audio, "text/event-stream": {}},
                 "headers": _HEADERS,
                 "description": "Audio, in chunks as it is made; or events with pieces of it.",
             },

@@ -64,6 +64,16 @@ def refused_for_its_meaning_alone(ctx: Any, response: Any, case: Any) -> None:
 
 
 @schemathesis.check
+def no_fault_of_ours(ctx: Any, response: Any, case: Any) -> None:
+    """Nothing is broken here: a server error may only say that there is too much to do, and when to come back."""
+    if response.status_code >= 500:
+        error = response.json()["error"]
+        assert response.status_code == 503, error
+        assert error["code"] == "overloaded", error
+        assert "retry-after" in response.headers, error
+
+
+@schemathesis.check
 def errors_have_one_shape(ctx: Any, response: Any, case: Any) -> None:
     """Also where the document says nothing, as of a wrong method."""
     if response.status_code >= 400 and response.status_code != 416 and case.method != "HEAD":
