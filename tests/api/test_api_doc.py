@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import pytest
 
 from tests.api.conftest import KEY
@@ -93,3 +94,30 @@ def test_every_error_has_the_one_shape(document: dict[str, Any]) -> None:
                 if (path, status) != ("/readyz", "503") and status != "416":
                     schema = answer["content"]["application/json"]["schema"]
                     assert schema == {"$ref": "#/components/schemas/ErrorBody"}, (path, status)
+
+
+def example_of(document: dict[str, Any], content: dict[str, Any]) -> list[Any]:
+    """Those of a body, wherever the document has them."""
+    schema = content["schema"]
+    schema = schema.get("anyOf", [schema])[0]  # a body may be left out
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    found: list[Any] = [
+        *schema.get("examples", []),
+        *(each["value"] for each in content.get("examples", {}).values()),
+    ]
+    return found
+
+
+def test_every_request_and_error_has_an_example_and_every_example_is_one(document: dict[str, Any]) -> None:
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "requestBody" in operation:
+                content = operation["requestBody"]["content"]["application/json"]
+                assert example_of(document, content), operation["operationId"]
+    schemas = document["components"]["schemas"]
+    assert schemas["ErrorBody"]["examples"]
+    for name, schema in schemas.items():
+        for example in schema.get("examples", []) if "$ref" not in schema else []:
+            whole = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+            jsonschema.Draft202012Validator(whole).validate(example)

@@ -87,7 +87,7 @@ def test_some_hundred_requests(service: Running, tmp_path: Path) -> None:
 def test_ten_thousand_requests(service: Running, tmp_path: Path) -> None:
     seed = seed_of()
     slow = fuzz(service, tmp_path, seed, 100, "--include-path", SLOW, "--phases", "examples,fuzzing")
-    counts = fuzz(service, tmp_path, seed, 550, "--exclude-path", SLOW)
+    counts = fuzz(service, tmp_path, seed, 700, "--exclude-path", SLOW)
     print(json.dumps(slow | counts, indent=1))
     assert requests_in(slow, counts) >= LONG
     check(service, slow, counts)
