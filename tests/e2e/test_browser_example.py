@@ -144,6 +144,7 @@ def element(name: str) -> str:
     return f"document.getElementById('{name}')"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(CHROMIUM is None, reason="no browser on this machine")
 @pytest.mark.parametrize("spoken", [False, True])
 async def test_a_real_browser_holds_the_call(service: Stack, page: str, tmp_path: Path, spoken: bool) -> None:

@@ -447,6 +447,7 @@ async def test_replicas_open_each_others_and_a_restart_keeps_them(
             await until(socket, "session.created")
 
 
+@pytest.mark.long
 async def test_without_a_secret_another_process_opens_none(
     service: Stack, tier_b: Engines, tmp_path: Path
 ) -> None:
@@ -456,6 +457,7 @@ async def test_without_a_secret_another_process_opens_none(
         assert await refused(answer["connect"]["url"], mint(service)["value"]) == (401, "credential_invalid")
 
 
+@pytest.mark.long
 async def test_while_the_store_is_away_each_replica_goes_by_what_it_saw(
     service: Stack, tier_b: Engines, tmp_path: Path
 ) -> None:
