@@ -337,7 +337,7 @@ def test_a_credential_is_not_shown() -> None:
 # --- importing ---
 
 
-def test_importing_it_is_quick_and_brings_nothing_of_the_server() -> None:
+def test_importing_it_brings_nothing_of_the_server() -> None:
     code = (
         "import sys, time; began = time.process_time(); import orchestrator.client; took = time.process_time() - began;"
         "mine = [m for m in sys.modules if m.startswith(('orchestrator.', 'tiers', 'cache'))"
@@ -352,9 +352,8 @@ def test_importing_it_is_quick_and_brings_nothing_of_the_server() -> None:
         for _ in range(3)
     ]
     assert {rest.strip() for _, rest in runs} == {"[] []"}
-    took = min(float(first) for first, _ in runs)
-    print(f"{took * 1000:.0f} ms")
-    assert took < 0.3
+    # How long it takes is for people to look at: machines differ.
+    print(f"{min(float(first) for first, _ in runs) * 1000:.0f} ms")
 
 
 def test_what_is_exported_is_there() -> None:

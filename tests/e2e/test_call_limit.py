@@ -15,6 +15,8 @@ from tiers.pipeline.stt import WhisperTranscriber
 
 SERVER_S, GRANT_S = 5.0, 3.0
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory, tier_b: Engines) -> Iterator[Stack]:
@@ -31,8 +33,8 @@ def short(tmp_path_factory: pytest.TempPathFactory, tier_b: Engines) -> Iterator
     [
         ("grant", GRANT_S, "A"),
         ("server", SERVER_S, "B"),
-        pytest.param("grant", GRANT_S, "B", marks=pytest.mark.long),
-        pytest.param("server", SERVER_S, "A", marks=pytest.mark.long),
+        ("grant", GRANT_S, "B"),
+        ("server", SERVER_S, "A"),
     ],
 )
 async def test_a_call_ends_with_a_goodbye_when_its_time_is_over(
@@ -48,7 +50,7 @@ async def test_a_call_ends_with_a_goodbye_when_its_time_is_over(
     began = asyncio.get_running_loop().time()
     async with Recorder(url, api_key=key, orchestrator=True) as caller:
         call_id = (await caller.wait_session())["orchestrator"]["call_id"]
-        assert (await caller.ask("Hello"))["metadata"]["tier"] == tier
+        assert (await caller.ask("Hello", timeout=30))["metadata"]["tier"] == tier
         with pytest.raises(ConnectionEnded):
             await caller.wait_for("session.created", timeout=30)
         lasted = asyncio.get_running_loop().time() - began

@@ -49,7 +49,8 @@ async def run(service: Stack, script: str, value: str) -> dict[str, Any]:
     return dict(json.loads(out)["scenarios"]["refused_update"])
 
 
-@pytest.mark.parametrize("tier", ["A", pytest.param("B", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("tier", ["A", "B"])
 @pytest.mark.parametrize(
     "script",
     [
