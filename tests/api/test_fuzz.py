@@ -78,7 +78,7 @@ def check(service: Running, *counts: dict[str, dict[str, int]]) -> None:
 
 
 def test_some_hundred_requests(service: Running, tmp_path: Path) -> None:
-    counts = fuzz(service, tmp_path, seed_of(), 8, "--exclude-path", SLOW)
+    counts = fuzz(service, tmp_path, int(os.environ.get("FUZZ_SEED") or 1), 8, "--exclude-path", SLOW)
     assert requests_in(counts) >= QUICK
     check(service, counts)
 
