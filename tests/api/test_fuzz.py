@@ -83,7 +83,7 @@ def test_some_hundred_requests(service: Running, tmp_path: Path) -> None:
     check(service, counts)
 
 
-@pytest.mark.long
+@pytest.mark.fuzz
 def test_ten_thousand_requests(service: Running, tmp_path: Path) -> None:
     seed = seed_of()
     slow = fuzz(service, tmp_path, seed, 100, "--include-path", SLOW, "--phases", "examples,fuzzing")
