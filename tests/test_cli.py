@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -123,7 +124,8 @@ def test_force_status_clear(api: RunningApi) -> None:
 
 
 def test_status_shows_an_open_breaker(api: RunningApi) -> None:
-    api.server.fleet.breakers["kokoro"].trip(Cause.REFUSED, 0.0)
+    for _ in range(api.server.settings.breaker.failures):
+        soon(api, lambda: api.server.fleet.failed("kokoro", Cause.REFUSED))
     row = next(line for line in run("status", "--url", api.url).output.splitlines() if "kokoro" in line)
     assert re.search(r"B\s+kokoro\s+open\s+refused", row)
 
@@ -195,10 +197,7 @@ def test_the_key_is_taken_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_route_explains_itself(api: RunningApi) -> None:
     forced = api.server.fleet.force
-    made = asyncio.run_coroutine_threadsafe(
-        _later(lambda: forced(tier="C", scope="user:9", duration="15m", reason="[red]drill", who="ann")),
-        api.loop,
-    ).result(10)
+    made = soon(api, lambda: forced(tier="C", scope="user:9", duration="15m", reason="[red]drill", who="ann"))
     shown = run("route", "--user", "9", "--bucket", "acme", "--tool", "refund", "--url", api.url)
     assert shown.exit_code == 0, shown.output
     lines = shown.output.splitlines()
@@ -210,6 +209,11 @@ def test_route_explains_itself(api: RunningApi) -> None:
     assert lines[-1].startswith("Connect: GET ws://127.0.0.1:")
     assert lines[-1].endswith("&user=9&bucket=acme&tools=refund")
     run("clear", made.id, "--url", api.url)
+
+
+def soon(api: RunningApi, work: Callable[[], Any]) -> Any:
+    """Done in the server's own thread."""
+    return asyncio.run_coroutine_threadsafe(_later(work), api.loop).result(10)
 
 
 async def _later(work: Callable[[], Any]) -> Any:
@@ -226,9 +230,7 @@ def test_where_no_tier_is_ready_the_exit_code_says_so() -> None:
     closed = RunningApi()
     try:
         for tier in Tier:
-            asyncio.run_coroutine_threadsafe(
-                _later(lambda tier=tier: closed.server.fleet.set_missing(tier)), closed.loop
-            ).result(10)
+            soon(closed, partial(closed.server.fleet.set_missing, tier))
         done = run("route", "--url", closed.url)
         assert done.exit_code == 5
         assert "kokoro: what it needs is not loaded yet" in " ".join(done.output.split())
@@ -242,13 +244,14 @@ def test_where_no_tier_is_ready_the_exit_code_says_so() -> None:
 def follow(api: RunningApi, *arguments: str) -> tuple[threading.Thread, list[Result]]:
     """`orchestrator events` in a thread of its own, from when the server knows of it."""
     done: list[Result] = []
+    before = list(api.server.events.followers)  # those of an earlier test may not have gone yet
     thread = threading.Thread(
         target=lambda: done.append(run("events", *arguments, "--url", api.url)), daemon=True
     )
     thread.start()
     pause = threading.Event()
     for _ in range(4000):
-        if api.server.events.followers:
+        if any(each not in before for each in api.server.events.followers):
             break
         pause.wait(0.005)
     return thread, done
@@ -256,7 +259,7 @@ def follow(api: RunningApi, *arguments: str) -> tuple[threading.Thread, list[Res
 
 def add(api: RunningApi, type: str, **fields: Any) -> None:
     row = {"tier": "A", "call_id": "call_1f2e3d", **fields}
-    asyncio.run_coroutine_threadsafe(_later(lambda: api.server.events.add(type, **row)), api.loop).result(10)
+    soon(api, lambda: api.server.events.add(type, **row))
 
 
 def test_events_as_lines(api: RunningApi) -> None:
