@@ -14,7 +14,7 @@ ARGS =
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help demo test long serve bench peers pipeline prompts recognition soak cost control browser chromium check check-prompts install models clients lock clean
+.PHONY: help demo test long fuzz serve bench peers pipeline prompts recognition soak cost control browser chromium check check-prompts install models clients lock clean
 
 help: ## List the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,10 +23,13 @@ demo: install models ## Call, lose the provider, hear the call go on
 	$(VENV)/bin/orchestrator demo $(ARGS)
 
 test: check models clients ## Run the checks, then every test
-	$(VENV)/bin/pytest -n 2 --dist loadfile -m "not long" $(ARGS)
+	$(VENV)/bin/pytest -n 2 --dist loadfile -m "not long and not fuzz" $(ARGS)
 
 long: install models clients ## Run the tests that take minutes: whole calls, many times over
 	$(VENV)/bin/pytest -n 2 --dist loadfile -m long $(ARGS)
+
+fuzz: install models ## Ask the HTTP API ten thousand requests; FUZZ_SEED=1 says which
+	$(VENV)/bin/pytest -m fuzz -rP tests/api $(ARGS)
 
 serve: install models ## Run the orchestrator
 	$(VENV)/bin/orchestrator serve $(ARGS)

@@ -79,7 +79,9 @@ async def _stop(running: asyncio.subprocess.Process) -> None:
 def environment() -> dict[str, str]:
     """That of this process, without settings of the orchestrator."""
     kept = {name: value for name, value in os.environ.items() if name in _KEPT or not name.startswith(_OURS)}
-    return {**kept, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    # Keys that somebody has made on this machine would have to be presented.
+    keys = {"ORCHESTRATOR_ACCESS__KEYS_PATH": "/nonexistent/keys.json"}
+    return {**kept, **keys, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 
 def _tail(log: Path) -> str:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,33 +19,24 @@ from typing import Any
 
 import click
 import numpy as np
-from faster_whisper import WhisperModel
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from benchmarks import machine
 from benchmarks.peers.environments import ROOT
+from benchmarks.transcripts import CORES, Ear, Way, wrong_values
 from cache import ClipCache, DiskStore
 from orchestrator import models
-from orchestrator.core.amounts import amounts
-from orchestrator.core.spoken_dates import moment, moment_said
-from orchestrator.protocol.audio import AudioFormat, Encoder, Pcm16, hear
-from orchestrator.protocol.number_words import DIGIT_OF, ONES
+from orchestrator.protocol.audio import Pcm16
 from tiers.pipeline.kokoro_parts import KokoroParts
 from tiers.prompts import stitching
-from tiers.prompts.catalogue import Catalogue, Line
+from tiers.prompts.catalogue import Catalogue, Prompt
 from tiers.prompts.prompts import DEFAULT_VOICE, Prompts
 from tiers.prompts.trim import trim
 from tiers.prompts.variables import Enum
 
 RESULTS = ROOT / "benchmarks" / "results"
-HINTS = {"order_status": "Your order number 3 0 7 9, 1 4 2 5 is ready."}
-"""Told to the recogniser as what was said before, for both renderings alike: in which way numbers are to be written.
-
-Only where that is in doubt: a hint with an amount in dollars has it write dollars for euros.
-"""
-CORES = os.cpu_count() or 1
 STITCHED, WHOLE = "stitched", "whole"
 LENGTHS = (4, 6, 7, 8, 9, 9, 9, 10, 12)
 """Digits of order numbers."""
@@ -55,14 +44,18 @@ LENGTHS = (4, 6, 7, 8, 9, 9, 9, 10, 12)
 
 @dataclass(slots=True)
 class Heard:
-    """One line as it was rendered and written down. `wrong` are the values that were not heard."""
+    """One line as it was rendered and written down, once or more often.
+
+    `wrong` are the values that were never heard, `missed_at_first` those that were not the first time.
+    """
 
     prompt: str
     rendering: str
     said: str
-    heard: str
     seconds: float
     level_dbfs: float
+    heard: list[str] = field(default_factory=list)
+    missed_at_first: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
 
@@ -93,65 +86,6 @@ def variable_sets(
                 yield name, {"position": position, "minutes": minutes}
 
 
-def wrong_values(line: Line, variables: Mapping[str, Any], heard: str) -> list[str]:
-    """The variables whose values are not in the transcript, or not alone where they ought to be."""
-    return [name for name, value in variables.items() if not _is_heard(line, name, value, heard)]
-
-
-def _is_heard(line: Line, name: str, value: Any, heard: str) -> bool:
-    match name:
-        case "order_id":
-            return digits(heard) == value
-        case "status":
-            wording = line.text.split(" ", 4)[4]
-            return letters(wording) in letters(heard)
-        case "amount":
-            number, _, currency = value.partition(" ")
-            found = [(amount.number, amount.currency) for amount in amounts(heard.lower())]
-            return found[:1] == [(Decimal(number), currency)]
-        case "date":
-            when = moment(value)
-            assert when is not None
-            return moment_said(when, heard.lower())
-        case _:
-            numbers = [
-                int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*\d|\d", _figures(heard))
-            ]
-            return numbers[{"position": 0, "minutes": -1}[name] :][:1] == [value] and len(numbers) == 2
-
-
-def digits(text: str) -> str:
-    """All digits of a transcript in a row, whether it has figures or words."""
-    words = re.findall(r"[a-z]+|\d", text.lower())
-    return "".join(DIGIT_OF.get(word, word if word.isdigit() else "") for word in words)
-
-
-def letters(text: str) -> str:
-    """What a transcript has of words, without the freedom that it has in writing them."""
-    return re.sub(r"[^a-z]", "", text.lower().replace("cancell", "cancel"))
-
-
-def _figures(text: str) -> str:
-    """Small numbers that were written as words, as figures."""
-    words = {word: str(number) for number, word in enumerate(ONES)}
-    return re.sub(r"[a-z]+", lambda match: words.get(match[0], match[0]), text.lower())
-
-
-class Ear:
-    """Whisper, over a telephone or not."""
-
-    def __init__(self, telephone: bool) -> None:
-        self._format = AudioFormat.PCMU if telephone else AudioFormat.PCM
-        self._model = WhisperModel(str(models.whisper()), compute_type="int8", cpu_threads=CORES)
-
-    def write_down(self, pcm: Pcm16, hint: str | None = None) -> str:
-        audio = hear(Encoder(self._format).encode(pcm, last=True), self._format)
-        segments, _ = self._model.transcribe(
-            audio, language="en", beam_size=5, condition_on_previous_text=False, initial_prompt=hint
-        )
-        return "".join(segment.text for segment in segments).strip()
-
-
 async def listen(
     prompts: Prompts, speech: KokoroParts, ear: Ear, sets: list[tuple[str, dict[str, Any]]], voice: str
 ) -> list[Heard]:
@@ -164,31 +98,58 @@ async def listen(
             raise click.ClickException(f"prompt {name} cannot be stitched for {variables}")
         whole = trim(np.concatenate([pcm async for pcm in speech.speak(line.spoken, voice=voice)]))
         for rendering, pcm in ((STITCHED, stitched.pcm), (WHOLE, whole)):
-            heard = await asyncio.to_thread(ear.write_down, pcm, HINTS.get(name))
             level = stitching.speech_level(pcm.astype(np.float32) / 32768.0)
-            wrong = wrong_values(line, variables, heard)
-            found.append(Heard(name, rendering, line.text, heard, len(pcm) / 24_000, round(level, 1), wrong))
+            one = Heard(name, rendering, line.spoken, len(pcm) / 24_000, round(level, 1))
+            await asyncio.to_thread(_listen_to, ear, one, pcm, prompts.catalogue[name], variables)
+            found.append(one)
     return found
+
+
+def _listen_to(ear: Ear, line: Heard, pcm: Pcm16, prompt: Prompt, variables: Mapping[str, Any]) -> None:
+    """As people do who did not catch something: once more for what is missing still."""
+    line.wrong = list(variables)
+    for way in Way:
+        heard = ear.write_down(pcm, line.prompt, way)
+        line.heard.append(heard)
+        missed = wrong_values(prompt, variables, heard)
+        line.wrong = [name for name in line.wrong if name in missed]
+        if way is Way.FIGURES:
+            line.missed_at_first = list(line.wrong)
+        if not line.wrong:
+            return
 
 
 def report(found: list[Heard], console: Console) -> None:
     table = Table(
         title="Lines whose values were all heard", title_justify="left", box=None, padding=(0, 2, 0, 0)
     )
-    for column in ("prompt", "rendering", "lines", "right", "seconds each", "level dBFS", "spread dB"):
+    for column in (
+        "prompt",
+        "rendering",
+        "lines",
+        "right",
+        "at first",
+        "seconds each",
+        "level dBFS",
+        "spread dB",
+    ):
         table.add_column(column)
     for name in dict.fromkeys(line.prompt for line in found):
         for rendering in (STITCHED, WHOLE):
             lines = [line for line in found if (line.prompt, line.rendering) == (name, rendering)]
             levels = [line.level_dbfs for line in lines]
             right = sum(not line.wrong for line in lines)
+            first = sum(not line.missed_at_first for line in lines)
             seconds = sum(line.seconds for line in lines) / len(lines)
             mean, spread = f"{np.mean(levels):.1f}", f"{np.std(levels):.1f}"
-            table.add_row(name, rendering, str(len(lines)), str(right), f"{seconds:.2f}", mean, spread)
+            counts = str(len(lines)), str(right), str(first)
+            table.add_row(name, rendering, *counts, f"{seconds:.2f}", mean, spread)
     console.print(table)
     for line in found:
         if line.wrong:
-            console.print(f"{line.rendering}: {', '.join(line.wrong)} of “{line.said}” heard “{line.heard}”")
+            console.print(
+                f"{line.rendering}: {', '.join(line.wrong)} of “{line.said}” heard “{'”, “'.join(line.heard)}”"
+            )
 
 
 def lost(found: list[Heard]) -> list[Heard]:

@@ -102,6 +102,20 @@ class Limits(Section):
     """How long a request may take to come: until its headers are there, and from then on until its body is."""
     json_depth: int = Field(default=32, ge=8, le=500)
     """How deep arrays and objects may be within each other in a body."""
+    call_s: float = Field(default=14_400.0, ge=0)
+    """How long a call may last; 0 is for ever."""
+    calls: int = Field(default=5_000, ge=0)
+    """How many calls there may be at a time; 0 is no limit."""
+    calls_per_key: int = Field(default=2_000, ge=0)
+    """Of them with the same key or token; 0 is no limit."""
+    messages_per_s: PositiveFloat = 1_000.0
+    """How many messages a second one connection may send, in the long run."""
+    bytes_per_s: PositiveFloat = 4.0 * 1024 * 1024
+    """How many bytes a second, likewise."""
+    burst_s: PositiveFloat = 20.0
+    """How many seconds' worth of them may come at once."""
+    fragments: int = Field(default=1_000, ge=1)
+    """In how many pieces a message may come."""
 
 
 class AuditTrail(Section):

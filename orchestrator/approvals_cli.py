@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 
-from orchestrator.cli import ago, ask_server, config_option, login, make_table, url_option
+from orchestrator.cli import ago, asking, config_option, login, make_console, make_table, url_option
+from orchestrator.client import Approval
 
 _who_option = click.option("--who", help="Who you are; by default your login name. It is written down.")
 
@@ -47,10 +45,11 @@ Examples:
 @config_option
 def list_command(as_json: bool, url: str | None, config: Path | None) -> None:
     """Show what waits for a decision, the oldest first."""
-    found = ask_server(url, config, "GET", "/v1/approvals")
+    with asking(url, config) as orchestrator:
+        found = orchestrator.approvals()
     if as_json:
-        click.echo(json.dumps(found, indent=2))
-    elif not found["approvals"]:
+        click.echo(json.dumps({"approvals": [each.model_dump(mode="json") for each in found]}, indent=2))
+    elif not found:
         click.echo("Nothing waits for approval.")
     else:
         _show(found)
@@ -81,21 +80,19 @@ def reject(id: str, reason: str, who: str | None, url: str | None, config: Path 
 def _decide(
     decision: str, id: str, reason: str, who: str | None, url: str | None, config: Path | None
 ) -> None:
-    body = {"decision": decision, "who": who or login(), "reason": reason}
-    made = ask_server(url, config, "POST", f"/v1/approvals/{id}", body)
-    click.echo(
-        f"{made['decision'].capitalize()}: {made['tool']} in call {made['call_id']} ({made['summary']})."
-    )
+    with asking(url, config) as orchestrator:
+        decide = orchestrator.approve if decision == "approve" else orchestrator.reject
+        made = decide(id, who=who or login(), reason=reason)
+    click.echo(f"{str(made.decision).capitalize()}: {made.tool} in call {made.call_id} ({made.summary}).")
 
 
-def _show(found: Mapping[str, Any]) -> None:
-    console = Console(width=None if os.isatty(1) else 120)
+def _show(found: Sequence[Approval]) -> None:
     table = make_table(
         "Approvals", "id", "left", "call", "user", "tool", "what is about to happen", "arguments"
     )
     now = time.time()
-    for approval in found["approvals"]:
-        arguments = json.dumps(approval["arguments"], ensure_ascii=False)
-        names = (approval["call_id"], approval["user"], approval["tool"], approval["summary"], arguments)
-        table.add_row(approval["id"], ago(now, approval["expires_at"]), *map(escape, names))
-    console.print(table)
+    for each in found:
+        arguments = json.dumps(each.arguments, ensure_ascii=False)
+        names = (each.call_id, each.user, each.tool, each.summary, arguments)
+        table.add_row(each.id, ago(now, each.expires_at), *map(escape, names))
+    make_console().print(table)

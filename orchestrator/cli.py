@@ -6,17 +6,29 @@ import getpass
 import importlib
 import json
 import os
+import ssl
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import click
-import httpx
+from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orchestrator.client import (
+    Orchestrator,
+    OrchestratorError,
+    Overloaded,
+    Override,
+    Refused,
+    Status,
+    Unreachable,
+)
+from orchestrator.client.asks import Ask
 from orchestrator.config import CONFIG_VARIABLE, Settings, SettingsError, load_settings
 from orchestrator.core.overrides import Limit, OverrideError, When, parse_target
 
@@ -42,6 +54,7 @@ _ELSEWHERE = {
         "estimate",
         "Estimate what calls will cost, before they are made.",
     ),
+    "events": ("orchestrator.events_cli", "events", "Follow what happens in calls."),
     "keys": ("orchestrator.keys_cli", "keys", "Make API keys, list, rotate and revoke them."),
     "models": ("orchestrator.models_cli", "models", "Fetch, list and check the local models."),
     "prices": ("orchestrator.money_cli", "prices", "Show what is billed here, and at which prices."),
@@ -49,6 +62,11 @@ _ELSEWHERE = {
         "orchestrator.prompts_cli",
         "prompts",
         "Check the catalogue of prompts; speak them ahead.",
+    ),
+    "route": (
+        "orchestrator.route_cli",
+        "route",
+        "Ask where a call would go, why, and what would change that.",
     ),
     "simulate": ("orchestrator.simulate.cli", "simulate", "Run a simulated provider to test against."),
     "watch": ("orchestrator.watch_cli", "watch", "Watch how things stand and what happens."),
@@ -107,8 +125,14 @@ Examples:
   orchestrator models fetch                       the local models, once
   OPENAI_API_KEY=... orchestrator serve           then connect to ws://127.0.0.1:8080/v1/realtime
   orchestrator status                             tiers, breakers, overrides, budgets, calls
+  orchestrator route --user 42                    where a call would go, why, and what would change that
+  orchestrator events --type handover             handovers, as they happen
   orchestrator force C --for 15m --reason drill   everybody to Tier C for a quarter of an hour
   orchestrator approvals list                     tool calls that wait for a person's yes
+
+\b
+Exit codes of what asks a server: 0 done; 1 it said no, or the settings cannot be used; 2 a wrong command line;
+3 nobody answers; 4 the key is missing or may not; 5 not now (overloaded, or not ready): try again.
 """,
 )
 @click.version_option(package_name="voice-orchestrator")
@@ -153,9 +177,10 @@ Examples:
 @config_option
 def status(as_json: bool, url: str | None, config: Path | None) -> None:
     """Show tiers, breakers, overrides, budgets and calls."""
-    found = ask_server(url, config, "GET", "/v1/status")
+    with asking(url, config) as orchestrator:
+        found = orchestrator.status()
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(as_json_text(found))
     else:
         _show(found)
 
@@ -214,13 +239,21 @@ def force(
 
     A hard cap on money and the policy for one-way calls stand above it; health stands above a floor.
     """
-    body = {"tier": tier, "scope": scope, "for": duration, "reason": reason, "who": who or login()}
-    limits: dict[str, Any] = {"limit": limit, "share": share, "when": when}
-    made = ask_server(url, config, "POST", "/v1/overrides", {**body, **limits})
-    share_of = "" if made["share"] >= 100 else f" for {made['share']:g}% of the calls that begin from now on"
+    with asking(url, config) as orchestrator:
+        made = orchestrator.force(
+            tier,
+            scope=scope,
+            for_=duration,
+            reason=reason,
+            who=who or login(),
+            limit=limit,
+            share=share,
+            when=when,
+        )
+    share_of = "" if made.share >= 100 else f" for {made.share:g}% of the calls that begin from now on"
     click.echo(
-        f"{_LIMITED[made['limit']].format(_target_of(made))} {made['scope']}{share_of} for {duration}. "
-        f"End it sooner with: orchestrator clear {made['id']}"
+        f"{_LIMITED[made.limit].format(_target_of(made))} {made.scope}{share_of} for {duration}. "
+        f"End it sooner with: orchestrator clear {made.id}"
     )
 
 
@@ -231,8 +264,8 @@ _LIMITED = {
 }
 
 
-def _target_of(override: Mapping[str, Any]) -> str:
-    return f"Rung {override['rung']}" if override["rung"] else f"Tier {override['tier']}"
+def _target_of(override: Override) -> str:
+    return f"Rung {override.rung}" if override.rung else f"Tier {override.tier}"
 
 
 @main.command(
@@ -249,8 +282,8 @@ Example:
 @config_option
 def extend(id: str, duration: str, reason: str, url: str | None, config: Path | None) -> None:
     """Give the override ID (`orchestrator status` lists them) a new time to live, from now on."""
-    body = {"for": duration, "reason": reason, "who": login()}
-    ask_server(url, config, "PATCH", f"/v1/overrides/{id}", body)
+    with asking(url, config) as orchestrator:
+        orchestrator.extend(id, for_=duration, reason=reason, who=login())
     click.echo(f"Override {id} lasts {duration} from now on.")
 
 
@@ -260,7 +293,8 @@ def extend(id: str, duration: str, reason: str, url: str | None, config: Path | 
 @config_option
 def clear(id: str, url: str | None, config: Path | None) -> None:
     """End the override ID before its time (`orchestrator status` lists them)."""
-    ask_server(url, config, "DELETE", f"/v1/overrides/{id}")
+    with asking(url, config) as orchestrator:
+        orchestrator.clear(id)
     click.echo(f"Override {id} is cleared.")
 
 
@@ -279,158 +313,174 @@ def login() -> str:
         return "unknown"
 
 
-def address_and_key(url: str | None, config: Path | None) -> tuple[str, str]:
-    """Where the server is, and what to present there ("" for nothing)."""
-    settings = _settings(config)
-    key = settings.server.api_key
-    return (url or _default_url(settings)).rstrip("/"), key.get_secret_value() if key else ""
+class NobodyAnswers(click.ClickException):
+    exit_code = 3
+
+
+class KeyRefused(click.ClickException):
+    exit_code = 4
+
+
+class NotNow(click.ClickException):
+    exit_code = 5
+
+
+_FAILURES: dict[type[OrchestratorError], type[click.ClickException]] = {
+    Unreachable: NobodyAnswers,
+    Refused: KeyRefused,
+    Overloaded: NotNow,
+}
+"""What ends a command, with an exit code that scripts tell failures apart by. Whatever else a server says is 1."""
 
 
 def ask_server(
     url: str | None, config: Path | None, method: str, path: str, body: Mapping[str, Any] | None = None
 ) -> Any:
-    """A request to the server's API; whatever goes wrong ends the command with a remedy."""
+    with asking(url, config) as orchestrator:
+        return orchestrator._do(Ask(method, path, lambda r: r.json() if r.content else None, json=body))
+
+
+@contextmanager
+def asking(url: str | None, config: Path | None) -> Iterator[Orchestrator]:
+    """The server of `url`, or of the settings, with their key; whatever goes wrong ends the command."""
     settings = _settings(config)
-    base = (url or _default_url(settings)).rstrip("/")
     key = settings.server.api_key
-    headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
     try:
-        # Not through a proxy of the environment: the server is usually this machine.
-        with httpx.Client(timeout=_TIMEOUT_S, trust_env=False) as client:
-            response = client.request(method, base + path, json=body, headers=headers)
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
-        raise click.ClickException(
-            f"{base} is no address; give --url one like http://127.0.0.1:8080"
-        ) from None
-    except httpx.ConnectError:
-        raise click.ClickException(
-            f"nothing answers at {base}; start the server with `orchestrator serve`, "
-            f"or say with --url (or {URL_VARIABLE}) where it runs"
-        ) from None
-    except httpx.HTTPError as error:
-        raise click.ClickException(
-            f"{base} did not answer as it should ({type(error).__name__}); try again, and look at its log"
-        ) from None
-    return _answer(response, base)
+        with Orchestrator(
+            url or _default_url(settings),
+            key.get_secret_value() if key else "",
+            timeout_s=_TIMEOUT_S,
+            ssl_context=_own_certificate(settings),
+        ) as orchestrator:
+            yield orchestrator
+    except OrchestratorError as error:
+        failure = next((kind for each, kind in _FAILURES.items() if isinstance(error, each)), None)
+        raise (failure or click.ClickException)(str(error)) from None
+
+
+def _own_certificate(settings: Settings) -> ssl.SSLContext | None:
+    """One that trusts the certificate of the settings, beside those that everybody trusts."""
+    path = settings.server.tls_certificate
+    if path is None or not path.is_file():
+        return None
+    context = ssl.create_default_context()
+    with suppress(ssl.SSLError):
+        context.load_verify_locations(path)
+    return context
 
 
 def _default_url(settings: Settings) -> str:
     host = settings.server.host
     # What listens on every address listens on this machine's own.
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{host}:{settings.server.port}"
+    scheme = "http" if settings.server.tls_certificate is None else "https"
+    return f"{scheme}://{host}:{settings.server.port}"
 
 
-def _answer(response: httpx.Response, base: str) -> Any:
-    if response.status_code == 204:
-        return None
-    try:
-        answer = response.json()
-        if response.is_success:
-            return answer
-        message = answer["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        raise click.ClickException(
-            f"what answers at {base} is no orchestrator (status {response.status_code}); check --url"
-        ) from None
-    raise click.ClickException(message)
+def as_json_text(answer: BaseModel) -> str:
+    """An answer of the server, for programs."""
+    return json.dumps(answer.model_dump(mode="json"), indent=2)
 
 
-def _show(found: Mapping[str, Any]) -> None:
-    console = Console(width=None if os.isatty(1) else 120)
-    following = found["next_call"]
+def _show(found: Status) -> None:
+    console = make_console()
+    following = found.next_call
     console.print(
-        f"A new call gets tier [bold]{following['tier']}[/] {following['rung']} "
-        f"({following['reason']}, decided by {following['decided_by']})"
+        f"A new call gets tier [bold]{following.tier}[/] {following.rung} "
+        f"({following.reason}, decided by {following.decided_by})"
     )
-    store = found["store"]
-    if not store["connected"]:
+    store = found.store
+    if not store.connected:
         console.print(
-            f"[red]Redis is away for {ago(store['away_since'], found['now'])}[/]: "
-            f"carrying on with the last view, {store['unsent']} writes wait"
+            f"[red]Redis is away for {ago(store.away_since, found.now)}[/]: "
+            f"carrying on with the last view, {store.unsent} writes wait"
         )
-    if found["approvals"]:
+    if found.approvals:
         console.print(
-            f"[yellow]Tool calls wait for a person: {found['approvals']}[/], see: orchestrator approvals list"
+            f"[yellow]Tool calls wait for a person: {found.approvals}[/], see: orchestrator approvals list"
         )
-    for sink in found["business_events"]:
-        if sink["dropped"] or sink["failing"]:
-            why = f" ({escape(sink['failing'])})" if sink["failing"] else ""
+    for sink in found.business_events:
+        if sink.dropped or sink.failing:
+            why = f" ({escape(sink.failing)})" if sink.failing else ""
             console.print(
-                f"[red]Business events to {sink['sink']}{why}[/]: {sink['waiting']} wait, {sink['dropped']} dropped"
+                f"[red]Business events to {sink.sink}{why}[/]: {sink.waiting} wait, {sink.dropped} dropped"
             )
     console.print(_by_tier(found))
     for table in status_tables(found):
         console.print(table)
 
 
-def status_tables(found: Mapping[str, Any]) -> list[Table]:
-    """What `GET /v1/status` answers, as tables; those that would be empty are left out."""
+def status_tables(found: Status) -> list[Table]:
+    """How things stand, as tables; those that would be empty are left out."""
     tables = (_rungs(found), _overrides(found), _buckets(found), _calls(found))
     return [table for table in tables if table.row_count]
 
 
-def _by_tier(found: Mapping[str, Any]) -> str:
-    tiers = Counter(call["tier"] for call in found["calls"])
+def _by_tier(found: Status) -> str:
+    tiers = Counter(call.tier for call in found.calls)
     if not tiers:
         return "No calls."
     parts = ", ".join(f"{tiers[tier]} in tier [bold]{tier}[/]" for tier in sorted(tiers))
-    return f"{len(found['calls'])} calls: {parts}"
+    return f"{len(found.calls)} calls: {parts}"
 
 
-def _rungs(found: Mapping[str, Any]) -> Table:
+def _rungs(found: Status) -> Table:
     table = make_table("Rungs", "tier", "rung", "breaker", "cause", "last success", "last failure", "$/min")
-    for rung in found["rungs"]:
-        state = rung["missing"] or rung["breaker"]
+    for rung in found.rungs:
+        state = rung.missing or rung.breaker
         colour = "green" if state == "closed" else "red"
         table.add_row(
-            rung["tier"] or "",
-            rung["rung"],
+            rung.tier or "",
+            rung.rung,
             f"[{colour}]{state}[/]",
-            rung["cause"] or "",
-            ago(rung["last_success_at"], found["now"], " ago"),
-            ago(rung["last_failure_at"], found["now"], " ago"),
-            f"{rung['usd_per_minute']:.4f}",
+            rung.cause or "",
+            ago(rung.last_success_at, found.now, " ago"),
+            ago(rung.last_failure_at, found.now, " ago"),
+            f"{rung.usd_per_minute:.4f}",
         )
     return table
 
 
-def _overrides(found: Mapping[str, Any]) -> Table:
+def _overrides(found: Status) -> Table:
     table = make_table("Overrides", "id", "limit", "of", "scope", "share", "left", "reason", "who")
-    for override in found["overrides"]:
-        left = ago(found["now"], override["until"])
+    for each in found.overrides:
         cells = (
-            override["id"],
-            override["limit"] + (" now" if override["when"] == "now" else ""),
-            f"{override['tier']}/{override['rung']}" if override["rung"] else override["tier"],
-            override["scope"],
-            f"{override['share']:g}%",
-            left,
-            override["reason"],
-            override["name"] + (f" ({override['typed']})" if override["typed"] else ""),
+            each.id,
+            each.limit + (" now" if each.when == "now" else ""),
+            f"{each.tier}/{each.rung}" if each.rung else each.tier,
+            each.scope,
+            f"{each.share:g}%",
+            ago(found.now, each.until),
+            each.reason,
+            each.name + (f" ({each.typed})" if each.typed else ""),
         )
         table.add_row(*map(escape, cells))
     return table
 
 
-def _buckets(found: Mapping[str, Any]) -> Table:
+def _buckets(found: Status) -> Table:
     from orchestrator.calls_cli import bar
 
     table = make_table("Buckets today", "bucket", "", "spent $", "set aside $", "cap $")
-    for bucket in found["buckets"]:
-        cap = "none" if bucket["cap_usd"] is None else f"{bucket['cap_usd']:.2f}"
-        figures = (f"{bucket['spent_usd']:.4f}", f"{bucket['reserved_usd']:.4f}", cap)
-        table.add_row(escape(bucket["bucket"]), bar(bucket), *figures)
+    for each in found.buckets:
+        cap = "none" if each.cap_usd is None else f"{each.cap_usd:.2f}"
+        figures = (f"{each.spent_usd:.4f}", f"{each.reserved_usd:.4f}", cap)
+        table.add_row(escape(each.bucket), bar(each.model_dump()), *figures)
     return table
 
 
-def _calls(found: Mapping[str, Any]) -> Table:
+def _calls(found: Status) -> Table:
     table = make_table("Calls", "call", "tier", "rung", "reason", "user", "purpose", "bucket", "for", "$")
-    for call in found["calls"]:
-        names = (call[key] for key in ("call_id", "tier", "rung", "reason", "user", "purpose", "bucket"))
-        since = ago(call["started_at"], found["now"])
-        table.add_row(*map(escape, names), since, f"{call['spent_usd']:.4f}")
+    for call in found.calls:
+        names = (call.call_id, call.tier, call.rung, call.reason, call.user, call.purpose, call.bucket)
+        since = ago(call.started_at, found.now)
+        table.add_row(*map(escape, names), since, f"{call.spent_usd:.4f}")
     return table
+
+
+def make_console() -> Console:
+    """As wide as the terminal; where there is none, 120 columns."""
+    return Console(width=None if os.isatty(1) else 120)
 
 
 def make_table(title: str, *columns: str) -> Table:

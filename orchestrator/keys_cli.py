@@ -92,11 +92,11 @@ def create(
 @config_option
 def list_(as_json: bool, config: Path | None) -> None:
     """Show which keys there are, and those that ended within the last 30 days."""
-    from orchestrator.server.keys import KeyRing
+    from orchestrator.server.key_store import read_keys
 
-    where, text = _run(config, lambda store, audit: _with(store.where, store.read()))
+    where, ring = _run(config, lambda store, audit: _with(store.where, read_keys(store)))
     now = time.time()
-    found = [key.told(now) for key in sorted(KeyRing.from_json(text), key=lambda key: key.created)]
+    found = [key.told(now) for key in sorted(ring, key=lambda key: key.created)]
     if as_json:
         click.echo(json.dumps({"keys": found}, indent=2))
     elif not found:
@@ -146,9 +146,8 @@ def _change(
     if as_json:
         click.echo(json.dumps(told | ({"key": secret} if secret else {}), indent=2))
     elif secret:
-        click.echo(
-            f"Key {key.id} ({key.name}) with the scope {', '.join(told['scopes'])}, kept in {where}.\n"
-        )
+        scopes = f"scope{'s' if len(key.scopes) > 1 else ''} {', '.join(told['scopes'])}"
+        click.echo(f"Key {key.id} ({key.name}) with the {scopes}, kept in {where}.\n")
         click.echo(f"  {secret}\n")
         click.echo("It is shown this once. Send it as `Authorization: Bearer <key>`.")
         if key.old_until is not None and key.old_until > now:

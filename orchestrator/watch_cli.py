@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.calls_cli import console, timeline_row
-from orchestrator.cli import address_and_key, config_option, make_table, status_tables, url_option
+from orchestrator.cli import asking, config_option, make_table, status_tables, url_option
 
 EVERY_S = 1.0
 ROWS = 15
@@ -42,17 +42,12 @@ def watch(everything: bool, url: str | None, config: Path | None) -> None:
 
     It shows one replica, without what is said in calls.
     """
-    from orchestrator.client import Orchestrator, OrchestratorError
-
-    base, key = address_and_key(url, config)
     try:
-        with Orchestrator(base, key) as orchestrator:
+        with asking(url, config) as orchestrator:
             if os.isatty(1):
                 _live(orchestrator, everything)
             else:
                 _lines(orchestrator, everything)
-    except OrchestratorError as error:
-        raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         pass
 
@@ -99,12 +94,12 @@ def _view(orchestrator: Any, recent: deque[Any]) -> Group:
     from orchestrator.client import OrchestratorError
 
     try:
-        found = orchestrator.status().model_dump()
+        found = orchestrator.status()
     except OrchestratorError as error:
         return Group(Text(str(error), style="red"), _events(recent))
-    at = time.strftime("%H:%M:%S", time.gmtime(found["now"]))
+    at = time.strftime("%H:%M:%S", time.gmtime(found.now))
     heading = Text(
-        f"{at} UTC, replica {found['replica']}, {len(found['calls'])} calls. Ctrl-C ends this.", "dim"
+        f"{at} UTC, replica {found.replica}, {len(found.calls)} calls. Ctrl-C ends this.", "dim"
     )
     return Group(heading, *status_tables(found), _events(recent))
 

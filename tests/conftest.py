@@ -1,4 +1,4 @@
-"""For all tests: Hypothesis prints what is needed to run a failure again.
+"""For all tests: no run leaves keys behind, and Hypothesis prints what is needed to run a failure again.
 
 It searches anew at every run, but not in CI: there the same commit gives the same result.
 """
@@ -10,7 +10,13 @@ import tempfile
 
 from hypothesis import settings
 
-settings.register_profile("repository", print_blob=True, derandomize=bool(os.environ.get("CI")))
+from tests.planted_check import pytest_runtest_logreport, pytest_sessionfinish, pytest_terminal_summary
+
+__all__ = ["pytest_runtest_logreport", "pytest_sessionfinish", "pytest_terminal_summary"]
+
+settings.register_profile(
+    "repository", print_blob=True, derandomize=bool(os.environ.get("CI")), deadline=None
+)
 settings.load_profile("repository")
 
 # Keys that somebody has made on this machine are none of the tests' business.

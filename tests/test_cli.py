@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from pydantic import SecretStr
 
 from orchestrator.cli import main
 from orchestrator.core.health import Cause
+from orchestrator.core.overrides import Tier
 from orchestrator.server.http import build_api
 from tests.server.test_http import Server, make_server
 
@@ -47,6 +49,7 @@ class RunningApi:
 
     def stop(self) -> None:
         self._uvicorn.should_exit = True
+        self.loop.call_soon_threadsafe(self.server.events.end_followers)
         self._thread.join(10)
 
 
@@ -77,10 +80,11 @@ def free_port() -> int:
 
 def test_help_teaches_with_examples() -> None:
     text = run("--help").output
-    for command in ("serve", "status", "force", "clear", "models", "simulate", "demo"):
+    for command in ("serve", "status", "route", "events", "force", "clear", "models", "simulate", "demo"):
         assert re.search(rf"^  {command} ", text, re.MULTILINE)
     assert "orchestrator force C --for 15m" in text
-    for command in ("serve", "status", "force"):
+    assert "Exit codes" in text
+    for command in ("serve", "status", "route", "events", "force"):
         assert "Examples:" in run(command, "--help").output
 
 
@@ -120,7 +124,8 @@ def test_force_status_clear(api: RunningApi) -> None:
 
 
 def test_status_shows_an_open_breaker(api: RunningApi) -> None:
-    api.server.fleet.breakers["kokoro"].trip(Cause.REFUSED, 0.0)
+    for _ in range(api.server.settings.breaker.failures):
+        soon(api, lambda: api.server.fleet.failed("kokoro", Cause.REFUSED))
     row = next(line for line in run("status", "--url", api.url).output.splitlines() if "kokoro" in line)
     assert re.search(r"B\s+kokoro\s+open\s+refused", row)
 
@@ -148,7 +153,7 @@ def test_wrong_orders_teach(api: RunningApi, arguments: list[str], teaches: str)
 
 def test_nobody_there_says_how_to_start_the_server() -> None:
     done = run("status", "--url", f"http://127.0.0.1:{free_port()}")
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     assert "`orchestrator serve`" in done.output
 
 
@@ -171,7 +176,7 @@ def test_somebody_else_there() -> None:
         thread.start()
         done = run("status", "--url", f"http://127.0.0.1:{other.getsockname()[1]}")
         thread.join(10)
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     assert "is no orchestrator" in done.output
 
 
@@ -179,12 +184,112 @@ def test_the_key_is_taken_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> 
     guarded = RunningApi(server={"api_key": SecretStr("right")})
     try:
         refused = run("status", "--url", guarded.url)
-        assert refused.exit_code == 1
+        assert refused.exit_code == 4
         assert "Authorization: Bearer" in refused.output
         monkeypatch.setenv("ORCHESTRATOR_API_KEY", "right")
         assert run("status", "--url", guarded.url).exit_code == 0
     finally:
         guarded.stop()
+
+
+# --- route ---
+
+
+def test_route_explains_itself(api: RunningApi) -> None:
+    forced = api.server.fleet.force
+    made = soon(api, lambda: forced(tier="C", scope="user:9", duration="15m", reason="[red]drill", who="ann"))
+    shown = run("route", "--user", "9", "--bucket", "acme", "--tool", "refund", "--url", api.url)
+    assert shown.exit_code == 0, shown.output
+    lines = shown.output.splitlines()
+    assert lines[0] == "Tier C prompts (override, decided by override), about $0.0000 a minute"
+    text = " ".join(shown.output.split())
+    assert "ann forces tier C on user:9 until" in text
+    assert f"({made.id}: [red]drill)" in text
+    assert re.search(rf"A +gpt-realtime-2.1 +once override {made.id} is cleared or expires at", shown.output)
+    assert lines[-1].startswith("Connect: GET ws://127.0.0.1:")
+    assert lines[-1].endswith("&user=9&bucket=acme&tools=refund")
+    run("clear", made.id, "--url", api.url)
+
+
+def soon(api: RunningApi, work: Callable[[], Any]) -> Any:
+    """Done in the server's own thread."""
+    return asyncio.run_coroutine_threadsafe(_later(work), api.loop).result(10)
+
+
+async def _later(work: Callable[[], Any]) -> Any:
+    return work()
+
+
+def test_route_as_json(api: RunningApi) -> None:
+    found = json.loads(run("route", "--purpose", "queue_update", "--json", "--url", api.url).output)
+    assert (found["tier"], found["connect"]["kind"]) == ("C", "prompt")
+    assert found["would_change"][0]["change"] == "purpose_two_way"
+
+
+def test_where_no_tier_is_ready_the_exit_code_says_so() -> None:
+    closed = RunningApi()
+    try:
+        for tier in Tier:
+            soon(closed, partial(closed.server.fleet.set_missing, tier))
+        done = run("route", "--url", closed.url)
+        assert done.exit_code == 5
+        assert "kokoro: what it needs is not loaded yet" in " ".join(done.output.split())
+    finally:
+        closed.stop()
+
+
+# --- events ---
+
+
+def follow(api: RunningApi, *arguments: str) -> tuple[threading.Thread, list[Result]]:
+    """`orchestrator events` in a thread of its own, from when the server knows of it."""
+    done: list[Result] = []
+    before = list(api.server.events.followers)  # those of an earlier test may not have gone yet
+    thread = threading.Thread(
+        target=lambda: done.append(run("events", *arguments, "--url", api.url)), daemon=True
+    )
+    thread.start()
+    pause = threading.Event()
+    for _ in range(4000):
+        if any(each not in before for each in api.server.events.followers):
+            break
+        pause.wait(0.005)
+    return thread, done
+
+
+def add(api: RunningApi, type: str, **fields: Any) -> None:
+    row = {"tier": "A", "call_id": "call_1f2e3d", **fields}
+    soon(api, lambda: api.server.events.add(type, **row))
+
+
+def test_events_as_lines(api: RunningApi) -> None:
+    thread, done = follow(api, "--type", "handover", "--type", "caller_said", "--text", "--count", "2")
+    add(api, "state", state="local")
+    add(api, "handover", from_tier="A", to_tier="B", cause="refused")
+    add(api, "caller_said", call_id="", tier="", text="my \x1b[2J order")
+    thread.join(20)
+    first, second = done[0].output.splitlines()
+    assert re.fullmatch(
+        r"\d\d:\d\d:\d\d\.\d\d\d call_1f2e3d A handover from_tier=A to_tier=B cause=refused", first
+    )
+    # What callers say moves no cursor.
+    assert second.endswith('- - caller_said text="my \\u001b[2J order"')
+    assert done[0].exit_code == 0
+
+
+def test_events_as_json(api: RunningApi) -> None:
+    thread, done = follow(api, "--json", "--call", "call_1f2e3d", "--count", "1")
+    add(api, "caller_said", call_id="call_2", text="no")
+    add(api, "caller_said", text="my order", item_id="item_1")
+    thread.join(20)
+    found = json.loads(done[0].output)
+    assert found["id"].startswith(api.server.events.epoch)
+    assert (found["type"], found["item_id"]) == ("caller_said", "item_1")
+    assert "text" not in found
+
+
+def test_events_of_nobody() -> None:
+    assert run("events", "--url", f"http://127.0.0.1:{free_port()}").exit_code == 3
 
 
 def test_serve_refuses_settings_that_cannot_work() -> None:

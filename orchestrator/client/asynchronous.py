@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import ssl
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -43,12 +44,13 @@ class AsyncOrchestrator:
         timeout_s: float = 30.0,
         retries: int = 2,
         longest_wait_s: float = 10.0,
+        ssl_context: ssl.SSLContext | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._connection = Connection.make(
             url, timeout_s=timeout_s, retries=retries, longest_wait_s=longest_wait_s
         )
-        self._http = httpx.AsyncClient(transport=transport, **self._connection.options(api_key))
+        self._http = httpx.AsyncClient(transport=transport, **self._connection.options(api_key, ssl_context))
 
     def __repr__(self) -> str:
         return f"AsyncOrchestrator({self._connection.url!r})"
@@ -213,7 +215,7 @@ class AsyncOrchestrator:
         format: str | None = None,
         speed: float | None = None,
         language: str | None = None,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Any text, spoken, in pieces as they are made; pieces that have come are not taken back by an error."""
         ask = asks.synthesize(
             text, model=model, voice=voice, response_format=format, speed=speed, language=language
@@ -292,7 +294,7 @@ class AsyncOrchestrator:
         text: bool = False,
         last_event_id: str = "",
         reconnect: bool = True,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """What happens in the calls of the replica that answers, as it happens, for ever.
 
         Of some calls, types or tiers only, if given. `text`: with what is said. After a break it goes on where it was;

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 from urllib.parse import urlsplit
@@ -33,6 +35,7 @@ class _Options(TypedDict):
     headers: dict[str, str]
     timeout: httpx.Timeout
     trust_env: bool
+    verify: ssl.SSLContext | bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Connection:
         given = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
         return cls(_checked(given), timeout_s, retries, longest_wait_s)
 
-    def options(self, api_key: str | None) -> _Options:
+    def options(self, api_key: str | None, ssl_context: ssl.SSLContext | None) -> _Options:
         """What httpx's client is made with. Raises `Invalid` for a key that cannot be sent."""
         return {
             "base_url": self.url,
@@ -58,21 +61,30 @@ class Connection:
             "timeout": httpx.Timeout(self.timeout_s),
             # The server is often this machine, and no proxy of the environment is to see the key.
             "trust_env": False,
+            "verify": True if ssl_context is None else ssl_context,
         }
 
     def request(self, ask: Ask[Any]) -> dict[str, Any]:
-        """The arguments of httpx's `build_request`."""
+        """The arguments of httpx's `build_request`. Raises `Invalid` for what JSON cannot hold."""
+        content = None if ask.json is None else _as_json(ask.json)
+        kind = {} if content is None else {"Content-Type": "application/json"}
         return {
             "method": ask.method,
             "url": ask.path,
-            "json": ask.json,
+            "content": content,
             "params": list(ask.params) or None,
-            "headers": dict(ask.headers),
+            "headers": {**kind, **ask.headers},
             "timeout": httpx.Timeout(ask.timeout_s or self.timeout_s),
         }
 
     def failure(self, error: httpx.HTTPError) -> Unreachable:
         """What httpx could not do, without the request, whose headers hold the key."""
+        if (untrusted := _certificate_error(error)) is not None:
+            message = (
+                f"the certificate of {self.url} is not to be trusted ({untrusted.verify_message}); check the "
+                "address, or give an ssl_context that knows who made it"
+            )
+            return Unreachable(message, sent=False)
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
             message = (
                 f"nothing answers at {self.url}; start the server with `orchestrator serve`, or say where it "
@@ -115,6 +127,22 @@ class Connection:
         if isinstance(error, Overloaded) and error.retry_after_s is not None:
             return error.retry_after_s
         return float(min(FIRST_WAIT_S * 2 ** (state.attempt_number - 1), self.longest_wait_s))
+
+
+def _as_json(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        problem = str(error)
+    raise Invalid(f"the request cannot be written as JSON: {problem}")
+
+
+def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _checked(url: str) -> str:

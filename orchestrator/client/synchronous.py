@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -33,8 +34,10 @@ class Orchestrator:
     """One orchestrator, asked over HTTP.
 
     `url` is by default ORCHESTRATOR_URL, or http://127.0.0.1:8080; `api_key` ORCHESTRATOR_API_KEY. A request that fails
-    in passing is tried `retries` times more, if that can do no harm, and no wait is longer than `longest_wait_s`. Every
-    method raises an `OrchestratorError`. Threads may share it. Use it as a context manager, or call `close` in the end.
+    in passing is tried `retries` times more, if that can do no harm, and no wait is longer than `longest_wait_s`.
+    `ssl_context` is for a server whose certificate no public authority made.
+
+    Every method raises an `OrchestratorError`. Threads may share it. Use it as a context manager, or call `close`.
     """
 
     def __init__(
@@ -45,12 +48,13 @@ class Orchestrator:
         timeout_s: float = 30.0,
         retries: int = 2,
         longest_wait_s: float = 10.0,
+        ssl_context: ssl.SSLContext | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._connection = Connection.make(
             url, timeout_s=timeout_s, retries=retries, longest_wait_s=longest_wait_s
         )
-        self._http = httpx.Client(transport=transport, **self._connection.options(api_key))
+        self._http = httpx.Client(transport=transport, **self._connection.options(api_key, ssl_context))
 
     def __repr__(self) -> str:
         return f"Orchestrator({self._connection.url!r})"
@@ -215,7 +219,7 @@ class Orchestrator:
         format: str | None = None,
         speed: float | None = None,
         language: str | None = None,
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """Any text, spoken, in pieces as they are made; pieces that have come are not taken back by an error."""
         ask = asks.synthesize(
             text, model=model, voice=voice, response_format=format, speed=speed, language=language
@@ -293,7 +297,7 @@ class Orchestrator:
         text: bool = False,
         last_event_id: str = "",
         reconnect: bool = True,
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         """What happens in the calls of the replica that answers, as it happens, for ever.
 
         Of some calls, types or tiers only, if given. `text`: with what is said. After a break it goes on where it was;

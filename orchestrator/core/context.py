@@ -285,7 +285,14 @@ class CallContext:
         self.granted = None if self.grant is None else Granted(self.grant, self.session, self.desk)
         if self.granted is not None:
             self.session.begin(self.granted.initial())
-            self.input.change_format(self.session.input_format)
+            self.heed_format(self.session.input_format)
+
+    def heed_format(self, fmt: AudioFormat) -> bool:
+        """The caller's audio is in this format from here on; True where that is another one than before."""
+        changed = fmt is not self.input.format
+        if changed:
+            self.input.change_format(fmt)
+        return changed
 
     def voice_to_voice(self, ttfa_ms: float | None, client_asked: bool) -> dict[str, float]:
         """What a row of an answer says of that: with how long the caller had been quiet when the turn ended."""

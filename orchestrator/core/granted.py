@@ -181,9 +181,10 @@ class Granted:
             return LOCKED
         if not self._restricts_tools or not isinstance(choice, Mapping):
             return ""
-        there = {name_of(tool) for tool in self._desk.toolset.offered(tools, self._desk.agent)}
-        name = name_of(choice)
-        return "" if name in there else f"this call has no tool {name[:NAME_CHARACTERS]!r}"
+        offered = self._desk.toolset.offered(tools, self._desk.agent)
+        name, kind = name_of(choice), choice.get("type")
+        known = any(name_of(tool) == name and tool.get("type") == kind for tool in offered)
+        return "" if known else f"this call has no tool {name[:NAME_CHARACTERS]!r}"
 
     # --- responses ---
 

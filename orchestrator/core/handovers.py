@@ -7,6 +7,7 @@ ready beside them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from orchestrator.core.actions import (
@@ -34,6 +35,7 @@ from orchestrator.core.relay import Relay
 from orchestrator.core.routing import DecidedBy, Decision, Reason
 from orchestrator.core.states import Move, State, after
 from orchestrator.core.steps import Share, StepAction
+from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.client_events import ClientError
 from orchestrator.protocol.wire import Event
 
@@ -62,10 +64,10 @@ DEADLINES = frozenset(
         Cause.DEAF,
     }
 )
-TERMINAL = frozenset({Cause.BAD_KEY, Cause.NO_CREDIT, Cause.MODEL_NOT_FOUND})
+TERMINAL = frozenset({Cause.BAD_KEY, Cause.NO_CREDIT, Cause.MODEL_NOT_FOUND, Cause.GRANT_REFUSED})
 """Causes that no second try on the same rung can help."""
-BLAMELESS = frozenset({Cause.EXPIRED, Cause.DRILL})
-"""Nobody's fault: no breaker is told of them."""
+BLAMELESS = frozenset({Cause.EXPIRED, Cause.GRANT_REFUSED, Cause.DRILL})
+"""Causes that say nothing about how other calls would fare, and so are not told to a breaker."""
 
 
 class Handovers:
@@ -170,7 +172,7 @@ class Handovers:
 
     def _on_client_event(self, event: Event, now: float) -> None:
         if self.relay is None and self.local is None:
-            self._waiting.append(event)
+            self._wait_with(event)
             return
         if self.hedge is not None:
             self._stand_down("the client was active", now)
@@ -191,6 +193,17 @@ class Handovers:
         if self.preparation is not None and cancels:
             self._abandon("the client was active", now)
         self._out_of_money(now)
+
+    def _wait_with(self, event: Event) -> None:
+        """Nobody serves yet: an event is for whoever will. The audio behind it is already as it says."""
+        self._waiting.append(event)
+        ctx, grant = self.ctx, self.ctx.grant
+        if event["type"] == "session.update" and not (grant and grant.locks("audio.input.format")):
+            given = ((event["session"].get("audio") or {}).get("input") or {}).get("format")
+            # What is no format is told when the event is carried out.
+            with suppress(ValueError):
+                if given is not None:
+                    ctx.heed_format(AudioFormat.parse(given))
 
     def _let_through(self, event: Event) -> Event:
         """Of a client's event what the call's grant leaves to the client; ClientError where that is nothing."""
@@ -290,9 +303,11 @@ class Handovers:
         self._degrade(left, self._route("A", frozenset({"A"})), _trigger(cause), cause.id, now, race=other)
 
     def _blame(self, rung: str, cause: Cause, now: float) -> None:
-        """Tell the rung's breaker, unless it is nobody's fault."""
-        if cause not in BLAMELESS:
+        """Tell the rung's breaker what it did wrong, and remember it for this call."""
+        # That a session reached its limit, or that an operator practises, is nothing it did.
+        if cause not in (Cause.EXPIRED, Cause.DRILL):
             self._fault_at[rung] = now
+        if cause not in BLAMELESS:
             self.ctx.do(Report(rung, cause.id))
 
     def _other_try(self, left: Unfinished) -> str | None:

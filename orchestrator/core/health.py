@@ -66,6 +66,8 @@ class Cause(Enum):
     """The provider ended a session that had reached its limit: no fault of the rung, and never told to its breaker."""
     DRILL = ("drill", ProbeKind.RESPONSE, False)
     """An operator has calls lose their provider for practice: nor is this."""
+    GRANT_REFUSED = ("grant_refused", ProbeKind.SESSION, False)
+    """The provider does not take what this call was granted, as a voice that it lacks; other calls may well go on."""
 
     def __init__(self, id: str, proof: ProbeKind, fatal: bool) -> None:
         self.id = id

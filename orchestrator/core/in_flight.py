@@ -38,13 +38,23 @@ class InFlight:
         self._ctx = ctx
         self._attempt = attempt
         self._updates: deque[Update] = deque()
+        self._opening: str | None = None
+        """The id of the update that told the provider what the call was granted."""
 
     # --- session updates ---
 
     def open_session(self, changes: Event) -> None:
         """The first ``session.update`` of a provider session; its answer is not for the client."""
-        fields = self._ctx.session.fields
-        self._send_update({"type": "session.update"}, changes, Update(None, changes, None, fields))
+        granted = self._ctx.granted is not None and bool(self._ctx.granted.initial())
+        self._opening = self._ctx.ids.new("event") if granted else None
+        fields, event = self._ctx.session.fields, {"type": "session.update"}
+        if self._opening is not None:
+            event["event_id"] = self._opening
+        self._send_update(event, changes, Update(self._opening, changes, None, fields))
+
+    def refuses_grant(self, event_id: str | None) -> bool:
+        """Whether an error is about what the call was opened with: the session is not the one that was granted."""
+        return event_id is not None and event_id == self._opening
 
     def say_who_starts(self, *, gated: bool) -> None:
         """Have the provider start responses on its own as the client wants it to, or (`gated`) not at all."""
@@ -68,6 +78,8 @@ class InFlight:
         session, changes = self._ctx.session, event["session"]
         before = session.fields
         session.update(changes)
+        # The client's next audio is in it, however long the provider takes to say yes.
+        self._ctx.heed_format(session.input_format)
         update = Update(event.get("event_id"), changes, before, session.fields)
         update.refused, self._ctx.refused = self._ctx.refused, []
         self._send_update(event, changes, update)
@@ -131,3 +143,4 @@ class InFlight:
                 update.before = session.fields
                 session.update(update.changes)
                 update.after = session.fields
+        self._ctx.heed_format(session.input_format)

@@ -47,7 +47,7 @@ class Leash(Keypad):
             self._ending = True
             grant, limit = self.ctx.grant, self.ctx.longest_s
             by = "grant" if grant is not None and grant.max_s == limit else "server"
-            self.ctx.record("call_limit", limit_s=limit, set_by=by, rung=self.ctx.rung)
+            self.ctx.record("call_limit", limit_s=limit, set_by=by, tier=self.ctx.tier, rung=self.ctx.rung)
         if self._somebody_speaks(now) and now < self._ends_at + GRACE_S:
             self._leash_due = min(now + LOOK_S, self._ends_at + GRACE_S)
             return

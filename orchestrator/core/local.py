@@ -96,12 +96,10 @@ class Local(Hearing):
 
     def _update_session(self, event: Event) -> None:
         ctx = self.ctx
-        before = ctx.session.input_format
         ctx.session.update(event["session"])
         if self.detector is not None:
             self.detector.configure(ctx.session.turn_detection)
-        if ctx.session.input_format is not before:
-            ctx.input.change_format(ctx.session.input_format)
+        if ctx.heed_format(ctx.session.input_format):
             self._listen(ctx.input.total_ms)
         ctx.send({"type": "session.updated", "session": ctx.describe_session()})
 

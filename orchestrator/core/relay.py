@@ -290,6 +290,8 @@ class Relay:
             return cause
         self.ctx.record("provider_error", code=error.get("code"), message=error.get("message"))
         event_id = error.get("event_id")
+        if self.in_flight.refuses_grant(event_id):
+            return Cause.GRANT_REFUSED
         if self.gate.is_own(event_id) or self.veto.is_own(event_id) or self._own_refused(event_id):
             return None
         if error.get("type") == "server_error":

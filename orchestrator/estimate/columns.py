@@ -8,9 +8,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -22,7 +19,10 @@ from orchestrator.pricing import EMBEDDED, transcribers
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[float, Field(ge=0, le=1_000_000)]
-Profile = Annotated[tuple[NonNegativeFloat, ...], Field(max_length=200)]
+Profile = Annotated[tuple[Annotated[float, Field(ge=0, le=1_000)], ...], Field(max_length=200)]
+Seconds = Annotated[float, Field(ge=0, le=3600)]
+Milliseconds = Annotated[float, Field(ge=0, le=3_600_000)]
+ModelName = Annotated[str, Field(min_length=1)]
 Spread = Annotated[float, Field(ge=0, le=3)]
 
 
@@ -35,13 +35,13 @@ class Inputs(BaseModel):
 class Columns(Inputs):
     """What calls are like. The first five are the planner's; a spread is a standard deviation over its mean."""
 
-    call_s: float = Field(default=240.0, gt=0, le=3600)
+    call_s: float = Field(default=240.0, ge=1, le=3600)
     """Mean length of a call that runs its course, in seconds, from connect to hang-up."""
-    caller_share: float = Field(default=0.30, gt=0, le=1)
+    caller_share: float = Field(default=0.30, ge=0.001, le=1)
     """Share of that time in which the caller talks."""
     assistant_share: Share = 0.45
     """Share of that time in which the assistant is heard. The rest is silence: thinking, tools, pauses."""
-    tool_delay_s: NonNegativeFloat = 0.8
+    tool_delay_s: Seconds = 0.8
     """Mean time from a tool call to its result."""
     abandon_rate: Share = 0.05
     """Share of calls whose caller hangs up before its course is run, at any moment with the same chance."""
@@ -50,7 +50,9 @@ class Columns(Inputs):
     """Share of those who hang up early and call again: a new call beside those of `calls_per_day`."""
     length_spread: Spread = 0.6
     """Of the lengths of calls."""
-    length_profile: tuple[float, ...] = Field(default=(), max_length=200)
+    length_profile: tuple[Annotated[float, Field(ge=-1_000, le=1_000)], ...] = Field(
+        default=(), max_length=200
+    )
     """The shape of the calls' lengths: values of equal shares of them, from short to long, in spreads from their mean.
 
     Empty is a lognormal distribution, as it is usual for calls. `fit` tells the shape it found.
@@ -61,7 +63,7 @@ class Columns(Inputs):
     """Talk in a turn, likewise."""
     pace_spread: Spread = 0.2
     """Between calls, of the turns in a minute."""
-    utterance_s: PositiveFloat = 4.0
+    utterance_s: float = Field(default=4.0, ge=0.01, le=3600)
     """Mean talk of the caller in one turn; with `caller_share` it says how many turns a call has."""
     turn_spread: Spread = 0.6
     """Of the lengths of utterances and answers within a call."""
@@ -83,13 +85,13 @@ class Columns(Inputs):
     """So many stay in the history, beside the audio, for one of those."""
     barge_in: Share = 0.1
     """Share of answers that the caller cuts off."""
-    unheard_s: NonNegativeFloat = 3.0
+    unheard_s: Seconds = 3.0
     """Mean talk of an answer cut off that was made and billed, and not heard."""
     cache_hit: Share = 1.0
     """Share of the input of the response before that the next one finds cached."""
     cache_output: Share = 1.0
     """... and of the answer itself. An answer that was cut off is never found."""
-    concise_share: float = Field(default=0.7, gt=0, le=1)
+    concise_share: float = Field(default=0.7, ge=0.001, le=1)
     """Length of an answer after the step `concise`, compared with before; its limit holds beside that."""
 
     @model_validator(mode="after")
@@ -131,19 +133,19 @@ class Columns(Inputs):
 class TierBEngines(Inputs):
     """What Tier B hears, thinks and speaks with, by the names that the price table has; null costs nothing."""
 
-    transcription: str | None = None
-    agent: str | None = None
-    speech: str | None = None
+    transcription: ModelName | None = None
+    agent: ModelName | None = None
+    speech: ModelName | None = None
 
 
 class Plan(Inputs):
     """What is decided: how many calls, on which rungs, under which budget."""
 
-    calls_per_day: PositiveInt = 1000
+    calls_per_day: int = Field(default=1000, ge=1, le=1_000_000_000)
     days_per_month: float = Field(default=30.0, gt=0, le=31)
-    rungs: tuple[str, ...] = Field(default=("gpt-realtime-2.1",), min_length=1)
+    rungs: tuple[ModelName, ...] = Field(default=("gpt-realtime-2.1",), min_length=1)
     """Models of Tier A in order of preference."""
-    transcription_model: str | None = "gpt-transcribe"
+    transcription_model: ModelName | None = "gpt-transcribe"
     """What writes down the caller's words in Tier A; null for nothing that is billed."""
     max_output_tokens: int = Field(default=4096, ge=1, le=4096)
     call_usd: Cap | None = 2.0
@@ -151,7 +153,7 @@ class Plan(Inputs):
     day_usd: Cap | None = None
     """The bucket's cap for a day; null for none."""
     steps: Steps = ()
-    expected_minutes: PositiveFloat | None = None
+    expected_minutes: Annotated[float, Field(ge=0.001, le=10_000)] | None = None
     concise_tokens: int = Field(default=400, ge=50, le=4096)
     history: History = "provider"
     retention_ratio: float = Field(default=0.7, ge=0.2, le=0.95)
@@ -198,27 +200,27 @@ class Plan(Inputs):
 class Latencies(Inputs):
     """Milliseconds that the latency budgets are made of, each the mean of what is usual; see docs/cost.md."""
 
-    capture_ms: NonNegativeFloat = 20.0
+    capture_ms: Milliseconds = 20.0
     """A frame of the client's microphone."""
-    network_ms: NonNegativeFloat = 30.0
+    network_ms: Milliseconds = 30.0
     """One way, between the client and us."""
-    provider_network_ms: NonNegativeFloat = 20.0
+    provider_network_ms: Milliseconds = 20.0
     """One way, between us and the provider."""
-    relay_ms: NonNegativeFloat = 1.0
+    relay_ms: Milliseconds = 1.0
     """A frame through this service."""
-    playout_ms: NonNegativeFloat = 60.0
+    playout_ms: Milliseconds = 60.0
     """The client's buffer before it plays."""
-    end_of_turn_ms: NonNegativeFloat = 500.0
+    end_of_turn_ms: Milliseconds = 500.0
     """Silence after which the turn is over: the session's silence_duration_ms."""
-    first_audio_ms: NonNegativeFloat = 500.0
+    first_audio_ms: Milliseconds = 500.0
     """From the end of the turn to the model's first audio in Tier A."""
-    tier_b_first_audio_ms: NonNegativeFloat = 1_200.0
+    tier_b_first_audio_ms: Milliseconds = 1_200.0
     """... and in Tier B."""
     spread: Spread = 0.4
     """Of every one of them but the silence and the frame."""
-    interruption_ms: NonNegativeFloat = 200.0
+    interruption_ms: Milliseconds = 200.0
     """From the caller's first sound to the provider's noticing it."""
-    retry_ms: NonNegativeFloat = 12_000.0
+    retry_ms: Milliseconds = 12_000.0
     """From hanging up to being connected again."""
-    handover_ms: NonNegativeFloat = 1_000.0
+    handover_ms: Milliseconds = 1_000.0
     """From an outage that is silent to the decision for Tier B; one that shows itself takes no time."""

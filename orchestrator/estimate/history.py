@@ -122,6 +122,7 @@ class History:
     def _cut(self, limit: int, ratio: float) -> None:
         """The oldest goes, so that `ratio` of `limit` is left. What was cached behind the head is lost."""
         behind = self.text + self.audio - self._head
+        limit = max(limit, 0)  # the head alone may be more than fits
         if behind <= limit:
             return
         share = ratio * limit / behind

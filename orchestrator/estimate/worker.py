@@ -15,9 +15,13 @@ from typing import Any
 
 from orchestrator.core.prices import ModelPrice, PriceTable
 from orchestrator.estimate.columns import Columns, Latencies, Plan
+from orchestrator.estimate.draws import TooMuch
 from orchestrator.estimate.model import estimate
+from orchestrator.estimate.results import Estimate
 
 _NICE = 10
+_TOO_MUCH = 3
+"""The process's exit code for more calls than can be simulated; it says so in its output."""
 
 
 class WorkerFailed(RuntimeError):
@@ -43,7 +47,7 @@ def job(
 
 
 async def estimate_apart(wanted: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    """`Estimate.to_dict` of a `job`. Raises `TimeoutError`, `WorkerFailed`; the process is gone in any case."""
+    """`Estimate.to_dict` of a `job`. Raises `TimeoutError`, `TooMuch`, `WorkerFailed`; the process is then gone."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", __name__, stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
@@ -52,6 +56,8 @@ async def estimate_apart(wanted: dict[str, Any], timeout_s: float) -> dict[str, 
             out, said = await process.communicate(json.dumps(wanted).encode())
     finally:
         await _end(process)
+    if process.returncode == _TOO_MUCH:
+        raise TooMuch(out.decode())
     if process.returncode != 0:
         raise WorkerFailed(said.decode(errors="replace").strip()[-500:])
     found: dict[str, Any] = json.loads(out)
@@ -67,7 +73,16 @@ async def _end(process: Process) -> None:
 def main() -> None:
     os.nice(_NICE)
     wanted = json.load(sys.stdin)
-    found = estimate(
+    try:
+        found = _estimate(wanted)
+    except TooMuch as error:
+        sys.stdout.write(str(error))
+        sys.exit(_TOO_MUCH)
+    json.dump(found.to_dict(), sys.stdout)
+
+
+def _estimate(wanted: dict[str, Any]) -> Estimate:
+    return estimate(
         Columns.model_validate(wanted["columns"]),
         Plan.model_validate(wanted["plan"]),
         PriceTable({name: ModelPrice(**price) for name, price in wanted["prices"].items()}),
@@ -75,7 +90,6 @@ def main() -> None:
         seed=wanted["seed"],
         latencies=Latencies.model_validate(wanted["latencies"]),
     )
-    json.dump(found.to_dict(), sys.stdout)
 
 
 if __name__ == "__main__":

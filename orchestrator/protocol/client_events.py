@@ -41,6 +41,10 @@ _MODELS: dict[str, type[BaseModel] | None] = {
 }
 
 
+MAX_DEPTH = 64
+"""Of arrays and objects within each other: no schema of a tool is deeper, and copying what is much deeper fails."""
+
+
 class ClientError(Exception):
     """A client event that cannot be carried out. `code` is OpenAI's where it has one for the case."""
 
@@ -71,6 +75,11 @@ def parse_client_event(frame: bytes) -> Event:
             f"The message is not valid JSON ({error}). Send one JSON object per text message.",
             code="invalid_json",
         ) from None
+    if _too_deep(frame, event):
+        raise ClientError(
+            f"The message has arrays and objects more than {MAX_DEPTH} deep within each other; flatten it.",
+            code="invalid_json",
+        )
     if not isinstance(event, dict):
         raise ClientError(
             f"Expected a JSON object with a 'type', got {type(event).__name__}.", code="invalid_json"
@@ -84,6 +93,16 @@ def parse_client_event(frame: bytes) -> Event:
         error.event_id = event_id
         raise
     return event
+
+
+def _too_deep(frame: bytes, event: Any) -> bool:
+    if frame.count(b"[") + frame.count(b"{") <= MAX_DEPTH:
+        return False
+    level = [event]
+    for _ in range(MAX_DEPTH):
+        nested = [list(v.values()) if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)]
+        level = [value for values in nested for value in values]
+    return any(isinstance(value, dict | list) for value in level)
 
 
 def _check(event: Event) -> None:

@@ -53,9 +53,17 @@ def append_audio(frame: bytes) -> tuple[int, int] | None:
     return start, end
 
 
-def base64_size(length: int) -> int:
-    """Bytes that `length` base64 characters stand for, padding neglected (at most 2 bytes too many)."""
-    return length * 3 // 4
+def base64_size(length: int, padding: int = 0) -> int:
+    """Bytes that `length` base64 characters stand for; without `padding` at most 2 bytes too many."""
+    return max(0, length * 3 // 4 - padding)
+
+
+_FILLING = ord("=")
+
+
+def padding(frame: bytes, end: int) -> int:
+    """How many of the base64 characters before `end` are filling."""
+    return 0 if frame[end - 1] != _FILLING else 2 if frame[end - 2] == _FILLING else 1
 
 
 class AudioShape:

@@ -82,6 +82,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         422: "The request is not as it should be; the message says what was expected.",
         429: "Too many with this key or of this user: see Retry-After.",
         500: "A fault of ours.",
+        503: "What a key or token is compared with could not be read yet: see Retry-After.",
     }.items()
 }
 """What every path may answer, as OpenAPI wants it."""

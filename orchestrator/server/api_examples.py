@@ -1,4 +1,4 @@
-"""Examples for /openapi.json, by the name of the body that each is one of. docs/api.md shows the same ones."""
+"""Examples for /openapi.json, by the name of the body that each is one of."""
 
 from __future__ import annotations
 

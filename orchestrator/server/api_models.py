@@ -200,20 +200,53 @@ class PreviewView(BaseModel):
 
 
 class OverrideBody(Body):
-    tier: str = Field(description="A, B or C, or one rung of it: A/gpt-realtime-2.1.", max_length=200)
-    limit: str = Field("force", description="force; ceiling: nothing better; floor: nothing worse.")
-    share: float = Field(100.0, description="Per cent of the calls that begin from now on; 100: of all.")
-    when: str = Field("next_turn", description="next_turn; now: in the middle of an answer, too.")
-    scope: str = Field("all", description="all, call:ID, user:ID, purpose:NAME or bucket:NAME.")
-    duration: str = Field("15m", alias="for", description="90s, 15m, 2h, at most 30d.")
-    reason: str = Field(max_length=1000)
+    """What is wrong with one is said by the core; the patterns here are for readers and for clients' tools."""
+
+    tier: str = Field(
+        description="A, B or C, or one rung of it: A/gpt-realtime-2.1.",
+        max_length=200,
+        json_schema_extra={"pattern": "^[A-Ca-c](/.+)?$"},
+    )
+    limit: str = Field(
+        "force",
+        description="force; ceiling: nothing better; floor: nothing worse.",
+        json_schema_extra={"pattern": "^(force|ceiling|floor)$"},
+    )
+    share: float = Field(
+        100.0,
+        description="Per cent of the calls that begin from now on; 100: of all.",
+        json_schema_extra={"exclusiveMinimum": 0, "maximum": 100},
+    )
+    when: str = Field(
+        "next_turn",
+        description="next_turn; now: in the middle of an answer, too.",
+        json_schema_extra={"pattern": "^(next_turn|now)$"},
+    )
+    scope: str = Field(
+        "all",
+        description="all, call:ID, user:ID, purpose:NAME or bucket:NAME.",
+        json_schema_extra={"pattern": r"^(all|(call|user|purpose|bucket):[A-Za-z0-9].*)$"},
+    )
+    duration: str = Field(
+        "15m",
+        alias="for",
+        description="90s, 15m, 2h, at most 30d.",
+        json_schema_extra={"pattern": "^([1-9][0-9]{0,4}[smhd])+$"},
+    )
+    reason: str = Field(
+        description="For others to read.", max_length=1000, json_schema_extra={"pattern": r"\S"}
+    )
     who: str = Field(
         "", max_length=200, description="Who you are; it is kept beside the name of the key that asks."
     )
 
 
 class ExtendBody(Body):
-    duration: str = Field(alias="for", description="From now on: 90s, 15m, 2h, at most 30d.")
+    duration: str = Field(
+        alias="for",
+        description="From now on: 90s, 15m, 2h, at most 30d.",
+        json_schema_extra={"pattern": "^([1-9][0-9]{0,4}[smhd])+$"},
+    )
     reason: str = Field("", max_length=1000, description="Why it goes on.")
     who: str = Field("", max_length=200)
 
@@ -232,6 +265,7 @@ class OverrideView(BaseModel):
     reason: str
     who: str = Field(description="The id of the key it was made with.")
     created: float = Field(description="Unix seconds.")
+    by: str = Field("", description="Whose key or token it came with.")
 
 
 class Overrides(BaseModel):
@@ -264,6 +298,7 @@ class ApprovalView(BaseModel):
     who: str | None
     reason: str | None
     decided_at: float | None
+    by: str | None = Field(None, description="Whose key or token decided.")
 
 
 class ApprovalViews(BaseModel):
@@ -312,6 +347,7 @@ class CallStatus(BaseModel):
     user: str
     purpose: str
     bucket: str
+    who: str = Field("", description="Whose key or token opened it.")
     started_at: float
     spent_usd: float
     reserved_usd: float = Field(description="Set aside for what runs and for what may start next.")

@@ -52,6 +52,7 @@ from orchestrator.server.drills import Drills
 from orchestrator.server.engines import Engines, TierB
 from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Change, ChangeKind, Fleet
+from orchestrator.server.frame_limits import FrameLimits
 from orchestrator.server.guardrails import Guardrails, Hook
 from orchestrator.server.guards import lacking
 from orchestrator.server.history import History
@@ -147,6 +148,7 @@ class Orchestrator:
         self.broker = Broker(settings, self.fleet, self.toolbox, self.credentials, self.direct, self.events)
         self._overrides: dict[str, Override] = {}
         """Those in force, as they were when one of them last changed."""
+        self.frame_limits = _frame_limits(settings)
         self._drivers: dict[str, CallDriver] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._summing_up: set[asyncio.Task[None]] = set()
@@ -326,16 +328,35 @@ class Orchestrator:
         if url.path.rstrip("/") != PATH:
             return refuse(404, _error(f"There is no WebSocket at {url.path}; connect to {PATH}?model=…."))
         query = {name: values[-1] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
-        refusal = _wrong_call(found, query) or self.door.limits.call(found, _user_of(found, query))
-        if refusal is not None:
+        if refusal := _wrong_call(found, query):
             return self._turn_away(refusal)
-        socket = ClientSocket(self.settings.server.max_message_bytes)
+        # Whoever tries a used credential again and again is not to use up the calls of the key that made it.
+        used = found.grant is not None and self.credentials.known_used(found.grant.call_id)
+        if not used and (refusal := self.door.limits.call(found, _user_of(found, query))):
+            return self._turn_away(refusal)
+        if refusal := self._full(found):
+            return self._turn_away(refusal)
+        socket = ClientSocket(self.frame_limits)
         self._start_call(query, socket, found)
         return accept(socket, subprotocol(headers))
 
     def _turn_away(self, refusal: Refusal) -> WSUpgradeResponseWithListener:
         self.metrics.refused(refusal.code)
         return refuse(refusal.status, orjson.dumps(refusal.body()), refusal.headers())
+
+    def _full(self, identity: Identity) -> Refusal | None:
+        """Why there is no room for one more call; None where there is."""
+        limits, drivers = self.settings.limits, self._drivers.values()
+        if limits.calls and len(drivers) >= limits.calls:
+            message = (
+                f"this server has {limits.calls} calls, and takes no more; try again later (limits.calls)"
+            )
+            return Refusal(503, "server_full", message)
+        most = limits.calls_per_key
+        if most and sum(driver.info.who == identity.id for driver in drivers) >= most:
+            message = f"there are {most} calls with this key already; end some of them (limits.calls_per_key)"
+            return Refusal(429, "too_many_calls", message)
+        return None
 
     def _start_call(self, query: Mapping[str, str], socket: ClientSocket, identity: Identity) -> None:
         """With a credential all is as it was granted, and the call waits for word that it was not used before."""
@@ -546,6 +567,18 @@ def _policy(settings: Settings) -> Policy:
         history_tokens=settings.budget.history_tokens,
         bridges=settings.tier_c.bridges_by_cause,
         speculate=settings.tier_b.speculate,
+        call_s=settings.limits.call_s or None,
+    )
+
+
+def _frame_limits(settings: Settings) -> FrameLimits:
+    limits = settings.limits
+    return FrameLimits(
+        settings.server.max_message_bytes,
+        limits.fragments,
+        limits.messages_per_s,
+        limits.bytes_per_s,
+        limits.burst_s,
     )
 
 
@@ -632,7 +665,19 @@ def run(settings: Settings) -> None:
         ssl_context_factory=None if certificate is None else certificate.context,
         timeout_graceful_shutdown=5,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, service.events).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends those who follow events first: their answers never end by themselves, and would be waited for."""
+
+    def __init__(self, config: uvicorn.Config, events: EventLog) -> None:
+        super().__init__(config)
+        self._events = events
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._events.end_followers()
+        await super().shutdown(sockets)
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -66,13 +66,14 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How it was decided. `token` makes it another one than any other with the same words."""
+    """How it was decided, and by whose key. `token` makes it another one than any other with the same words."""
 
     approved: bool
     who: str
     reason: str
     at: float
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    by: str = ""
 
     @property
     def word(self) -> str:
@@ -80,7 +81,10 @@ class Verdict:
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> Verdict:
-        return cls(**{name: fields[name] for name in cls.__dataclass_fields__})
+        return cls(
+            **{name: fields[name] for name in cls.__dataclass_fields__ if name != "by"},
+            by=fields.get("by", ""),
+        )
 
 
 class UnknownApproval(LookupError):
@@ -185,14 +189,14 @@ class Approvals:
         return sorted(waiting, key=lambda approval: (approval.asked_at, approval.id))
 
     async def decide(
-        self, approval_id: str, approve: bool, who: str, reason: str = ""
+        self, approval_id: str, approve: bool, who: str, reason: str = "", *, by: str = ""
     ) -> tuple[Approval, Verdict]:
         """Somebody decides. Raises UnknownApproval, AlreadyDecided or StoreUnavailable.
 
         After StoreUnavailable it may count nevertheless: who tries again is told so by AlreadyDecided.
         """
         try:
-            return await self._decide(approval_id, Verdict(approve, who, reason, self._wall()))
+            return await self._decide(approval_id, Verdict(approve, who, reason, self._wall(), by=by))
         except StoreUnavailable as error:
             self._link.lost(error)
             raise
@@ -212,7 +216,13 @@ class Approvals:
             raise AlreadyDecided(approval_id, standing)
         why = verdict.reason or "no reason given"
         log.warning(
-            "%s %s tool %s in call %s: %s", verdict.who, verdict.word, approval.tool, approval.call_id, why
+            "%s (%s) %s tool %s in call %s: %s",
+            verdict.who,
+            verdict.by,
+            verdict.word,
+            approval.tool,
+            approval.call_id,
+            why,
         )
         return approval, verdict
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import orjson
+from typing import Protocol
 
 from orchestrator.config import Settings
 from orchestrator.core.budget import CallBudget
@@ -17,22 +15,20 @@ from orchestrator.core.overrides import Tier
 from orchestrator.core.prices import nanodollars
 from orchestrator.core.routing import RouteRequest
 from orchestrator.core.tools import Toolset
-from orchestrator.protocol.client_events import ClientError, check_session
 from orchestrator.protocol.session import Session
 from orchestrator.protocol.wire import Event
 from orchestrator.server.api_errors import ApiError
-from orchestrator.server.calls import SESSION_S, new_call_id
+from orchestrator.server.calls import new_call_id
 from orchestrator.server.credentials import Credentials, CredentialTooLarge
 from orchestrator.server.direct import Direct, SecretRefused, not_enforced
 from orchestrator.server.events import EventLog
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.identity import Identity
+from orchestrator.server.session_checks import OURS, checked_session, effective_session
 from orchestrator.server.session_models import NotEnforced, SessionBody
 
 POLICY = ("instructions", "tools", "model", "prompt")
 """Fields of a session that say what a call is about: its client cannot change those that its service set."""
-_OURS = ("type", "model", "id", "object", "expires_at")
-"""Fields of a session that `session.update` does not change."""
 
 
 class Tools(Protocol):
@@ -105,7 +101,7 @@ class Broker:
     # --- what is wished for ---
 
     def _grant(self, body: SessionBody, asker: Identity) -> Grant:
-        fields = _checked(body.session or {})
+        fields = checked_session(body.session or {})
         bucket = self._bucket(body.bucket)
         given = {name for name in POLICY if name in fields}
         if body.allowed_tools is not None:
@@ -119,7 +115,7 @@ class Broker:
             bucket=bucket,
             model=fields.get("model") or self._settings.realtime(self._settings.tier_a.rungs[0]).model,
             tools=None if body.allowed_tools is None else tuple(dict.fromkeys(body.allowed_tools)),
-            session={name: value for name, value in fields.items() if name not in _OURS},
+            session={name: value for name, value in fields.items() if name not in OURS},
             locked=locked,
             cap=None if body.cap_usd is None else nanodollars(body.cap_usd),
             max_s=body.max_s,
@@ -249,38 +245,6 @@ class Broker:
             media=media,
             expires_at=minted.expires_at,
         )
-
-
-def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a session that the protocol takes; `ApiError` names the first that is wrong."""
-    session = {"type": "realtime", **fields}
-    try:
-        orjson.dumps(session)
-        check_session(session)
-    except ClientError as error:
-        raise _wrong(error) from None
-    except (TypeError, ValueError) as error:
-        message = f"session: not what JSON in UTF-8 can hold ({error}); correct that"
-        raise ApiError(422, "invalid_value", message, "session") from None
-    return session
-
-
-def effective_session(grant: Grant, now: float) -> Session:
-    """The session as the call will begin with it. Raises `ApiError` for values that do not fit together."""
-    token = grant.call_id.removeprefix("call_")
-    session = Session(f"sess_{token}", grant.model or "", int(now) + SESSION_S)
-    try:
-        session.update(dict(grant.session))
-    except ClientError as error:
-        raise _wrong(error) from None
-    except (TypeError, ValueError, AttributeError) as error:
-        message = f"session: a value in it is not of the kind that belongs there ({error}); correct that"
-        raise ApiError(422, "invalid_value", message, "session") from None
-    return session
-
-
-def _wrong(error: ClientError) -> ApiError:
-    return ApiError(422, error.code, f"{error.message} Correct that and ask again.", error.param)
 
 
 def _shown(session: Session, grant: Grant, found: Explanation) -> Event:

@@ -309,6 +309,7 @@ class CallDriver:
             "user": self.info.user,
             "purpose": self.info.purpose,
             "bucket": self.info.bucket,
+            "who": self.info.who,
             "started_at": self.info.started_at,
             "spent_usd": ctx.budget.spent / 1e9,
             "reserved_usd": (ctx.budget.reserved + ctx.budget.ahead) / 1e9,
@@ -447,6 +448,8 @@ class CallDriver:
 
     def _record(self, type: str, fields: dict[str, Any]) -> None:
         fields = {"tier": self.call.ctx.tier, **fields}
+        if type == "call_started":
+            fields["who"] = self.info.who
         if type in MONEY_ROWS:
             fields |= {"bucket": self.info.bucket, "user": self.info.user}
             self._services.tally.note(type, fields)

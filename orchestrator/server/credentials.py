@@ -142,6 +142,10 @@ class Credentials:
             return Use.FIRST_HERE
         return Use.FIRST if held == mine else Use.USED
 
+    def known_used(self, call_id: str) -> bool:
+        """Whether a credential is known here to be used, so that trying it again is no call of its maker's."""
+        return call_id in self._spent
+
     def _unseal(self, value: str) -> Sealed | None:
         sealed = _decode(value.removeprefix(PREFIX))
         if sealed is None or not value.startswith(PREFIX) or len(sealed) <= _NONCE_BYTES:

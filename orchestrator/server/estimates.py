@@ -6,13 +6,15 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from orchestrator.config import Settings
 from orchestrator.core.prices import UnknownPrice
 from orchestrator.estimate.columns import Columns, Latencies, Plan
+from orchestrator.estimate.draws import TooMuch
 from orchestrator.estimate.worker import WorkerFailed, estimate_apart, job
 from orchestrator.server.api_models import Body
 
@@ -26,6 +28,16 @@ MOST_WAITING = 8
 """Estimates that are made one after another; more are turned away."""
 
 
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("int_type", "expected a valid integer, not true or false")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_bool)]
+"""An integer as JSON schema has it: 20.0 is one too."""
+
+
 class EstimateBody(Body):
     """What is not said in `plan` comes from this replica's settings; `columns` and `latencies` have defaults."""
 
@@ -33,8 +45,8 @@ class EstimateBody(Body):
     plan: Plan = Field(Plan(), description="What is decided. What is left out is as this replica has it.")
     latencies: Latencies = Field(Latencies(), description="How long things take.")
     bucket: str | None = Field(None, description="Whose caps and steps hold; none: the default one's.")
-    calls: int = Field(5_000, ge=1, le=MOST_CALLS, description="Calls to simulate.")
-    seed: int = Field(1, ge=0, description="The same seed gives the same calls.")
+    calls: Whole = Field(5_000, ge=1, le=MOST_CALLS, description="Calls to simulate.")
+    seed: Whole = Field(1, ge=0, le=2**53, description="The same seed gives the same calls.")
 
 
 class Amounts(BaseModel):
@@ -134,6 +146,8 @@ class Estimator:
         except TimeoutError:
             text = f"the estimate was not there after {self.timeout_s:g} s; lower calls, or use `orchestrator estimate`"
             raise EstimateRefused(503, "estimate_too_slow", text) from None
+        except TooMuch as error:
+            raise EstimateRefused(422, "too_many_turns", str(error), "calls") from None
         except WorkerFailed as error:
             log.error("an estimate failed: %s", error)
             text = "the estimate failed; the server's log says why"

@@ -54,6 +54,7 @@ WORDS = frozenset(
         "response_id",
         "result",
         "runs",
+        "set_by",
         "state",
         "status",
         "tier",

@@ -32,6 +32,7 @@ class EventLog:
         self.followers: list[Follower] = []
         self.listeners: list[Callable[[Row], None]] = []
         """Called with each row as it is added; they neither wait nor raise."""
+        self._ending = False
         self._queue: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if path is not None:
@@ -60,6 +61,8 @@ class EventLog:
         """From now on, rows that `wants` says yes to; whoever asks calls `unfollow` in the end."""
         follower = Follower(wants, most)
         self.followers.append(follower)
+        if self._ending:
+            follower.end()
         return follower
 
     def unfollow(self, follower: Follower) -> None:
@@ -67,7 +70,8 @@ class EventLog:
             self.followers.remove(follower)
 
     def end_followers(self) -> None:
-        """The process is about to stop: nobody waits for another row."""
+        """The process is about to stop: nobody waits for another row, from now on."""
+        self._ending = True
         for follower in self.followers:
             follower.end()
 

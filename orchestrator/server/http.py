@@ -227,7 +227,14 @@ def build_api(service: Service) -> FastAPI:
             allow_origins=list(settings.server.allowed_origins),
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["X-Cost-USD", "X-Cache", "X-Audio-Seconds", "ETag", "Content-Range"],
+            expose_headers=[
+                "X-Cost-USD",
+                "X-Cache",
+                "X-Audio-Seconds",
+                "ETag",
+                "Content-Range",
+                "Retry-After",
+            ],
         )
     api.add_middleware(CountRequests, metrics=service.metrics)
     if service.door.proxies:

@@ -44,7 +44,7 @@ def add_approvals(api: FastAPI, service: Service, guards: Guards) -> None:
         """Approves a tool call, or rejects it. The first decision counts, at whichever replica it was made."""
         try:
             approval, verdict = await service.approvals.decide(
-                id, body.decision == "approve", body.who, body.reason
+                id, body.decision == "approve", body.who, body.reason, by=who(request).id
             )
         except UnknownApproval:
             known = ", ".join(approval.id for approval in service.approvals.pending()) or "none"
@@ -75,12 +75,13 @@ def add_approvals(api: FastAPI, service: Service, guards: Guards) -> None:
 
 
 def _view(approval: Approval, verdict: Verdict | None = None) -> ApprovalView:
-    decided: dict[str, Any] = dict.fromkeys(("decision", "who", "reason", "decided_at"))
+    decided: dict[str, Any] = dict.fromkeys(("decision", "who", "reason", "decided_at", "by"))
     if verdict is not None:
         decided = {
             "decision": verdict.word,
             "who": verdict.who,
             "reason": verdict.reason,
             "decided_at": verdict.at,
+            "by": verdict.by,
         }
     return ApprovalView(**asdict(approval), **decided)

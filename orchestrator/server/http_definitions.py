@@ -64,7 +64,9 @@ class _AsTable:
         told = "By name: its `type`, and its limits, as in a catalogue file."
         variables = {"type": "object", "additionalProperties": {"type": "object"}, "description": told}
         table["properties"] = {**table["properties"], "variables": variables}
-        return table | {"title": "PromptTable", "description": "What a catalogue file has under its name."}
+        told = "What a catalogue file has under its name."
+        example = {"text": {"en": "Your parcel is here.", "de": "Ihr Paket ist da."}}
+        return table | {"title": "PromptTable", "description": told, "examples": [example]}
 
 
 _STORE = answers(503, "The shared store is away: nothing can be defined.")

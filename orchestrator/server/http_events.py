@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ MOST_READERS = 32
 LONGEST_S = 600.0
 """A stream ends after that; whoever comes back for more shows the key again."""
 RETRY_MS = 2000
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class Service(Protocol):
@@ -183,11 +185,12 @@ class EventStream(Response):
         if not self._last_event_id:
             return Remembered(events.last)
         epoch, _, digits = self._last_event_id.partition("-")
-        if epoch != events.epoch or not digits.isdecimal() or int(digits) > events.last:
+        number = int(digits) if _NUMBER.fullmatch(digits) else None
+        if epoch != events.epoch or number is None or number > events.last:
             return Remembered(events.last, missed=0)
-        missed, rows = events.since(int(digits))
-        kept = [(number, row) for number, row in rows if self._wanted.has(row)]
-        return Remembered(int(digits) + missed, missed or None, kept)
+        missed, rows = events.since(number)
+        kept = [(each, row) for each, row in rows if self._wanted.has(row)]
+        return Remembered(number + missed, missed or None, kept)
 
     def _position(self, number: int) -> bytes:
         """No event, and yet where to go on after: of rows that are not wanted nobody misses anything."""

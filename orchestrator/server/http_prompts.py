@@ -103,7 +103,6 @@ _QUERY = [
     _in_query("voice", {"type": "string"}),
     _in_query("language", {"type": "string", "default": DEFAULT_LANGUAGE}),
     _in_query("speed", {"type": "number", "minimum": SLOWEST, "maximum": FASTEST, "default": 1}),
-    _in_query(EXPIRES, {"type": "integer"}, "In a signed address: Unix seconds."),
 ]
 
 
@@ -329,6 +328,8 @@ def _asked_in(name: str, headers: Mapping[str, str], query: bytes, body: bytes) 
     if not usual or given.pop("output", "audio") != "audio":
         return None
     form = given.pop("format", "wav")
+    if audio_name(form) is None:
+        return None
     if query:
         key, _, form = query.decode("latin-1").partition("=")
         if key != "format":

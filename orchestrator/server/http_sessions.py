@@ -18,8 +18,11 @@ from orchestrator.server.guards import Guards, who
 from orchestrator.server.session_models import SecretAnswer, SecretBody, SessionAnswer, SessionBody
 
 SECRETS_PATH = "/v1/realtime/client_secrets"
-_BAD_REQUEST = answers(400, "The request is not as it should be; the message says what was expected.")
-_NOTHING_READY = answers(503, "No tier is ready to take a call.")
+_SECRET_RESPONSES = {
+    **{status: answer for status, answer in ERRORS.items() if status != 422},
+    **answers(400, "The request is not as it should be; the message says what was expected."),
+    **answers(503, "No tier is ready to take a call."),
+}
 _RESPONSES = {
     **ERRORS,
     **answers(409, "Direct media, and the call would not get a provider."),
@@ -80,7 +83,7 @@ def add_sessions(api: FastAPI, service: Service, guards: Guards) -> None:
         SECRETS_PATH,
         tags=["sessions"],
         dependencies=guards.service,
-        responses={**ERRORS, **_BAD_REQUEST, **_NOTHING_READY},
+        responses=_SECRET_RESPONSES,
     )
     async def create_client_secret(
         request: Request, response: Response, body: SecretBody | None = None

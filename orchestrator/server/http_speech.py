@@ -113,7 +113,7 @@ def add_speech(api: FastAPI, service: Service, guards: Guards) -> None:
         response_class=Response,
         responses={
             200: {
-                "content": {**audio, "text/event-stream": {"schema": {"type": "string"}}},
+                "content": {**audio, "text/event-stream": {}},
                 "headers": _HEADERS,
                 "description": "Audio, in chunks as it is made; or events with pieces of it.",
             },
@@ -128,7 +128,7 @@ def add_speech(api: FastAPI, service: Service, guards: Guards) -> None:
         speaking = _speaking(service)
         voice = body.voice.id if isinstance(body.voice, VoiceRef) else body.voice
         asked = SpeechAsked(body.input, body.model, voice, body.language, body.speed, body.response_format)
-        saying = await _begin(speaking, asked, service.settings.budget.default_bucket)
+        saying = await _begin(speaking, asked)
         if body.stream_format == "sse":
             return StreamingResponse(
                 _events(saying), media_type="text/event-stream", headers=_headers(saying)
@@ -195,7 +195,7 @@ def _speaking(service: Service) -> Speaking:
     return service.speaking
 
 
-async def _begin(speaking: Speaking, asked: SpeechAsked, bucket: str) -> Saying:
+async def _begin(speaking: Speaking, asked: SpeechAsked) -> Saying:
     if not any(char.isalnum() for char in asked.text):
         message = "input: expected text with something to say in it; send words"
         raise ApiError(400, "nothing_to_say", message, "input")

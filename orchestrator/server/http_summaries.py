@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from orchestrator.config import Settings
@@ -32,6 +33,9 @@ from orchestrator.server.summaries import Item, Job, Summaries, TooMany
 LONGEST_CONVERSATION = 50_000
 
 
+_NULL: JsonDict = {"type": "null"}
+
+
 class Said(Body):
     role: Literal["user", "assistant"]
     text: str = Field(max_length=4000)
@@ -39,6 +43,15 @@ class Said(Body):
 
 class SummaryItem(Body):
     """Either the summary's own words, or the conversation that the text agent is to sum up."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["text"], "properties": {"text": {"not": _NULL}, "conversation": _NULL}},
+                {"required": ["conversation"], "properties": {"conversation": {"not": _NULL}, "text": _NULL}},
+            ]
+        }
+    )
 
     id: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,100}$", description="Yours; none: its place in the list.")
     text: str | None = Field(None, min_length=1, max_length=2000)

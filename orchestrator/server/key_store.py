@@ -156,6 +156,20 @@ def key_store(settings: Settings, store: Store | None) -> KeyStore:
     return FileKeys(settings.access.keys_file)
 
 
+async def read_keys(store: KeyStore) -> KeyRing:
+    """The keys there are. Raises `KeysAway` and `KeysInvalid`."""
+    return _parse(store, await store.read())
+
+
+def _parse(store: KeyStore, text: str | None) -> KeyRing:
+    try:
+        return KeyRing.from_json(text)
+    except KeysInvalid as error:
+        raise KeysInvalid(
+            f"what is in {store.where} is of no use: {error}; put it right, or remove it to begin anew"
+        ) from None
+
+
 async def change_keys(
     store: KeyStore, change: Callable[[KeyRing], tuple[ApiKey, T]], now: float
 ) -> tuple[ApiKey, T]:
@@ -165,13 +179,7 @@ async def change_keys(
     """
     for _ in range(_ATTEMPTS):
         text = await store.read()
-        try:
-            ring = KeyRing.from_json(text)
-        except KeysInvalid as error:
-            raise KeysInvalid(
-                f"what is in {store.where} is of no use: {error}; put it right, or remove it to begin anew"
-            ) from None
-        key, made = change(ring)
+        key, made = change(ring := _parse(store, text))
         if await store.replace(text, ring.with_key(key, now).to_json()):
             return key, made
     raise KeysAway("others keep changing the keys; try again")

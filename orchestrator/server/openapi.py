@@ -78,7 +78,7 @@ def _document(api: FastAPI) -> dict[str, Any]:
             _complete(operation)
     for name, example in EXAMPLES.items():
         if name in components["schemas"]:
-            components["schemas"][name]["examples"] = [example]
+            components["schemas"][name].setdefault("examples", [example])
     return found
 
 

@@ -61,14 +61,19 @@ class Opening:
     async def _decide(self) -> None:
         try:
             use = await self._spend()
+            if use is not Use.USED:
+                self._let_in(use)
+                return
         except Exception:
-            log.exception("asking whether a credential was used failed")
-            self._refuse("server_error", "this server failed to look at the credential; mint a new one", 1011)
+            log.exception("a call could not be opened with its credential")
+            self._refuse("server_error", "this server failed to open the call; mint a new credential", 1011)
             return
-        if use is Use.USED:
-            message = "this credential has opened its call already, and opens no other; mint a new one for each call"
-            self._refuse(USED, message, CLOSE_CODE)
-            return
+        message = (
+            "this credential has opened its call already, and opens no other; mint a new one for each call"
+        )
+        self._refuse(USED, message, CLOSE_CODE)
+
+    def _let_in(self, use: Use) -> None:
         kept, self._kept = self._kept, []
         self._begin(use)
         self._socket.on_open()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -22,17 +22,16 @@ SESSION_EXAMPLE: dict[str, Any] = {
 }
 
 
+_PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})"
+_ORIGIN = rf"^https?://[A-Za-z0-9]([A-Za-z0-9.-]{{0,150}}[A-Za-z0-9])?(:{_PORT})?/?$"
+
+
 def _origin(value: str) -> str:
-    url = urlsplit(value.rstrip("/"))
-    try:
-        whole = url.scheme in ("http", "https") and url.hostname and url.port is not False
-    except ValueError:
-        whole = False
-    if not whole or url.path or url.query or url.fragment or "@" in url.netloc:
+    if not re.fullmatch(_ORIGIN.strip("^$"), value):
         raise PydanticCustomError(
             "origin", "expected a web origin like https://app.example.com: scheme, host and port, and no path"
         )
-    return f"{url.scheme}://{url.netloc}".lower()
+    return value.rstrip("/").lower()
 
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -86,6 +85,9 @@ class SessionBody(SecretBody):
         None,
         max_length=200,
         description="The only web origin that may use it. None: any, and no browser too.",
+        json_schema_extra={
+            "pattern": r"^https?://[A-Za-z0-9]([A-Za-z0-9.-]{0,100}[A-Za-z0-9])?(:[0-9]{1,4})?/?$"
+        },
     )
     max_s: float | None = Field(
         None,

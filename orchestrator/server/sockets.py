@@ -28,6 +28,7 @@ from picows import (
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from orchestrator.protocol.round_trip import RoundTrip
+from orchestrator.server.frame_limits import Allowance, FrameLimits
 
 log = logging.getLogger(__name__)
 wire_log = logging.getLogger("picows.server")
@@ -42,13 +43,19 @@ MAX_BACKLOG_BYTES = 8 * 1024 * 1024
 class ClientSocket(WSListener):
     """One client connection. Its owner sets the three callbacks before the first frame can come."""
 
-    def __init__(self, max_message_bytes: int) -> None:
+    def __init__(self, limits: FrameLimits) -> None:
         self.on_open: Callable[[], None] = lambda: None
         self.on_frame: Callable[[bytes], None] = lambda frame: None
         self.on_closed: Callable[[], None] = lambda: None
         self.on_pong: Callable[[], None] = lambda: None
         self.round_trip = RoundTrip()
-        self._max_message_bytes = max_message_bytes
+        self._limits = limits
+        self._messages = Allowance(limits.messages_per_s, limits.messages_per_s * limits.burst_s)
+        self._bytes = Allowance(
+            limits.bytes_per_s, limits.bytes_per_s * limits.burst_s + limits.message_bytes
+        )
+        self._closed = False
+        """Nothing that still comes counts."""
         self._transport: WSTransport | None = None
         self._pieces: list[bytes] = []
         self._size = 0
@@ -57,12 +64,18 @@ class ClientSocket(WSListener):
         transport = self._transport
         if transport is None or transport.is_close_frame_sent:
             return
-        if transport.underlying_transport.get_write_buffer_size() > MAX_BACKLOG_BYTES:
-            self.close(1008, "the client does not read what it is sent")
-            return
-        transport.send(WSMsgType.TEXT, frame)
+        if self._is_read(transport):
+            transport.send(WSMsgType.TEXT, frame)
+
+    def _is_read(self, transport: WSTransport) -> bool:
+        """Whether what was sent is being read; a client that lets too much wait is disconnected."""
+        if transport.underlying_transport.get_write_buffer_size() <= MAX_BACKLOG_BYTES:
+            return True
+        self.close(1008, "the client does not read what it is sent")
+        return False
 
     def close(self, code: int, reason: str) -> None:
+        self._closed, self._pieces = True, []
         if self._transport is not None and not self._transport.is_close_frame_sent:
             self._transport.send_close(WSCloseCode(code), reason.encode()[:120])
             self._transport.disconnect()
@@ -95,12 +108,23 @@ class ClientSocket(WSListener):
         self.on_open()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if self._closed:
+            return
         kind = frame.msg_type
-        if kind == WSMsgType.TEXT and frame.fin:
-            self.on_frame(frame.get_payload_as_bytes())
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self.close(1002, "no extension was agreed on: send frames uncompressed, their reserved bits 0")
+        elif not self._messages.take(1):
+            self.close(
+                1008, f"more than {self._limits.messages_per_s:g} messages a second; send fewer, larger ones"
+            )
+        elif kind == WSMsgType.TEXT and frame.fin and not self._pieces:
+            self._take(frame.get_payload_as_bytes())
         elif kind in (WSMsgType.TEXT, WSMsgType.CONTINUATION):
             self._assemble(frame)
+        elif kind == WSMsgType.PING:
+            self._answer_ping(transport, frame)
         elif kind == WSMsgType.CLOSE:
+            self._closed = True
             transport.send_close(WSCloseCode.OK)
             transport.disconnect()
         elif kind == WSMsgType.BINARY:
@@ -108,18 +132,45 @@ class ClientSocket(WSListener):
         elif kind == WSMsgType.PONG:
             self._pong(frame)
 
+    def _answer_ping(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Here, as picows would go on answering a client that reads no answer."""
+        if self._is_read(transport):
+            transport.send_pong(frame.get_payload_as_bytes())
+
+    def _take(self, message: bytes) -> None:
+        """One whole message."""
+        if not self._bytes.take(len(message)):
+            self.close(1008, f"more than {self._limits.bytes_per_s:g} bytes a second")
+        elif message.isascii() or _is_text(message):
+            self.on_frame(message)
+        else:  # a provider that is sent it would end its own session
+            self.close(1007, "a text message is not UTF-8")
+
     def _assemble(self, frame: WSFrame) -> None:
+        if (frame.msg_type == WSMsgType.TEXT) is bool(self._pieces):
+            self.close(1002, "the pieces of a message came out of order")
+            return
         self._pieces.append(frame.get_payload_as_bytes())
         self._size += len(self._pieces[-1])
-        if self._size > self._max_message_bytes:
-            self._pieces, self._size = [], 0
-            self.close(1009, f"a message may have {self._max_message_bytes} bytes")
+        limits = self._limits
+        if self._size > limits.message_bytes:
+            self.close(1009, f"a message may have {limits.message_bytes} bytes")
+        elif len(self._pieces) > limits.fragments:
+            self.close(1008, f"a message may come in {limits.fragments} pieces")
         elif frame.fin:
             whole, self._pieces, self._size = b"".join(self._pieces), [], 0
-            self.on_frame(whole)
+            self._take(whole)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self.on_closed()
+
+
+def _is_text(message: bytes) -> bool:
+    try:
+        message.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def accept(socket: ClientSocket, subprotocol: str | None) -> WSUpgradeResponseWithListener:
@@ -166,7 +217,7 @@ class _PicowsProtocol(WSProtocol):  # type: ignore[misc]
             PING_INTERVAL_S,
             PING_TIMEOUT_S,
             WSAutoPingStrategy.PING_WHEN_IDLE,
-            True,
+            False,  # pings count like any other message: see `_answer_ping`
             self.max_message_bytes,
             None,
             16 * 1024,

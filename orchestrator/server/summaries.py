@@ -23,6 +23,7 @@ from orchestrator.server.prompt_files import Asked, AudioName, PromptVoice, Spok
 from orchestrator.server.purse import BudgetSpent, Purse
 from orchestrator.server.store import Store, StoreUnavailable
 from orchestrator.server.summary_writing import SummaryWriter
+from tiers.prompts.catalogue import PromptError
 from tiers.urgency import Priority, asking
 
 log = logging.getLogger(__name__)
@@ -237,6 +238,10 @@ class Summaries:
                     item.status, item.error = "failed", "nothing was said that could be summed up"
                     continue
                 spoken = await self._speak(job.asked(item), job.bucket)
+            except PromptError as error:
+                log.warning("summary %s of %s cannot be said: %s", item.id, job.id, error)
+                item.status, item.error = "failed", _reason(error)
+                continue
             except Exception as error:
                 log.exception("summary %s of %s failed", item.id, job.id)
                 item.status, item.error = "failed", _reason(error)

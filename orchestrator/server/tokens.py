@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import jwt
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.x509 import load_pem_x509_certificate
 
 from orchestrator.access_sections import Access
+from orchestrator.config import is_loopback
 from orchestrator.server.auth import Refusal
 from orchestrator.server.identity import Identity, Scope
 
@@ -255,10 +257,12 @@ class KeySet:
 
 async def _get(url: str) -> bytes:
     """At most `LONGEST_SET` bytes, in at most `FETCH_TIMEOUT_S`. Raises HTTPError or ValueError."""
+    # A proxy of the environment is the way out of here, and not to here.
+    elsewhere = not is_loopback(urlsplit(url).hostname or "")
     try:
         async with (
             asyncio.timeout(FETCH_TIMEOUT_S),
-            httpx.AsyncClient(timeout=FETCH_TIMEOUT_S) as client,
+            httpx.AsyncClient(timeout=FETCH_TIMEOUT_S, trust_env=elsewhere) as client,
             client.stream("GET", url, headers={"Accept": "application/json"}) as answer,
         ):
             answer.raise_for_status()

@@ -1,77 +1,13 @@
-"""How lines are drawn, and how what was heard is held against what was said."""
+"""How lines are drawn, and which of them were lost."""
 
 from __future__ import annotations
 
 import random
 
-import pytest
-
-from benchmarks.round_trip import PROMPTS, STITCHED, WHOLE, Heard, digits, lost, variable_sets, wrong_values
+from benchmarks.round_trip import PROMPTS, STITCHED, WHOLE, Heard, lost, variable_sets
 from tiers.prompts.catalogue import Catalogue
 
 CATALOGUE = Catalogue.load()
-
-
-def wrong(prompt: str, variables: dict[str, object], heard: str) -> list[str]:
-    return wrong_values(CATALOGUE.fill(prompt, variables), variables, heard)
-
-
-@pytest.mark.parametrize(
-    ("heard", "missed"),
-    [
-        ("Your order number 4 1 7 2, 8 3 0 is out for delivery.", []),
-        ("Your order number, 4172-830 is out-for-delivery!", []),
-        ("Your order number four one seven two, eight three oh is out for delivery.", []),
-        ("Your order number 4172-83 is out for delivery.", ["order_id"]),
-        ("Your order number 4172-8300 is out for delivery.", ["order_id"]),
-        ("Your order number for 172-830 is out for delivery.", ["order_id"]),
-        ("Your order number 4172-830 is on its way.", ["status"]),
-        ("", ["order_id", "status"]),
-    ],
-)
-def test_every_digit_and_the_status_count(heard, missed):
-    assert wrong("order_status", {"order_id": "4172830", "status": "out_for_delivery"}, heard) == missed
-
-
-def test_how_a_word_is_written_does_not_count():
-    variables = {"order_id": "12", "status": "cancelled"}
-    assert wrong("order_status", variables, "Your order number 1-2 has been canceled.") == []
-    variables["status"] = "ready_for_pickup"
-    assert wrong("order_status", variables, "Your order number 1, 2 is ready for pick-up.") == []
-
-
-@pytest.mark.parametrize(
-    ("heard", "missed"),
-    [
-        ("The amount due is $1,234.05. Please pay it by June 21st, 2027.", []),
-        ("The amount due is 1234 dollars and 5 cents. Please pay it by June 21, 2027.", []),
-        ("The amount due is $1,234.50. Please pay it by June 21, 2027.", ["amount"]),
-        ("The amount due is €1,234.05. Please pay it by June 21, 2027.", ["amount"]),
-        ("The amount due is $1,234.05. Please pay it by June 20, 2027.", ["date"]),
-        ("The amount due is $1,234.05. Please pay it by June 21, 2026.", ["date"]),
-    ],
-)
-def test_amounts_and_dates_count_to_the_cent_and_the_day(heard, missed):
-    assert wrong("payment_due", {"amount": "1234.05 USD", "date": "2027-06-21"}, heard) == missed
-
-
-@pytest.mark.parametrize(
-    ("heard", "missed"),
-    [
-        ("Your position in the queue is 1,203. Estimated waiting time in minutes, 7.", []),
-        ("Your position in the queue is 1203. Estimated waiting time in minutes seven.", []),
-        ("Your position in the queue is 1213. Estimated waiting time in minutes 7.", ["position"]),
-        ("Your position in the queue is 1203. Estimated waiting time in minutes 70.", ["minutes"]),
-        ("Your position in the queue is 7. Estimated waiting time in minutes 1203.", ["position", "minutes"]),
-        ("Your position in the queue is 12 3. Estimated waiting time in minutes 7.", ["position", "minutes"]),
-    ],
-)
-def test_numbers_count_in_their_places(heard, missed):
-    assert wrong("queue_update", {"position": 1203, "minutes": 7}, heard) == missed
-
-
-def test_words_and_figures_are_the_same_digits():
-    assert digits("number four, 1-7, oh 2") == "41702"
 
 
 def test_the_same_seed_draws_the_same_lines_and_every_prompt_takes_its_turn():
@@ -84,7 +20,7 @@ def test_the_same_seed_draws_the_same_lines_and_every_prompt_takes_its_turn():
 
 def test_only_what_the_recogniser_hears_of_a_whole_line_is_lost():
     def heard(rendering: str, said: str, *missed: str) -> Heard:
-        return Heard("order_status", rendering, said, "", 1.0, -21.0, list(missed))
+        return Heard("order_status", rendering, said, 1.0, -21.0, wrong=list(missed))
 
     found = [
         heard(STITCHED, "both", "order_id"),

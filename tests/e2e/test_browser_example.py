@@ -1,4 +1,4 @@
-"""The page of examples/browser: its backend and the page's own script, against the real server."""
+"""The page of examples/browser against the real server: its backend, its scripts under Node, all in a browser."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.stack import Stack, stack
+from tests.e2e.browser import CHROMIUM, browser
+from tests.e2e.stack import AUDIO, Stack, stack
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "browser"
 SCRIPT = Path(__file__).parents[1] / "clients" / "page.mjs"
@@ -113,6 +114,9 @@ async def test_the_page_holds_a_call(page: str, tmp_path: Path) -> None:
     seen = await browse(page, tmp_path, origin=page)
     assert "failed" not in seen, seen
     assert (seen["tier"], seen["status"], seen["problems"]) == ("A", "completed", [])
+    # It begins with what the backend granted.
+    assert seen["instructions"].startswith("You are a friendly voice on a web page.")
+    assert seen["tools"] == []
     assert seen["seconds"] == pytest.approx(seen["queued"], abs=0.01)
     assert seen["seconds"] > 0.5
     assert seen["loudest"] > 0.01
@@ -134,3 +138,30 @@ def test_without_a_key_there_is_no_call_and_the_page_is_not_told_why(service: St
         answer = httpx.post(f"{url}/call")
         assert (answer.status_code, answer.json()) == (502, {"error": "no call can be made at the moment"})
     assert "no call: " in log.read_text()
+
+
+def element(name: str) -> str:
+    return f"document.getElementById('{name}')"
+
+
+@pytest.mark.long
+@pytest.mark.skipif(CHROMIUM is None, reason="no browser on this machine")
+@pytest.mark.parametrize("spoken", [False, True])
+async def test_a_real_browser_holds_the_call(service: Stack, page: str, tmp_path: Path, spoken: bool) -> None:
+    async with browser(tmp_path, page, AUDIO / "austen-0880.wav" if spoken else None) as tab:
+        await tab.until(f"!!{element('call')}?.onclick")
+        if spoken:
+            await tab.run(f"{element('microphone')}.checked = true")
+        await tab.run(f"{element('call')}.click()")
+        assert await tab.until(f"{element('tier')}.textContent") == "Tier A"
+        await tab.until(f"!{element('text')}.disabled")
+        if not spoken:
+            await tab.run(f"{element('text')}.value = 'Hello?'")
+            await tab.run(f"{element('writing')}.requestSubmit()")
+        await tab.until(f"{element('log')}.textContent.includes('Thank you')")
+        await tab.run(f"{element('end')}.click()")
+        await tab.until(f"{element('log')}.textContent.includes('the call has ended')")
+        assert await tab.run(f"{element('call')}.disabled") is False
+        assert tab.failures == []
+    session = service.provider.get("/control/state")["connections"][-1]["session"]
+    assert (session["audio_in_bytes"] > 48_000) is spoken

@@ -232,6 +232,7 @@ async def test_tier_b_answers_first_where_the_next_rung_hangs(pair: Stack) -> No
 # The limit of a session
 
 
+@pytest.mark.long
 async def test_a_call_that_outlives_three_sessions_is_one_call(pair: Stack) -> None:
     rooms = ["kitchen", "cellar", "garden", "attic"]
     async with calling(pair) as caller:

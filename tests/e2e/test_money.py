@@ -31,7 +31,7 @@ STEPS = [
 TEXT, AUDIO = (4, Fraction("0.4"), 24), (32, Fraction("0.4"), 64)
 
 
-@pytest.fixture(scope="module", params=["embedded", "redis"])
+@pytest.fixture(scope="module", params=["embedded", pytest.param("redis", marks=pytest.mark.long)])
 def paid(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,

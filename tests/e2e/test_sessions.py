@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,7 +22,8 @@ from websockets.typing import Subprotocol
 from orchestrator.core.grants import Grant
 from orchestrator.server.credentials import Credentials
 from orchestrator.server.store import EmbeddedStore
-from tests.e2e.stack import Engines, Stack, stack
+from tests.e2e.conftest import running_redis
+from tests.e2e.stack import AUDIO, Engines, Running, Stack, stack, start
 
 KEY = "sk-the-services-own-key"
 PAGE = "https://app.example.com"
@@ -184,6 +187,39 @@ async def test_what_was_said_before_the_store_has_answered_is_not_lost(service: 
         assert added == [f"item_{n}" for n in range(20)]
 
 
+@pytest.mark.parametrize("by_header", [True, False])
+async def test_the_longest_one_travels_in_a_header(service: Stack, by_header: bool) -> None:
+    numbers = " ".join(str(n * 7919 % 100_003) for n in range(1_280))
+    answer = mint(service, session={"instructions": numbers})
+    url, value = answer["connect"]["url"], answer["value"]
+    assert 5_000 < len(value) <= 6_000
+    if by_header:
+        async with connect(url, additional_headers={"authorization": f"Bearer {value}"}) as socket:
+            session = (await until(socket, "session.created"))["session"]
+    else:
+        async with dial(url, value) as socket:
+            session = (await until(socket, "session.created"))["session"]
+    assert session["instructions"] == numbers
+
+
+VENV = Path(os.environ.get("CLIENTS_VENV", Path(__file__).parents[2] / ".venv-clients")) / "bin" / "python"
+
+
+@pytest.mark.skipif(not VENV.exists(), reason="make clients")
+async def test_the_agents_sdk_takes_a_turn_with_one(service: Stack) -> None:
+    """It sets instructions and tools of its own, which are locked here, and goes on."""
+    value = mint(service, allowed_tools=[], session={"instructions": "Speak of ships."})["value"]
+    script = Path(__file__).parents[1] / "clients" / "agents_sdk.py"
+    options = ["--url", f"{service.service.ws}/v1/realtime", "--api-key", value, "--timeout", "60"]
+    wav = ["--wav", str(AUDIO / "austen-0880.wav"), "audio_turn"]
+    process = await asyncio.create_subprocess_exec(
+        str(VENV), str(script), *options, *wav, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    report = json.loads(out)
+    assert report["ok"], report
+
+
 async def test_it_works_once(service: Stack) -> None:
     answer = mint(service)
     url, value = answer["connect"]["url"], answer["value"]
@@ -301,3 +337,141 @@ def test_no_credential_is_in_the_events_or_the_log(service: Stack) -> None:
     assert "session_minted" in text
     assert value not in text
     assert "rosebud" not in text
+
+
+# --- what was granted holds ---
+
+
+async def update(socket: ClientConnection, **session: Any) -> dict[str, Any]:
+    await socket.send(json.dumps({"type": "session.update", "session": {"type": "realtime", **session}}))
+    return dict((await until(socket, "session.updated"))["session"])
+
+
+async def close_code(socket: ClientConnection) -> int | None:
+    """Waits until the other side closes."""
+    async with asyncio.timeout(PATIENCE):
+        async for _ in socket:  # what is not read holds the other side up
+            pass
+    return socket.close_code
+
+
+async def test_a_client_cannot_widen_what_it_was_given(service: Stack) -> None:
+    look_up = {"type": "function", "name": "look_up", "parameters": {"type": "object", "properties": {}}}
+    answer = mint(
+        service,
+        allowed_tools=["look_up"],
+        session={
+            "instructions": "Speak of ships.",
+            "tools": [look_up],
+            "audio": {"output": {"voice": "cedar"}},
+        },
+    )
+    async with dial(answer["connect"]["url"], answer["value"]) as socket:
+        created = (await until(socket, "session.created"))["session"]
+        for name in ("instructions", "tools", "model", "audio"):
+            assert created[name] == answer["session"][name], name
+        other = {**look_up, "name": "refund"}
+        widened = await update(socket, instructions="Speak of anything.", tools=[look_up, other])
+        assert (widened["instructions"], widened["tools"]) == ("Speak of ships.", [look_up])
+        told = " ".join(row["field"] for row in widened["orchestrator"]["refused"])
+        assert "instructions" in told
+        assert "tools" in told
+        # What is not locked is the client's.
+        changed = await update(socket, audio={"output": {"voice": "marin"}})
+        assert changed["audio"]["output"]["voice"] == "marin"
+        assert (await take_turn(socket))[1]["status"] == "completed"
+    session = service.provider.get("/control/state")["connections"][-1]["session"]
+    assert "Speak of ships." in json.dumps(session)
+    assert "Speak of anything." not in json.dumps(session)
+
+
+async def test_a_call_ends_when_its_time_is_over(service: Stack) -> None:
+    answer = mint(service, max_s=2)
+    async with dial(answer["connect"]["url"], answer["value"]) as socket:
+        assert await close_code(socket) == 1000
+
+
+async def test_a_call_without_money_is_served_by_what_is_free(service: Stack) -> None:
+    answer = mint(service, cap_usd=0)
+    assert (answer["reason"], answer["decided_by"]) == ("budget_spent", "hard_cap")
+    async with dial(answer["connect"]["url"], answer["value"]) as socket:
+        session = (await until(socket, "session.created"))["session"]
+        assert session["orchestrator"]["tier"] == answer["tier"] != "A"
+
+
+# --- several replicas, and a store that goes away ---
+
+
+def serve(service: Stack, folder: Path, name: str, **settings: str) -> AbstractContextManager[Running]:
+    """One more server for the same provider, without a Tier B that is waited for."""
+    env = {
+        "OPENAI_BASE_URL": f"{service.provider.url}/v1",
+        "OPENAI_API_KEY": "sk-provider",
+        "ORCHESTRATOR_API_KEY": KEY,
+        "ORCHESTRATOR_SERVER__EVENTS_PATH": str(folder / f"{name}.jsonl"),
+        "ORCHESTRATOR_BUSINESS_EVENTS__SINKS": "none",
+        **{f"ORCHESTRATOR_{key.upper()}": value for key, value in settings.items()},
+    }
+    return start("serve", "--port", "0", log=folder / f"{name}.log", env=env)
+
+
+def at(replica: Running, answer: dict[str, Any]) -> str:
+    """The address of a call at another replica."""
+    return replica.ws + "/v1/realtime?call_id=" + answer["call_id"]
+
+
+def rows_of(folder: Path, name: str, type: str) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["type"] == type]
+
+
+@pytest.mark.long
+async def test_replicas_open_each_others_and_a_restart_keeps_them(
+    service: Stack, tier_b: Engines, redis_url: str, tmp_path: Path
+) -> None:
+    shared = {
+        **tier_b.settings,
+        "redis__url": redis_url,
+        "redis__timeout_s": "2",
+        "credentials__secret": SECRET,
+    }
+    with serve(service, tmp_path, "second", **shared) as second:
+        first, other = mint(service), mint(service)
+        async with dial(at(second, first), first["value"]) as socket:
+            await until(socket, "session.created")
+            # One that was used there is used here.
+            assert (await told_and_closed(first["connect"]["url"], first["value"]))[0] == "credential_used"
+    with serve(service, tmp_path, "again", **shared) as again:
+        assert (await told_and_closed(at(again, first), first["value"]))[0] == "credential_used"
+        async with dial(at(again, other), other["value"]) as socket:
+            await until(socket, "session.created")
+
+
+@pytest.mark.long
+async def test_without_a_secret_another_process_opens_none(
+    service: Stack, tier_b: Engines, tmp_path: Path
+) -> None:
+    with serve(service, tmp_path, "one", **tier_b.settings) as alone:
+        answer = mint(Stack(alone, service.provider, service.events_path))
+        assert await refused(service.realtime, answer["value"]) == (401, "credential_invalid")
+        assert await refused(answer["connect"]["url"], mint(service)["value"]) == (401, "credential_invalid")
+
+
+@pytest.mark.long
+async def test_while_the_store_is_away_each_replica_goes_by_what_it_saw(
+    service: Stack, tier_b: Engines, tmp_path: Path
+) -> None:
+    redis = ExitStack()
+    url = redis.enter_context(running_redis(tmp_path))
+    shared = {**tier_b.settings, "redis__url": url, "credentials__secret": SECRET}
+    with redis, serve(service, tmp_path, "stranded", **shared) as stranded:
+        alone = Stack(stranded, service.provider, service.events_path)
+        answer = mint(alone)
+        redis.close()
+        async with dial(answer["connect"]["url"], answer["value"]) as socket:
+            await until(socket, "session.created")
+            assert (await told_and_closed(answer["connect"]["url"], answer["value"]))[0] == "credential_used"
+            assert (await take_turn(socket))[1]["status"] == "completed"
+        stranded.until("/healthz", lambda _: rows_of(tmp_path, "stranded", "credential_unchecked"))
+    (row,) = rows_of(tmp_path, "stranded", "credential_unchecked")
+    assert row["call_id"] == answer["call_id"]

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests import planted
 from tests.clients.recorder import Recorder
 from tests.e2e.stack import ORCHESTRATOR, Running, Stack, speech, stack, start
 
@@ -35,7 +36,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulated]:
             *("--speech", "tone", "--heard", QUESTION, "--first-audio-ms", "50"),
             tier_b__agent_model="openai/gpt-4.1-mini",
             tier_b__agent_base_url=f"{llm.url}/v1",
-            tier_b__agent_api_key="sk-agent",
+            tier_b__agent_api_key=planted.AGENT,
             tier_b__stt_base_url=f"{voice.url}/v1",
             tier_b__stt_model="whisper-1",
             tier_b__stt_usd_per_minute="0",

@@ -89,7 +89,7 @@ async def test_events_come_sentence_by_sentence(client: AsyncOpenAI, whisper: Wh
 
 
 async def test_an_address_is_heard_without_a_key(live: Stack, whisper: WhisperModel) -> None:
-    order = "".join(str(secrets.randbelow(10)) for _ in range(9))
+    order = "41728306"
     body = {"variables": {"order_id": order, "status": "shipped"}, "format": "opus", "output": "url"}
     async with httpx.AsyncClient(trust_env=False, timeout=120) as http:
         made = (await http.post(f"{live.service.url}/v1/prompts/order_status", json=body)).json()

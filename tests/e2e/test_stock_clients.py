@@ -17,6 +17,7 @@ from tests.e2e.stack import AUDIO, Stack, stack
 CLIENTS = Path(__file__).parents[1] / "clients"
 VENV = Path(os.environ.get("CLIENTS_VENV", CLIENTS.parents[1] / ".venv-clients")) / "bin" / "python"
 AGENTS = pytest.param("agents_sdk.py", marks=pytest.mark.skipif(not VENV.exists(), reason="make clients"))
+TIERS = ["A", *(pytest.param(tier, marks=pytest.mark.long) for tier in "BC")]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ async def run(live: Stack, script: str, *scenarios: str) -> dict[str, Any]:
     return dict(json.loads(out))
 
 
-@pytest.mark.parametrize("tier", ["A", "B", "C"])
+@pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("script", ["openai_sdk.py", AGENTS])
 async def test_a_stock_client_works_in_every_tier(service: Stack, script: str, tier: str) -> None:
     service.heal()

@@ -16,6 +16,7 @@ from tests.e2e.judging import Facts, answers, bridges, calls, checked, is_bridge
 from tests.e2e.stack import AUDIO, STAND_IN, Stack
 from tests.e2e.test_stock_clients import CLIENTS, VENV
 
+pytestmark = pytest.mark.long
 NEEDS_CLIENTS = pytest.mark.skipif(not VENV.exists(), reason="make clients")
 FIRST = "Let me look up order"
 """How the provider begins its answer; the stand-in's is another."""

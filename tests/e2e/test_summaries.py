@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from orchestrator.signing import key_of, sign
+from tests import planted
 from tests.clients.recorder import Recorder
 from tests.e2e.stack import Stack, stack, start
 from tests.server.webhooks import Receiver
@@ -56,7 +57,7 @@ def service(tmp_path: Path, hook: Receiver) -> Iterator[Service]:
             *("--speech", "tone", "--heard", "Where is my order 4172?", "--first-audio-ms", "50"),
             tier_b__agent_model="openai/gpt-4.1-mini",
             tier_b__agent_base_url=f"{llm.url}/v1",
-            tier_b__agent_api_key="sk-agent",
+            tier_b__agent_api_key=planted.AGENT,
             tier_b__stt_base_url=f"{voice.url}/v1",
             tier_b__stt_model="whisper-1",
             tier_b__stt_usd_per_minute="0",

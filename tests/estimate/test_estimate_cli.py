@@ -125,7 +125,7 @@ def test_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "teaches"),
     [
-        (["--call-s", "-4"], "columns.call_s: expected greater than 0, not -4"),
+        (["--call-s", "-4"], "columns.call_s: expected greater than or equal to 1, not -4"),
         (["--caller-share", "much"], "columns.caller_share: expected a valid number"),
         (["--caller-share", "0.7", "--assistant-share", "0.6"], "expected at most 1 together, not 1.3"),
         (["--set", "barge_in=1"], "expected TABLE.FIELD=VALUE"),

@@ -393,6 +393,7 @@ async def test_the_api_lists_and_decides(server: Server, client: httpx.AsyncClie
         "who": "ann",
         "reason": "too much",
         "decided_at": decided["decided_at"],
+        "by": "local",
     }
     assert answers == [(False, "ann", "too much")]
     assert (await client.get("/v1/approvals")).json() == {"approvals": []}

@@ -96,7 +96,13 @@ async def test_calls_go_on_meanwhile() -> None:
 @pytest.mark.parametrize(
     ("body", "param", "teaches"),
     [
-        ({"columns": {"call_s": -1}}, "columns.call_s", "expected greater than 0"),
+        ({"seed": True}, "seed", "valid integer"),
+        (
+            {"columns": {"length_profile": [1.0], "pace_profile": [1000.0]}, "calls": 20_000},
+            "calls",
+            "more than can be simulated",
+        ),
+        ({"columns": {"call_s": -1}}, "columns.call_s", "expected greater than or equal to 1"),
         ({"columns": {"lenght": 3}}, "columns.lenght", "there is no such field"),
         ({"columns": {"caller_share": 0.8}}, "columns", "at most 1 together, not 1.25"),
         ({"calls": 20_001}, "calls", "expected less than or equal to 20000"),

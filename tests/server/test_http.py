@@ -376,6 +376,14 @@ async def test_a_wrong_override_teaches(
     assert teaches in error["message"]
 
 
+async def test_an_override_without_a_name_has_that_of_its_key() -> None:
+    server = make_server(server={"api_key": "right"})
+    async with client_of(server, headers={"Authorization": "Bearer right"}) as client:
+        made = await client.post("/v1/overrides", json={"tier": "C", "reason": "drill", "who": " "})
+    assert (made.json()["who"], made.json()["by"]) == ("server.api_key", "root")
+    assert server.fleet.overrides[0].by == "root"
+
+
 async def test_status_tells_the_whole_view(server: Server, client: httpx.AsyncClient) -> None:
     server.fleet.failed("gpt-realtime-2.1", Cause.NO_CREDIT)
     server.fleet.failed("cartesia", Cause.REFUSED)
@@ -389,6 +397,7 @@ async def test_status_tells_the_whole_view(server: Server, client: httpx.AsyncCl
         "user": "42",
         "purpose": "conversation",
         "bucket": "acme",
+        "who": "key_1f2e3d4c",
         "started_at": 1.0,
         "spent_usd": 0.01,
         "reserved_usd": 0.5,

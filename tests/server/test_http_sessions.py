@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -167,6 +168,19 @@ async def test_what_was_given_is_locked_unless_it_is_said_otherwise(
         ({"session": {"voice": "cedar"}}, "session.voice", "the GA name is session.audio.output.voice"),
         ({"session": {"type": "transcription"}}, "session.type", "must be 'realtime'"),
         ({"session": {"instructions": 3}}, "session.instructions", "got 3"),
+        (
+            {"session": {"instruction": "x"}},
+            "session.instruction",
+            "there is no such field; there are audio.input",
+        ),
+        ({"session": {"audio": {"output": {"voices": "x"}}}}, "session.audio.output.voices", "no such field"),
+        ({"session": {"audio": {"both": {}}}}, "session.audio.both", "no such field"),
+        (
+            {"session": {"tools": [{"name": "look_up"}]}},
+            "session.tools.0.type",
+            "must be 'function' or 'mcp'",
+        ),
+        ({"session": {"tools": [{"type": "function"}]}}, "session.tools.0.name", "needs a name"),
         ({"session": {"audio": {"output": {"speed": 9}}}}, "session.audio.output.speed", "0.25 to 1.5"),
         (
             {"session": {"audio": {"input": {"turn_detection": {"type": "server_vad", "threshold": "0.5"}}}}},
@@ -174,6 +188,12 @@ async def test_what_was_given_is_locked_unless_it_is_said_otherwise(
             "not of the kind that belongs there",
         ),
         ({"session": {"instructions": "\ud800"}}, "session", "UTF-8"),
+        (
+            {"session": {"truncation": {"type": "retention_ratio", "retention_ratio": float("nan")}}},
+            "session",
+            "JSON",
+        ),
+        ({"max_s": float("inf")}, "max_s", "finite number"),
         ({"session": []}, "session", "dictionary"),
         ({"transport": "webrtc"}, "transport", "expected 'websocket'"),
         ({"media": "sideways"}, "media", "'through' or 'direct'"),
@@ -275,6 +295,22 @@ async def test_minting_is_written_down_without_the_credential(
     assert (row["tier"], row["rung"], row["media"]) == ("A", MODEL, "through")
     assert answer["value"] not in json.dumps(row)
     assert "rosebud" not in json.dumps(row)
+
+
+async def test_a_used_credential_tried_again_costs_its_maker_no_calls() -> None:
+    service = make_service(access={"key_calls_per_minute": 6, "burst_s": 10})
+    until = int(time.time()) + 60
+
+    def knock(call_id: str) -> int:
+        value = service.credentials.mint(Grant(call_id), None, until, by="jwt:issuer|shop")
+        headers = {"authorization": f"Bearer {value}"}
+        request: Any = SimpleNamespace(headers=headers, path=b"/v1/realtime")
+        return int(service.on_upgrade(request, ("127.0.0.1", 5000)).response.status)
+
+    await service.credentials.spend("call_used", until)
+    assert [knock("call_used") for _ in range(5)] == [101] * 5
+    assert [knock(f"call_{n}") for n in range(3)] == [101, 429, 429]
+    await service.direct.close()
 
 
 # --- OpenAI's own shape ---

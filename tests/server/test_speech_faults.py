@@ -69,6 +69,8 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Running]:
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60) as client:
         server = Running(service, client)
         await server.pool.warm()
+        # With Redis nobody comes in before it has said whether there are keys.
+        await service.door.keys.refresh()
         yield server
     await service.engines.close()
 

@@ -6,7 +6,8 @@ The port is `tiers.speech.Speech`. The engines: `KokoroSpeech` and `KokoroTorchS
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import textwrap
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 
 import httpx
@@ -57,6 +58,10 @@ class Samples:
         return np.frombuffer(data[:whole], dtype="<i2")
 
 
+LONGEST = 4096
+"""Characters that OpenAI's API takes at once."""
+
+
 class EndpointSpeech:
     """A server with OpenAI's ``POST {base_url}/audio/speech``, streamed as 24 kHz PCM.
 
@@ -92,9 +97,16 @@ class EndpointSpeech:
     ) -> AsyncIterator[Pcm16]:
         """`language` is the server's guess: the API has no field for it."""
         voice = voice or self._voice
+        said = spoken(text, language)  # which is longer than the text, where that is all digits
+        for part in [said] if len(said) <= LONGEST else textwrap.wrap(said, LONGEST):
+            async with aclosing(self._say(part, voice, speed)) as chunks:
+                async for pcm in chunks:
+                    yield pcm
+
+    async def _say(self, text: str, voice: str, speed: float) -> AsyncGenerator[Pcm16, None]:
         body = {
             "model": self._model,
-            "input": spoken(text, language),
+            "input": text,
             "voice": self._voices.get(voice, voice),
             "response_format": "pcm",
             "speed": speed,

@@ -13,6 +13,7 @@ import numpy as np
 
 from orchestrator.listening import WINDOW_MS, loudness
 from orchestrator.protocol.audio import SPEAK_RATE, Float32, Pcm16
+from orchestrator.protocol.number_words import MONTHS
 from tiers.prompts.pieces import Join, Piece
 
 LEVEL_DBFS = -20.5
@@ -51,6 +52,9 @@ _BEFORE = {"en": ("Number eight", "Number zero")}
 """Words that end in a stop, so that a cut after them falls into silence; and others for words that begin with one."""
 _AFTER = {"en": "two six"}
 """Words that begin with a stop, likewise."""
+_AFTER_OPEN_MONTH = {"en": "seven six"}
+"""After a month that ends in a vowel: the tongue goes to where the stop is made, and "May" is heard as "made"."""
+_OPEN_MONTHS = frozenset(month for month in MONTHS if month.endswith("y"))
 
 
 def frame(piece: Piece, language: str) -> Frame:
@@ -59,7 +63,8 @@ def frame(piece: Piece, language: str) -> Frame:
     stop_last, open_last = _BEFORE[base]
     before = open_last if piece.words[:1].lower() in _STOPS else stop_last
     front = {Join.END: (), Join.PAUSE: (f"{before},",), Join.ON: (before,)}[piece.before]
-    back = {Join.END: (".",), Join.PAUSE: (",", f"{_AFTER[base]}."), Join.ON: (f"{_AFTER[base]}.",)}
+    after = (_AFTER_OPEN_MONTH if piece.words in _OPEN_MONTHS else _AFTER)[base]
+    back = {Join.END: (".",), Join.PAUSE: (",", f"{after}."), Join.ON: (f"{after}.",)}
     return Frame((*front, piece.words, *back[piece.after]), len(front))
 
 

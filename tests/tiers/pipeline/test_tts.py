@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tiers.pipeline.errors import Cause, EngineFailed
-from tiers.pipeline.tts import EndpointSpeech, Samples, unsaid
+from tiers.pipeline.reading import spoken
+from tiers.pipeline.tts import LONGEST, EndpointSpeech, Samples, unsaid
 
 TONE = (np.sin(np.arange(4800) / 10) * 9000).astype("<i2")
 
@@ -31,6 +32,19 @@ async def test_a_server_is_asked_for_pcm_and_heard_as_it_streams(openai: Any) ->
             "speed": 1.2,
         }
     ]
+    await engine.close()
+
+
+async def test_what_grows_too_long_by_being_read_out_is_said_in_parts(openai: Any) -> None:
+    openai.streams(TONE.tobytes(), media_type="audio/pcm")
+    engine = EndpointSpeech(openai.address, "key", "tts-1")
+    text = ("4" * 4000) + " parcels."
+    pcm = [part async for part in engine.speak(text)]
+    inputs = [request["input"] for request in openai.requests]
+    assert len(inputs) > 1
+    assert all(len(part) <= LONGEST for part in inputs)
+    assert " ".join(inputs) == spoken(text, "en")
+    assert sum(map(len, pcm)) == len(inputs) * len(TONE)
     await engine.close()
 
 
