@@ -66,6 +66,7 @@ from orchestrator.server.outlets import Outlet, WebhookSink
 from orchestrator.server.part_health import PartHealth
 from orchestrator.server.prompt_files import PromptFiles
 from orchestrator.server.purse import Purse
+from orchestrator.server.reconsidering import Reconsidering
 from orchestrator.server.recording import Recorder, State
 from orchestrator.server.request_limits import http_protocol
 from orchestrator.server.sockets import ClientSocket, accept, refuse, websocket_protocol
@@ -150,6 +151,7 @@ class Orchestrator:
         """Those in force, as they were when one of them last changed."""
         self.frame_limits = _frame_limits(settings)
         self._drivers: dict[str, CallDriver] = {}
+        self._reconsidering = Reconsidering(self._drivers)
         self._tasks: list[asyncio.Task[None]] = []
         self._summing_up: set[asyncio.Task[None]] = set()
 
@@ -477,8 +479,7 @@ class Orchestrator:
             self._record_override(change.key)
         elif change.kind is ChangeKind.BREAKER:
             self.metrics.breaker(change.key, self.fleet.breakers[change.key].state.value)
-        for driver in list(self._drivers.values()):
-            driver.reconsider()
+        self._reconsidering.all()
 
     def _record_override(self, override_id: str) -> None:
         """Every override that begins or ends here stands in the events, with who and why."""
