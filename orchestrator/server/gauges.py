@@ -114,8 +114,11 @@ class Gauges(Collector):
         connected.add_metric([known.store], known.connected)
         unsent = _gauge("store_unsent", "Writes that wait for the store.")
         unsent.add_metric([], known.unsent)
+        audit = _gauge("audit_waiting", "Entries of the audit trail that are not written yet.")
+        audit.add_metric([], self._service.audit.waiting)
         yield connected
         yield unsent
+        yield audit
 
     def _parts(self) -> Iterator[Metric]:
         ready = _gauge("part_ready", "What /readyz says of a part: 1 where it is ready.", "part", "required")

@@ -22,9 +22,11 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 
 from orchestrator.config import Settings
+from orchestrator.core.latency import Part
 from orchestrator.core.overrides import Tier
 from orchestrator.core.prices import NANO
 from orchestrator.server.events import Row
+from orchestrator.server.recording import State
 
 M = TypeVar("M", Counter, Histogram)
 
@@ -127,6 +129,11 @@ class Metrics:
         self._errors = counter("call_errors", "What failed in calls, by kind and cause.", "kind", "cause")
         self._breaches = counter("latency_breaches", "Latency budgets that were exceeded.", "part")
         self._recordings = counter("recordings", "What has become of recordings of calls.", "state")
+        # What alerts ask for is there from the beginning: Prometheus sees no increase in a series that begins with 1.
+        for part in Part:
+            self._breaches.at(part.value)
+        for state in State:
+            self._recordings.at(state.value)
         self._tools = counter("tool_runs", "Runs of tools, by result.", "result")
         self._decisions = counter("approvals_decided", "What people decided about tool calls.", "decision")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import httpx
 import pytest
 
@@ -62,6 +64,28 @@ def test_memory_is_bounded_and_the_beginning_stays() -> None:
     assert numbers == [*range(FIRST_ROWS), *range(FIRST_ROWS + 100, FIRST_ROWS + LAST_ROWS + 100)]
     assert last.dropped == 100
     assert made.get("call_0") is None
+
+
+def test_a_row_and_the_end_of_a_call_cost_little() -> None:
+    """Bounds that hold on a busy machine; what it costs on a quiet one is in docs/monitoring.md."""
+    made, log = CallRecords(100), EventLog(None)
+    log.add("charge", tier="B", call_id="", what="agent", nanodollars=122_000, usage={"prompt_tokens": 237})
+    log.add("answer", tier="B", call_id="", ttfa_ms=348.0, voice_to_voice_ms=358.8, text="It left on Monday.")
+    log.add("state", tier="B", call_id="", state="local", move="degrade")
+    rows, ends = [], []
+    for call in range(20):
+        id = f"call_{call}"
+        made.began(info(id))
+        start = time.perf_counter()
+        for number in range(FIRST_ROWS + LAST_ROWS):
+            made.row({**log.recent[number % 3], "call_id": id, "number": number})
+        rows.append((time.perf_counter() - start) / (FIRST_ROWS + LAST_ROWS))
+        start = time.perf_counter()
+        made.closed(id, 1.0)
+        ends.append(time.perf_counter() - start)
+    print(f"a row {min(rows) * 1e6:.1f} µs, the end of a call of 500 rows {min(ends) * 1e3:.2f} ms")
+    assert min(rows) < 50e-6
+    assert min(ends) < 10e-3
 
 
 @pytest.fixture
