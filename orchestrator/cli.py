@@ -355,7 +355,10 @@ def asking(url: str | None, config: Path | None) -> Iterator[Orchestrator]:
             yield orchestrator
     except OrchestratorError as error:
         failure = next((kind for each, kind in _FAILURES.items() if isinstance(error, each)), None)
-        raise (failure or click.ClickException)(str(error)) from None
+        text = str(error)
+        if error.code == "missing_api_key":
+            text = "no API key came; set ORCHESTRATOR_API_KEY, which is sent as `Authorization: Bearer <key>`"
+        raise (failure or click.ClickException)(text) from None
 
 
 def _own_certificate(settings: Settings) -> ssl.SSLContext | None:

@@ -206,12 +206,17 @@ def _validate(model: type[BaseModel], value: Any, prefix: str) -> None:
         model.model_validate(value)
     except ValidationError as error:
         first = _deepest(error)
-        path = prefix + ".".join(str(part) for part in first["loc"] if not str(part)[:1].isupper())
+        path = prefix + ".".join(str(part) for part in first["loc"] if not _names_a_kind(str(part)))
         came = repr(first.get("input"))
         came = came if len(came) <= 80 else came[:77] + "..."
         raise ClientError(
             f"Invalid {path or 'event'}: {first['msg']}; got {came}.", param=path or None
         ) from None
+
+
+def _names_a_kind(part: str) -> bool:
+    """Whether part of a place in a value is no field, but the member of a union that the value was held against."""
+    return part[:1].isupper() or part in ("str", "int", "float", "bool") or part.startswith("literal[")
 
 
 def _deepest(error: ValidationError) -> Any:

@@ -114,9 +114,8 @@ class Credentials:
             return Refusal(401, "credential_expired", message)
         if sealed.origin is not None and (origin or "").rstrip("/").lower() != sealed.origin:
             came = f"from {origin[:200]}" if origin else "without an Origin header"
-            message = (
-                f"this credential is for pages of {sealed.origin}, and it came {came}; mint one for that"
-            )
+            remedy = "one for there" if origin else "one without `origin` for a client that is no page"
+            message = f"this credential is for pages of {sealed.origin}, and it came {came}; mint {remedy}"
             return Refusal(403, "origin_not_allowed", message)
         return Identity(
             sealed.by or sealed.grant.call_id,

@@ -265,7 +265,7 @@ def _add_error_handlers(api: FastAPI, service: Service) -> None:
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         path = request.url.path
         if error.status_code == 400:  # FastAPI, of a body that no JSON parser can read
-            message = "body: not valid JSON in UTF-8. correct that; /openapi.json describes the request"
+            message = "body: not valid JSON in UTF-8; correct that (/openapi.json describes the request)"
             return ApiError(_wrong_status(path), "invalid_request", message, "body").response()
         if error.status_code == 404:
             message = f"there is nothing at {path}; /openapi.json lists what there is"
@@ -310,10 +310,12 @@ def _invalid_request(errors: Sequence[Any], status: int) -> ApiError:
             message = "expected a JSON object, sent with `Content-Type: application/json`"
         elif error["type"] == "json_invalid":
             where, message = "body", f"not valid JSON: {error.get('ctx', {}).get('error', message)}"
+        elif isinstance(error.get("input"), int | float):  # texts are not repeated: one may be a secret
+            message += f", not {error['input']!r:.40}"
         problems.append((where or "body", message))
     text = "; ".join(f"{where}: {message}" for where, message in problems)
-    remedy = "correct that; /openapi.json describes the request"
-    return ApiError(status, "invalid_request", f"{text}. {remedy}", problems[0][0])
+    remedy = "correct that (/openapi.json describes the request)"
+    return ApiError(status, "invalid_request", f"{text}; {remedy}", problems[0][0])
 
 
 def _add_health(api: FastAPI, service: Service) -> None:
