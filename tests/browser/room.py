@@ -21,6 +21,7 @@ from orchestrator.server.http import build_api
 from orchestrator.server.identity import Scope
 from orchestrator.server.key_store import FileKeys, change_keys
 from orchestrator.server.keys import new_key
+from tests import planted
 
 RUNGS = ("gpt-realtime-2.1", "gpt-realtime-2.1-mini")
 ENGINES = {"A": RUNGS[0], "B": "kokoro", "C": "prompts"}
@@ -135,7 +136,7 @@ async def serving(folder: Path, **sections: Any) -> AsyncIterator[Room]:
     sections.setdefault("budget", {"buckets": {}})
     settings = Settings.model_validate(
         {
-            "openai": {"api_key": "sk-test", "base_url": "http://127.0.0.1:9/v1"},
+            "openai": {"api_key": planted.PROVIDER, "base_url": "http://127.0.0.1:9/v1"},
             "tier_a": {"rungs": RUNGS},
             "access": {"keys_path": folder / "keys.json"},
             "audit": {"path": folder / "audit.jsonl"},

@@ -17,7 +17,7 @@ from tests.browser import scenes
 from tests.browser.browsers import card, opened, operator, row
 from tests.browser.room import RUNGS, Room
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 
 
 async def test_with_nothing_in_it(browser: Browser, room: Room) -> None:

@@ -13,7 +13,7 @@ from tests.browser import scenes
 from tests.browser.browsers import PHONE, operator, row
 from tests.browser.room import Room
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 
 READABLE = 4.5
 """Contrast of text that WCAG 2 asks for at level AA."""

@@ -13,7 +13,7 @@ from tests.browser import scenes
 from tests.browser.browsers import operator, row
 from tests.browser.room import RUNGS, Room
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 
 
 async def audited(room: Room, action: str) -> dict[str, Any]:

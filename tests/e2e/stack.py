@@ -21,7 +21,7 @@ import soxr
 
 from orchestrator import models
 from orchestrator.protocol.audio import AudioFormat, Encoder
-from tests import planted
+from tests import planted, planted_check
 
 ORCHESTRATOR = Path(sys.executable).with_name("orchestrator")
 AUDIO = Path(__file__).parents[1] / "fixtures" / "audio"
@@ -42,10 +42,15 @@ class Running:
         return self.url.replace("http", "ws", 1)
 
     def get(self, path: str) -> Any:
-        return httpx.get(self.url + path, timeout=10).json()
+        return self._searched(httpx.get(self.url + path, timeout=10)).json()
 
     def post(self, path: str, body: Any) -> httpx.Response:
-        return httpx.post(self.url + path, json=body, timeout=30)
+        return self._searched(httpx.post(self.url + path, json=body, timeout=30))
+
+    @staticmethod
+    def _searched(answer: httpx.Response) -> httpx.Response:
+        planted_check.note(answer.content, f"the answer to {answer.request.method} {answer.request.url.path}")
+        return answer
 
     def until(self, path: str, condition: Any, timeout: float = 60.0) -> Any:
         """Ask until the answer is as wanted, at most ten times a second; a process that ends meanwhile is noticed."""
@@ -171,6 +176,7 @@ def stack(folder: Path, *provider: str, **settings: str) -> Iterator[Stack]:
             "ORCHESTRATOR_BUSINESS_EVENTS__PATH": str(folder / BUSINESS),
             "ORCHESTRATOR_BREAKER__PROBE_AFTER_S": "0.2",
             "ORCHESTRATOR_BREAKER__CANARY_AFTER_S": "0.2",
+            "ORCHESTRATOR_BREAKER__PROBE_MAX_S": "1",
             # Where it is without Redis too: a new Redis would have every service speak its bridges again.
             "ORCHESTRATOR_CACHE__DIR": str(models.cache_dir() / "clips"),
             **{f"ORCHESTRATOR_{name.upper()}": value for name, value in settings.items()},
