@@ -36,6 +36,11 @@ def access_problems(settings: Settings, is_loopback: Callable[[str], bool]) -> I
             )
         if access.trusted_proxies:
             yield "access.trusted_proxies", f"whoever reaches the proxy could use this server; {remedy}"
+    if access.metrics_key is not None and access.metrics_key == server.api_key:
+        yield (
+            "access.metrics_key",
+            "it is server.api_key, so whoever reads figures could do everything; set another one",
+        )
     yield from _token_problems(settings, is_loopback)
     yield from _tls_problems(settings)
 

@@ -46,6 +46,8 @@ class Access(Section):
 
     keys_path: Path | None = None
     """The file of keys where there is no Redis. None is keys.json in the user's data folder."""
+    metrics_key: Annotated[SecretStr, AfterValidator(long_enough)] | None = None
+    """What Prometheus may present instead of a key: the scope `metrics`, also while the keys cannot be read."""
     trusted_proxies: Annotated[Names, AfterValidator(_networks)] = ()
     """Addresses (10.0.0.0/8) of proxies whose X-Forwarded-For, -Proto and -Host count."""
     key_requests_per_minute: PositiveFloat | None = None

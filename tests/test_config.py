@@ -147,6 +147,7 @@ _SPECIAL_VALUES = {
     "guardrails.record_words": "true",
     "transfer.transcript": "true",
     "credentials.secret": "a secret of some length",
+    "access.metrics_key": "a secret of some length",
     "credentials.ttl_s": "60",
     "credentials.direct": "true",
     "limits.body_bytes": "2048",

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from orchestrator.config import is_loopback
-from orchestrator.server.identity import LOCAL, ROOT, Identity
+from orchestrator.server.identity import LOCAL, METRICS, ROOT, Identity
 from orchestrator.server.keys import PREFIX as KEY_PREFIX
 from orchestrator.server.keys import Fault, KeyRing, UnknownKey
 
@@ -81,8 +81,9 @@ class NoKeys:
 class Auth:
     """`allowed_origins`: web origins whose pages may use a key in a browser; none given, all may.
 
-    `public`: never lets this machine in for nothing, since the server is to be reached from others. `wall` is Unix
-    seconds.
+    `metrics_key` opens what is for metrics, whatever becomes of the other keys; that there is one asks nobody for
+    anything. `public`: never lets this machine in for nothing, since the server is to be reached from others. `wall`
+    is Unix seconds.
     """
 
     def __init__(
@@ -93,10 +94,11 @@ class Auth:
         keys: Keys | None = None,
         tokens: Verifier | None = None,
         credentials: Opener | None = None,
+        metrics_key: SecretStr | None = None,
         public: bool = False,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._root = None if api_key is None else api_key.get_secret_value().encode()
+        self._root, self._metrics = _encoded(api_key), _encoded(metrics_key)
         self._allowed_origins = frozenset(origin.rstrip("/").lower() for origin in allowed_origins)
         self._keys = keys or NoKeys()
         self._tokens = tokens
@@ -134,21 +136,25 @@ class Auth:
     @property
     def _asks(self) -> bool:
         """Whether something has to be presented. Where that is not known, it has."""
-        keys = self._keys
-        return (
-            self._public
-            or self._root is not None
-            or self._tokens is not None
-            or keys.ring.used
-            or not keys.known
-        )
+        return self._surely_asks or not self._keys.known
+
+    @property
+    def _surely_asks(self) -> bool:
+        return self._public or self._root is not None or self._tokens is not None or self._keys.ring.used
 
     def _is_root(self, presented: str) -> bool:
         return self._root is not None and hmac.compare_digest(presented.encode(), self._root)
 
+    def _is_metrics(self, presented: str) -> bool:
+        return self._metrics is not None and hmac.compare_digest(presented.encode(), self._metrics)
+
     def _is_credential(self, presented: str) -> bool:
         """Some SDKs want every key in a browser to begin like one, so that the master key may do so too."""
-        return presented.startswith(CREDENTIAL_PREFIX) and not self._is_root(presented)
+        return (
+            presented.startswith(CREDENTIAL_PREFIX)
+            and not self._is_root(presented)
+            and not self._is_metrics(presented)
+        )
 
     def _maker_ended(self, found: Identity | Refusal) -> Refusal | None:
         """A credential ends with the key that made it: then there is a reason to let nobody in with it."""
@@ -174,6 +180,8 @@ class Auth:
             fault = found
         if self._is_root(presented):
             return ROOT
+        if self._is_metrics(presented):
+            return METRICS
         if fault is Fault.UNKNOWN and self._tokens is not None and presented.count(".") == 2:
             return self._tokens.identify(presented)
         if fault is Fault.UNKNOWN and not self._keys.known and presented.startswith(KEY_PREFIX):
@@ -202,8 +210,8 @@ _MISSING = Refusal(
 _KEYS_UNKNOWN = Refusal(
     503,
     "keys_unknown",
-    "the keys could not be read yet, so nobody knows whether this one is right; try again in a moment, and see "
-    "/readyz for what is missing",
+    "the keys could not be read yet, so nobody knows whether there are any and which one is right; try again in a "
+    "moment, and see /readyz for what is missing",
     retry_after_s=1,
 )
 _REMEDIES = {
@@ -213,6 +221,10 @@ _REMEDIES = {
     Fault.EXPIRED: "this key has expired; ask for another one (`orchestrator keys create`)",
     Fault.ROTATED: "this key was replaced and its time is over; use the one that `orchestrator keys rotate` printed",
 }
+
+
+def _encoded(secret: SecretStr | None) -> bytes | None:
+    return None if secret is None else secret.get_secret_value().encode()
 
 
 def presented_key(headers: Mapping[str, str]) -> str | None:

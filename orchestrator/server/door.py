@@ -46,6 +46,7 @@ class Door:
             keys=self.keys,
             tokens=self.tokens,
             credentials=credentials,
+            metrics_key=access.metrics_key,
             # Behind a proxy everybody comes from where the proxy is.
             public=not is_loopback(server.host) or bool(self.proxies),
         )

@@ -46,3 +46,4 @@ class Identity:
 LOCAL = Identity("local", "this machine", frozenset(Scope))
 """Whoever connects from this machine where no key is set."""
 ROOT = Identity("root", "server.api_key", frozenset(Scope))
+METRICS = Identity("metrics", "access.metrics_key", frozenset({Scope.METRICS}))
