@@ -322,28 +322,30 @@ class Orchestrator:
     ) -> WSUpgradeResponseWithListener:
         headers = {name.lower(): value for name, value in request.headers.items()}
         found, _ = self.door.identify(headers, peer[0] if peer else None)
-        refusal = found if isinstance(found, Refusal) else _may_not_call(found)
-        if refusal is not None:
-            return self._turn_away(refusal)
-        assert isinstance(found, Identity)
+        if isinstance(found, Refusal):
+            return self._turn_away(found)
+        if refusal := _may_not_call(found):
+            return self._turn_away(refusal, found)
         url = urlsplit(request.path.decode())
         if url.path.rstrip("/") != PATH:
             return refuse(404, _error(f"There is no WebSocket at {url.path}; connect to {PATH}?model=…."))
         query = {name: values[-1] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
         if refusal := _wrong_call(found, query):
-            return self._turn_away(refusal)
+            return self._turn_away(refusal, found)
         # Whoever tries a used credential again and again is not to use up the calls of the key that made it.
         used = found.grant is not None and self.credentials.known_used(found.grant.call_id)
         if not used and (refusal := self.door.limits.call(found, _user_of(found, query))):
-            return self._turn_away(refusal)
+            return self._turn_away(refusal, found)
         if refusal := self._full(found):
-            return self._turn_away(refusal)
+            return self._turn_away(refusal, found)
         socket = ClientSocket(self.frame_limits)
         self._start_call(query, socket, found)
         return accept(socket, subprotocol(headers))
 
-    def _turn_away(self, refusal: Refusal) -> WSUpgradeResponseWithListener:
+    def _turn_away(self, refusal: Refusal, known: Identity | None = None) -> WSUpgradeResponseWithListener:
         self.metrics.refused(refusal.code)
+        if known is not None and refusal.status == 403:
+            self.audit.refused(known, f"WebSocket {PATH}", refusal.code)
         return refuse(refusal.status, orjson.dumps(refusal.body()), refusal.headers())
 
     def _full(self, identity: Identity) -> Refusal | None:

@@ -284,13 +284,17 @@ class Audit:
 
 
 def configured_caps(settings: Settings) -> dict[str, Any]:
-    """What the settings allow to be spent, in US dollars."""
-    budget = settings.budget
-    buckets = {
-        name: {"usd_per_day": bucket.usd_per_day, "call_usd": bucket.call_usd}
-        for name, bucket in sorted(budget.buckets.items())
-    }
-    return {"call_usd": budget.call_usd, "store_away": budget.store_away, "buckets": buckets}
+    """What the settings allow to be spent, in US dollars, and how calls get cheaper before.
+
+    An entry has room for so many buckets; a change to one of the others shows in what is told of them together.
+    """
+    budget = settings.budget.model_dump(mode="json")
+    buckets = sorted(budget["buckets"].items())
+    budget["buckets"], more = dict(buckets[:_MOST]), dict(buckets[_MOST:])
+    if more:
+        digest = hashlib.sha256(canonical(more).encode()).hexdigest()[:16]
+        budget["more_buckets"] = {"count": len(more), "sha256": digest}
+    return budget
 
 
 def changes_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
