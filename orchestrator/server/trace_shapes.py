@@ -17,6 +17,16 @@ from orchestrator.server.events import Row
 Attributes = dict[str, str | float | int | bool]
 _WORD = re.compile(r"[\w.:/-]{1,100}")
 FINE = frozenset({"done", "completed", "ok"})
+PROVIDERS = {
+    "azure": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "gemini": "gcp.gemini",
+    "mistral": "mistral_ai",
+    "vertex_ai": "gcp.vertex_ai",
+    "watsonx": "ibm.watsonx.ai",
+    "xai": "x_ai",
+}
+"""What the conventions call a provider, where that is not how its models' names begin."""
 
 
 @dataclass(slots=True)
@@ -68,12 +78,10 @@ def turn_of(rows: Sequence[Row], ended: Row) -> tuple[Shape, list[Shape]]:
 
 
 def _inside(rows: Sequence[Row]) -> Iterator[Shape]:
-    charges = {
-        row["what"]: row for row in rows if row["type"] == "charge" and isinstance(row.get("what"), str)
-    }
     for row in rows:
         if row["type"] == "answer" and _number(row.get("owed_at")) is not None:
-            yield from _answer(row, charges)
+            # What the provider is owed for a turn that it began is no part of how another tier answered.
+            yield from _answer(row, [each for each in rows if each.get("tier") == row.get("tier")])
         elif row["type"] == "tool_result":
             yield _tool(row)
         elif row["type"] == "answer_failed":
@@ -82,7 +90,11 @@ def _inside(rows: Sequence[Row]) -> Iterator[Shape]:
             )
 
 
-def _answer(row: Row, charges: Mapping[str, Row]) -> Iterator[Shape]:
+def _answer(row: Row, rows: Sequence[Row]) -> Iterator[Shape]:
+    """`rows`: those of the tier that answered."""
+    charges = {
+        each["what"]: each for each in rows if each["type"] == "charge" and isinstance(each.get("what"), str)
+    }
     if row.get("tier") == "A":
         yield _model("chat", row["owed_at"], row["time"], charges.get("response"), row, row.get("ttfa_ms"))
         return
@@ -93,9 +105,11 @@ def _answer(row: Row, charges: Mapping[str, Row]) -> Iterator[Shape]:
         return
     heard = row["owed_at"] + ttfa / 1000
     asked = max(row["owed_at"], heard - first_audio)
-    if (stt := charges.get("transcription")) is not None:
-        end = min(asked, stt["time"]) if stt["time"] > row["owed_at"] else asked
-        yield _model("stt", row["owed_at"], end, stt, row)
+    stt = charges.get("transcription")
+    ends = [each["time"] for each in rows if each is stt or each["type"] == "caller_said"]
+    ends = [at for at in ends if row["owed_at"] < at < row["time"]]
+    if ends or stt is not None:
+        yield _model("stt", row["owed_at"], min([asked, *ends]), stt, row)
     if (first := _number(parts.get("agent_first_token"))) is not None:
         agent = charges.get("agent")
         end = agent["time"] if agent is not None and asked <= agent["time"] <= row["time"] else row["time"]
@@ -113,6 +127,8 @@ def _model(
     attributes["gen_ai.operation.name"] = operation
     if model:
         attributes["gen_ai.request.model"] = model
+    if operation == "chat" and (provider := _provider(model, row.get("tier"))):
+        attributes["gen_ai.provider.name"] = provider
     if (first_ms := _number(first_ms)) is not None:
         attributes["gen_ai.response.time_to_first_chunk"] = round(first_ms / 1000, 4)
     if operation != "stt":
@@ -126,6 +142,12 @@ def _model(
     failed = row.get("status") not in (None, "completed", "cancelled")
     error = word(row["status"]) if failed and operation == "chat" else ""
     return Shape(f"{name} {model}".strip(), start, max(start, end), attributes, error, calls_out=True)
+
+
+def _provider(model: str, tier: Any) -> str:
+    """Whose model it is, as far as its name tells; Tier A's speak OpenAI's protocol."""
+    begins = model.partition("/")[0] if "/" in model else ""
+    return "openai" if tier == "A" else PROVIDERS.get(begins, begins)
 
 
 def _usage(usage: Mapping[str, Any]) -> Attributes:

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 MOST_CALLS = 20_000
 MOST_ROWS = 200
 """Rows of a turn that spans are made from."""
-OF_TURNS = frozenset({"answer", "answer_failed", "charge", "gap", "recovery", "tool_result"})
+OF_TURNS = frozenset({"answer", "answer_failed", "caller_said", "charge", "gap", "recovery", "tool_result"})
 EVERY_S, EXPORT_S, CLOSE_S = 2.0, 10.0, 3.0
 
 
