@@ -34,15 +34,35 @@ from orchestrator.client.errors import (
     ServerFault,
     Unreachable,
 )
+from orchestrator.client.operations import (
+    AuditEntry,
+    AuditPage,
+    CallFigures,
+    Calls,
+    CallTimeline,
+    Drill,
+    DrillReport,
+    DrillWithReport,
+    History,
+)
 from orchestrator.client.synchronous import Orchestrator
 
 __all__ = [
     "Approval",
     "AsyncOrchestrator",
+    "AuditEntry",
+    "AuditPage",
+    "CallFigures",
+    "CallTimeline",
+    "Calls",
     "Conflict",
     "Connect",
+    "Drill",
+    "DrillReport",
+    "DrillWithReport",
     "Estimate",
     "Event",
+    "History",
     "Invalid",
     "NotFound",
     "Orchestrator",

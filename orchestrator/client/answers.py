@@ -54,6 +54,19 @@ class Connect(Answer):
     url: str
 
 
+class RungLatency(Answer):
+    """What a part of the waiting took in the last 15 minutes in calls that the rung served, in ms."""
+
+    tier: TierName
+    rung: str
+    part: Literal["transport", "reasoning", "recovery"]
+    count: int
+    median_ms: float
+    p95_ms: float
+    limit_ms: float | None
+    breaches: int
+
+
 class Route(Answer):
     """Where a call would go, why, and what would change that."""
 
@@ -68,6 +81,8 @@ class Route(Answer):
     candidates: list[PassedOver]
     would_change: list[WouldChange]
     connect: Connect
+    latency: list[RungLatency] = []
+    """Of the rungs that were looked at. It decides nothing."""
 
 
 class NotEnforced(Answer):

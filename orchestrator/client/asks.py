@@ -22,13 +22,24 @@ from orchestrator.client.answers import (
     Spoken,
     Status,
 )
-from orchestrator.client.errors import no_orchestrator
+from orchestrator.client.errors import Invalid, no_orchestrator
+from orchestrator.client.operations import (
+    AuditPage,
+    Calls,
+    CallTimeline,
+    Drill,
+    Drills,
+    DrillWithReport,
+    History,
+)
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 ESTIMATE_S = 90.0
 """How long an estimate may take: a server gives itself a minute for each, and makes one at a time."""
+AUDIT_PAGE = 1000
+"""Entries of the audit trail that are asked for at once where all of them are wanted; a server gives no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +78,12 @@ def start_session(*, expires_in_s: int | None, **body: Any) -> Ask[Session]:
 
 def speak(name: str, variables: Mapping[str, Any], **body: Any) -> Ask[Spoken]:
     sent = {"variables": dict(variables), **_given(body)}
-    return Ask("POST", _prompt(name), _spoken, json=sent, repeatable=True)
+    return Ask("POST", _path("prompts", name), _spoken, json=sent, repeatable=True)
 
 
 def prompt_url(name: str, variables: Mapping[str, Any], **body: Any) -> Ask[PromptLink]:
     sent = {"variables": dict(variables), "output": "url", **_given(body)}
-    return Ask("POST", _prompt(name), _model(PromptLink), json=sent, repeatable=True)
+    return Ask("POST", _path("prompts", name), _model(PromptLink), json=sent, repeatable=True)
 
 
 def synthesize(text: str, **body: Any) -> Ask[Spoken]:
@@ -86,6 +97,22 @@ def estimate(**body: Any) -> Ask[Estimate]:
 
 def status() -> Ask[Status]:
     return Ask("GET", "/v1/status", _model(Status), repeatable=True)
+
+
+def history() -> Ask[History]:
+    return Ask("GET", "/v1/history", _model(History), repeatable=True)
+
+
+def calls(*, ended: bool, **query: Any) -> Ask[Calls]:
+    params = [(name, str(value)) for name, value in _given(query).items()]
+    if ended:
+        params.append(("ended", "true"))
+    return Ask("GET", "/v1/calls", _model(Calls), params=params, repeatable=True)
+
+
+def call(id: str, *, text: bool) -> Ask[CallTimeline]:
+    params = [("text", "true")] if text else []
+    return Ask("GET", _path("calls", id), _model(CallTimeline), params=params, repeatable=True)
 
 
 def overrides() -> Ask[list[Override]]:
@@ -103,11 +130,11 @@ def force(
 
 def extend(id: str, *, for_: str, reason: str, who: str) -> Ask[Override]:
     body = {"for": for_, "reason": reason, "who": who}
-    return Ask("PATCH", f"/v1/overrides/{quote(id, safe='')}", _model(Override), json=body)
+    return Ask("PATCH", _path("overrides", id), _model(Override), json=body)
 
 
 def clear(id: str) -> Ask[None]:
-    return Ask("DELETE", f"/v1/overrides/{quote(id, safe='')}", lambda response: None)
+    return Ask("DELETE", _path("overrides", id), lambda response: None)
 
 
 def approvals() -> Ask[list[Approval]]:
@@ -117,11 +144,35 @@ def approvals() -> Ask[list[Approval]]:
 
 def decide(id: str, decision: str, *, who: str, reason: str) -> Ask[Approval]:
     body = {"decision": decision, "who": who, "reason": reason}
-    return Ask("POST", f"/v1/approvals/{quote(id, safe='')}", _model(Approval), json=body)
+    return Ask("POST", _path("approvals", id), _model(Approval), json=body)
 
 
-def _prompt(name: str) -> str:
-    return f"/v1/prompts/{quote(name, safe='')}"
+def drills() -> Ask[list[Drill]]:
+    read = _model(Drills)
+    return Ask("GET", "/v1/drills", lambda response: read(response).drills, repeatable=True)
+
+
+def drill(id: str) -> Ask[DrillWithReport]:
+    return Ask("GET", _path("drills", id), _model(DrillWithReport), repeatable=True)
+
+
+def start_drill(practice: str, *, for_: str, **words: Any) -> Ask[Drill]:
+    return Ask("POST", "/v1/drills", _model(Drill), json={"practice": practice, "for": for_, **words})
+
+
+def end_drill(id: str) -> Ask[None]:
+    return Ask("DELETE", _path("drills", id), lambda response: None)
+
+
+def audit(*, after: int | None, limit: int) -> Ask[AuditPage]:
+    params = [(name, str(value)) for name, value in _given({"after": after, "limit": limit}).items()]
+    return Ask("GET", "/v1/audit", _model(AuditPage), params=params, repeatable=True)
+
+
+def _path(what: str, id: str) -> str:
+    if id in ("", ".", ".."):  # which would make it another path
+        raise Invalid(f"expected the id or name of one of the {what}, not {id!r}", param="id")
+    return f"/v1/{what}/{quote(id, safe='')}"
 
 
 def _given(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,15 @@ from orchestrator.client.answers import (
 from orchestrator.client.asks import Ask
 from orchestrator.client.connection import Connection
 from orchestrator.client.errors import OrchestratorError
+from orchestrator.client.operations import (
+    AuditEntry,
+    AuditPage,
+    Calls,
+    CallTimeline,
+    Drill,
+    DrillWithReport,
+    History,
+)
 from orchestrator.client.watching import Names, Watch
 
 T = TypeVar("T")
@@ -240,6 +249,38 @@ class Orchestrator:
         """Tiers, breakers, overrides, budgets and calls, as the replica that answers sees them."""
         return self._do(asks.status())
 
+    def history(self) -> History:
+        """How breakers have changed and what callers waited at handovers, as the replica that answers has seen it."""
+        return self._do(asks.history())
+
+    def calls(
+        self,
+        *,
+        tier: str | None = None,
+        bucket: str | None = None,
+        purpose: str | None = None,
+        user: str | None = None,
+        ended: bool = False,
+        sort: str = "started",
+        limit: int = 100,
+    ) -> Calls:
+        """Calls in progress at the replica that answers, with their figures; with `ended` those that are over as well.
+
+        `sort`: started (the latest first), cost, wait or gap (the most of it first). `limit`: at most 1,000.
+        """
+        return self._do(
+            asks.calls(
+                tier=tier, bucket=bucket, purpose=purpose, user=user, ended=ended, sort=sort, limit=limit
+            )
+        )
+
+    def call(self, id: str, *, text: bool = False) -> CallTimeline:
+        """One call in progress, or one of the last that ended, with its timeline. `text`: with what was said.
+
+        `NotFound` where the replica that answers knows no such call, or no longer.
+        """
+        return self._do(asks.call(id, text=text))
+
     def overrides(self) -> list[Override]:
         """The forced tiers that hold now, the newest first."""
         return self._do(asks.overrides())
@@ -287,6 +328,56 @@ class Orchestrator:
     def reject(self, id: str, *, who: str, reason: str) -> Approval:
         """Does not let a tool call run; the caller's agent is told the reason."""
         return self._do(asks.decide(id, "reject", who=who, reason=reason))
+
+    def drills(self) -> list[Drill]:
+        """Drills of the last days, the newest first."""
+        return self._do(asks.drills())
+
+    def drill(self, id: str) -> DrillWithReport:
+        """A drill and what its callers heard so far; `NotFound` where there is none of that id."""
+        return self._do(asks.drill(id))
+
+    def start_drill(
+        self,
+        practice: str,
+        *,
+        reason: str,
+        scope: str = "all",
+        share: float = 5.0,
+        for_: str = "15m",
+        calls: int = 100,
+        wrong: int = 1,
+        who: str = "",
+    ) -> Drill:
+        """Practises a failover (lose_provider, degrade) on `share` per cent of the calls that begin in that time.
+
+        On `calls` of them at most. Once `wrong` calls have lost a turn, it ends by itself.
+        """
+        ask = asks.start_drill(
+            practice,
+            scope=scope,
+            share=share,
+            for_=for_,
+            calls=calls,
+            wrong=wrong,
+            reason=reason,
+            who=who,
+        )
+        return self._do(ask)
+
+    def end_drill(self, id: str) -> None:
+        """No call is handed over from now on; `NotFound` where none of that id goes on. Its report stays."""
+        self._do(asks.end_drill(id))
+
+    def audit(self, *, after: int | None = None, limit: int = 100) -> AuditPage:
+        """Entries behind the one numbered `after`; without it the latest ones. `limit`: at most 1,000."""
+        return self._do(asks.audit(after=after, limit=limit))
+
+    def audit_entries(self, *, after: int = 0) -> Generator[AuditEntry, None]:
+        """The whole audit trail, or what follows the entry `after`, the oldest first, page by page."""
+        while entries := self.audit(after=after, limit=asks.AUDIT_PAGE).entries:
+            yield from entries
+            after = entries[-1].seq
 
     def watch(
         self,

@@ -137,7 +137,8 @@ def test_synthesize(orchestrator: Orchestrator) -> None:
 
 def test_force_and_clear(orchestrator: Orchestrator) -> None:
     made = orchestrator.force("C", scope="user:42", for_="2h", reason="drill", who="ann")
-    assert (made.tier, made.scope, made.who) == ("C", "user:42", "ann")
+    # Who made it is known from the key; what was typed stands beside it.
+    assert (made.tier, made.scope, made.who, made.typed) == ("C", "user:42", "root", "ann")
     assert made.until - made.created == pytest.approx(7200)
     assert orchestrator.overrides() == [made]
     assert orchestrator.status().overrides == [made]

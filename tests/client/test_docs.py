@@ -24,6 +24,16 @@ CLIENT, EVENTS, ROUTING = ((DOCS / f"{name}.md").read_text() for name in ("clien
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", CLIENT, re.MULTILINE | re.DOTALL)
 
 
+HANDOVER = {
+    "from_tier": "A",
+    "from_rung": "gpt-realtime-2.1",
+    "to_tier": "B",
+    "to_rung": "kokoro",
+    "trigger": "fault",
+    "cause": "refused",
+}
+
+
 @contextmanager
 def happening(server: Running) -> Iterator[None]:
     """A handover every few milliseconds, so that whoever follows events gets one."""
@@ -31,12 +41,14 @@ def happening(server: Running) -> Iterator[None]:
 
     def add() -> None:
         if not over.is_set():
-            server.service.events.add("handover", tier="A", call_id="call_1", cause="refused")
+            server.service.events.add("handover", tier="B", call_id="call_1", **HANDOVER)
             server.loop.call_later(0.005, add)
 
     server.loop.call_soon_threadsafe(add)
-    yield
-    over.set()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
@@ -70,7 +82,7 @@ def test_the_examples_run(
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 7
+    assert len(EXAMPLES) == 8
 
 
 def test_every_method_and_error_is_told_of() -> None:
