@@ -21,7 +21,7 @@ from orchestrator.core.prices import NANO
 
 DAY_S = 86_400.0
 BAR = 20
-_EXITS = "\b\nExit status: 0 done, 1 the server cannot be asked or refuses, 2 used wrongly.\n"
+_EXITS = "\b\nExit codes: orchestrator --help.\n"
 _SOON_S = 600.0
 """So soon after midnight a day's spending says nothing of the rest of it."""
 
@@ -69,12 +69,17 @@ def calls(as_json: bool, url: str | None, config: Path | None, **wanted: Any) ->
         click.echo(json.dumps(found, indent=2))
         return
     if not found["calls"]:
-        click.echo("No such call. With --ended those that are over are shown too.")
+        more = "" if wanted["ended"] else " With --ended those that are over are shown too."
+        click.echo(f"No such call.{more}" if _narrowed(wanted) else f"No calls.{more}")
         return
     out = console()
     out.print(_calls(found))
     if found["found"] > len(found["calls"]):
         out.print(f"[dim]{found['found'] - len(found['calls'])} more; see --limit[/]")
+
+
+def _narrowed(wanted: Mapping[str, Any]) -> bool:
+    return any(wanted[name] is not None for name in ("tier", "bucket", "purpose", "user"))
 
 
 def _calls(found: Mapping[str, Any]) -> Table:
@@ -170,11 +175,17 @@ def timeline_row(row: Mapping[str, Any], begin: float) -> tuple[str, str, str, s
     colour = _LOUD.get(row["type"])
     what = f"[{colour}]{row['type']}[/]" if colour else row["type"]
     rest = " ".join(
-        f"${value / NANO:.4f}" if name == "nanodollars" else f"{name}={_short(value)}"
+        f"${value / NANO:.4f}" if name == "nanodollars" else f"{name}={_told(name, value, begin)}"
         for name, value in row.items()
         if name not in _IDS and value not in (None, "", [], {})
     )
     return f"{row['time'] - begin:8.2f}s", row["tier"], what, escape(rest)
+
+
+def _told(name: str, value: Any, begin: float) -> str:
+    if name.endswith("_at") and isinstance(value, float):
+        return f"{value - begin:.2f}s"  # like the row's own time
+    return _short(value)
 
 
 def _short(value: Any) -> str:

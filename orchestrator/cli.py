@@ -34,6 +34,8 @@ from orchestrator.core.overrides import Limit, OverrideError, When, parse_target
 
 URL_VARIABLE = "ORCHESTRATOR_URL"
 _TIMEOUT_S = 10.0
+SHOWN_CALLS = 20
+"""So many calls, the latest, are listed among how things stand; `orchestrator calls` has them all."""
 
 # Imported when called: a simulator or a demo brings models and servers that `status` does not need.
 _ELSEWHERE = {
@@ -202,8 +204,8 @@ Scopes: all, call:ID, user:ID, purpose:NAME, bucket:NAME. The most specific wins
 @click.argument("tier", callback=_target)
 @click.option(
     "--limit",
-    type=click.Choice(list(Limit)),
-    default=Limit.FORCE,
+    type=click.Choice([each.value for each in Limit]),
+    default=Limit.FORCE.value,
     show_default=True,
     help="That and nothing else, nothing better, or nothing worse.",
 )
@@ -212,8 +214,8 @@ Scopes: all, call:ID, user:ID, purpose:NAME, bucket:NAME. The most specific wins
 )
 @click.option(
     "--when",
-    type=click.Choice(list(When)),
-    default=When.NEXT_TURN,
+    type=click.Choice([each.value for each in When]),
+    default=When.NEXT_TURN.value,
     show_default=True,
     help="When calls in progress follow: between turns, or in the middle of an answer.",
 )
@@ -411,6 +413,8 @@ def _show(found: Status) -> None:
     console.print(_by_tier(found))
     for table in status_tables(found):
         console.print(table)
+    if len(found.calls) > SHOWN_CALLS:
+        console.print(f"[dim]{len(found.calls) - SHOWN_CALLS} more; see: orchestrator calls[/]")
 
 
 def status_tables(found: Status) -> list[Table]:
@@ -474,7 +478,7 @@ def _buckets(found: Status) -> Table:
 
 def _calls(found: Status) -> Table:
     table = make_table("Calls", "call", "tier", "rung", "reason", "user", "purpose", "bucket", "for", "$")
-    for call in found.calls:
+    for call in sorted(found.calls, key=lambda call: -call.started_at)[:SHOWN_CALLS]:
         names = (call.call_id, call.tier, call.rung, call.reason, call.user, call.purpose, call.bucket)
         since = ago(call.started_at, found.now)
         table.add_row(*map(escape, names), since, f"{call.spent_usd:.4f}")

@@ -31,7 +31,7 @@ Examples:
   orchestrator watch --all | tee today.log     plain lines where there is no terminal
 
 \b
-Exit status: 0 ended with Ctrl-C, 1 the server cannot be asked or refuses, 2 used wrongly.
+Exit codes: 0 ended with Ctrl-C; others: orchestrator --help.
 """,
 )
 @click.option("--all", "everything", is_flag=True, help="With charges, states and the like.")
@@ -98,9 +98,7 @@ def _view(orchestrator: Any, recent: deque[Any]) -> Group:
     except OrchestratorError as error:
         return Group(Text(str(error), style="red"), _events(recent))
     at = time.strftime("%H:%M:%S", time.gmtime(found.now))
-    heading = Text(
-        f"{at} UTC, replica {found.replica}, {len(found.calls)} calls. Ctrl-C ends this.", "dim"
-    )
+    heading = Text(f"{at} UTC, replica {found.replica}, {len(found.calls)} calls. Ctrl-C ends this.", "dim")
     return Group(heading, *status_tables(found), _events(recent))
 
 

@@ -23,6 +23,7 @@ from orchestrator.cli import main
 from orchestrator.core.health import Cause
 from orchestrator.core.overrides import Tier
 from orchestrator.server.http import build_api
+from tests import planted
 from tests.server.test_http import Server, make_server
 
 
@@ -96,6 +97,16 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_ceiling_for_a_share_at_once(api: RunningApi) -> None:
+    forced = run(
+        *("force", "B", "--scope", "bucket:acme", "--share", "20", "--limit", "ceiling", "--when", "now"),
+        *("--reason", "a fifth of acme", "--url", api.url),
+    )
+    assert forced.exit_code == 0, forced.output
+    assert "Nothing better than Tier B is used on bucket:acme for 20% of the calls" in forced.output
+    run("clear", forced.output.strip().rpartition(" ")[2], "--url", api.url)
 
 
 def test_force_status_clear(api: RunningApi) -> None:
@@ -181,12 +192,12 @@ def test_somebody_else_there() -> None:
 
 
 def test_the_key_is_taken_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    guarded = RunningApi(server={"api_key": SecretStr("right")})
+    guarded = RunningApi(server={"api_key": SecretStr(planted.SERVER)})
     try:
         refused = run("status", "--url", guarded.url)
         assert refused.exit_code == 4
         assert "Authorization: Bearer" in refused.output
-        monkeypatch.setenv("ORCHESTRATOR_API_KEY", "right")
+        monkeypatch.setenv("ORCHESTRATOR_API_KEY", planted.SERVER)
         assert run("status", "--url", guarded.url).exit_code == 0
     finally:
         guarded.stop()
