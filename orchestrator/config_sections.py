@@ -328,7 +328,7 @@ class Redis(Section):
     url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
     """None keeps shared state in this process: right for one machine."""
     timeout_s: PositiveFloat = 0.1
-    """How long one command may take before Redis counts as away."""
+    """How long one command may take before Redis counts as away; a new connection gets half a second or more."""
 
 
 class Cache(Section):

@@ -271,7 +271,7 @@ class Ledgers:
             self._send_later(day, entry)
 
     def _send_later(self, day: BucketDay, entry: Entry) -> None:
-        self._link.send(f"{day.key}:{entry.holder}", partial(self._write, day, entry))
+        self._link.send(f"{day.key}:{entry.holder}", partial(self._write, day, entry), money=True)
         self._answer_without_store(day, entry)
 
     async def _write(self, day: BucketDay, entry: Entry) -> None:
@@ -298,7 +298,7 @@ class Ledgers:
                 day.closed.append(entry.holder)
         if not self._learn(day, grant):
             day.floor = 0
-        self._link.send(f"news:{day.key}", partial(self._publish, day))
+        self._link.send(f"news:{day.key}", partial(self._publish, day), money=True)
         if newest:
             entry.answer(grant)
 

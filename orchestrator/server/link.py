@@ -1,7 +1,8 @@
 """A replica's link to the store: writes that wait their turn, news of other replicas, and a refresh now and then.
 
 The store may go away at any time. Then writes wait, one for each key, what is known stays known, and the link
-comes back by itself.
+comes back by itself. Writes of money have a lane of their own: hundreds of calls may tell what they spend while an
+order or a breaker's finding has to reach the other replicas at once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 from orchestrator.server.store import Store, StoreUnavailable
@@ -22,7 +24,10 @@ log = logging.getLogger(__name__)
 Write = Callable[[], Awaitable[None]]
 
 _FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 5.0
+_LONGEST_PAUSE_S = 1.0
+"""Before jitter, which may double it. What other replicas are told meanwhile is known here only after it."""
+_STEADY_S = 5.0
+"""What went well for so long begins again with short pauses."""
 _CANCEL_AGAIN_S = 0.1
 
 
@@ -37,6 +42,26 @@ async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
+
+
+class _Lane:
+    """Writes in their order, one for each key."""
+
+    def __init__(self) -> None:
+        self.writes: dict[str, Write] = {}
+        self.to_write = asyncio.Event()
+
+    def put(self, key: str, write: Write) -> None:
+        self.writes.pop(key, None)
+        self.writes[key] = write
+        self.to_write.set()
+
+    async def drain(self) -> None:
+        while self.writes:
+            key, write = next(iter(self.writes.items()))
+            await write()
+            if self.writes.get(key) is write:
+                del self.writes[key]
 
 
 class Link:
@@ -62,18 +87,17 @@ class Link:
         self._refresh = refresh
         self._refresh_s = refresh_s
         self._wall, self._rng = wall, rng
-        self._outbox: dict[str, Write] = {}
-        self._to_write = asyncio.Event()
+        self._orders, self._money = _Lane(), _Lane()
         self._reading = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def unsent(self) -> int:
-        return len(self._outbox)
+        return len(self._orders.writes) + len(self._money.writes)
 
     def is_pending(self, key: str) -> bool:
         """Whether a write of `key` has not reached the store yet."""
-        return key in self._outbox
+        return key in self._orders.writes or key in self._money.writes
 
     async def start(self) -> None:
         """Reads the store once, if it answers, and keeps up with it from then on."""
@@ -81,8 +105,14 @@ class Link:
             await self._read()
         except StoreUnavailable as error:
             self.lost(error)
-        for step in (self._listen, self._write, self._read_now_and_then):
-            self._tasks.append(asyncio.create_task(self._forever(step), name=f"link{step.__name__}"))
+        steps: dict[str, Callable[[], Awaitable[None]]] = {
+            "listen": self._listen,
+            "write_orders": partial(self._write, self._orders),
+            "write_money": partial(self._write, self._money),
+            "read": self._read_now_and_then,
+        }
+        for name, step in steps.items():
+            self._tasks.append(asyncio.create_task(self._forever(step), name=f"link_{name}"))
 
     async def close(self) -> None:
         """Stops. What is still unsent is tried once more; the store stays open."""
@@ -93,31 +123,29 @@ class Link:
         except StoreUnavailable:
             log.warning("the store is away; %d writes end with this process", self.unsent)
 
-    def send(self, key: str, write: Write) -> None:
-        """Writes soon. The latest write of a key is the one that counts, so a long absence piles nothing up."""
-        self._outbox.pop(key, None)
-        self._outbox[key] = write
-        self._to_write.set()
+    def send(self, key: str, write: Write, *, money: bool = False) -> None:
+        """Writes soon. The latest write of a key is the one that counts, so a long absence piles nothing up.
+
+        `money`: it may take the slow lane. A key always has the same one.
+        """
+        (self._money if money else self._orders).put(key, write)
 
     async def publish(self, kind: str, news: Mapping[str, Any]) -> None:
         await self._store.publish(self._channel, json.dumps({"from": self.replica, "kind": kind, **news}))
 
-    async def _write(self) -> None:
-        await self._to_write.wait()
-        self._to_write.clear()
+    async def _write(self, lane: _Lane) -> None:
+        await lane.to_write.wait()
+        lane.to_write.clear()
         try:
-            await self._drain()
+            await lane.drain()
         except StoreUnavailable:
-            self._to_write.set()
+            lane.to_write.set()
             raise
         self._found()
 
     async def _drain(self) -> None:
-        while self._outbox:
-            key, write = next(iter(self._outbox.items()))
-            await write()
-            if self._outbox.get(key) is write:
-                del self._outbox[key]
+        for lane in (self._orders, self._money):
+            await lane.drain()
 
     async def _listen(self) -> None:
         async with self._store.subscribe(self._channel) as messages:
@@ -153,7 +181,7 @@ class Link:
                 self.lost(error)
             except Exception:
                 log.exception("keeping up with the store failed; trying again")
-            if loop.time() - began > _LONGEST_PAUSE_S:
+            if loop.time() - began > _STEADY_S:
                 pause = _FIRST_PAUSE_S
             await asyncio.sleep(pause * (1 + self._rng()))
             pause = min(pause * 2, _LONGEST_PAUSE_S)

@@ -38,6 +38,9 @@ STREAM_LIMIT = 10_000
 """Entries a stream keeps; older ones go."""
 CONNECTIONS = 32
 """Connections to Redis; more commands at once than that wait their turn."""
+CONNECT_S = 0.5
+"""A connection takes several turns of the event loop. With a command's time a process that is busy for a moment would
+lose its connections and never get new ones, as long as it stays busy."""
 
 
 class StoreUnavailable(Exception):
@@ -359,9 +362,9 @@ _GLOB = re.compile(r"([*?\[\]\\^-])")
 class RedisStore:
     """A Redis server (6.2 or later), with every key under `namespace`.
 
-    A command gets `timeout_s`, twice: the first try after a Redis restart always meets a dead connection. A
-    subscription that heard nothing for `quiet_s` is checked with a ping. `now_ms` stands in for the server's own
-    clock where leases are concerned.
+    A command gets `timeout_s`, twice: the first try after a Redis restart always meets a dead connection. A new
+    connection gets `CONNECT_S`. A subscription that heard nothing for `quiet_s` is checked with a ping. `now_ms`
+    stands in for the server's own clock where leases are concerned.
     """
 
     kind = "redis"
@@ -387,7 +390,7 @@ class RedisStore:
             protocol=2,
             decode_responses=True,
             socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
+            socket_connect_timeout=max(CONNECT_S, timeout_s),
             # A Unix socket cannot die silently, and its connection class takes no such option.
             **({} if url.startswith("unix:") else {"socket_keepalive": True}),
             retry=Retry(NoBackoff(), 0),
