@@ -81,7 +81,8 @@ def _inside(rows: Sequence[Row]) -> Iterator[Shape]:
     for row in rows:
         if row["type"] == "answer" and _number(row.get("owed_at")) is not None:
             # What the provider is owed for a turn that it began is no part of how another tier answered.
-            yield from _answer(row, [each for each in rows if each.get("tier") == row.get("tier")])
+            ours = row.get("tier") != "A"
+            yield from _answer(row, [each for each in rows if (each.get("tier") != "A") is ours])
         elif row["type"] == "tool_result":
             yield _tool(row)
         elif row["type"] == "answer_failed":
@@ -91,7 +92,7 @@ def _inside(rows: Sequence[Row]) -> Iterator[Shape]:
 
 
 def _answer(row: Row, rows: Sequence[Row]) -> Iterator[Shape]:
-    """`rows`: those of the tier that answered."""
+    """`rows`: those of Tier A or those of the others, whoever answered."""
     charges = {
         each["what"]: each for each in rows if each["type"] == "charge" and isinstance(each.get("what"), str)
     }

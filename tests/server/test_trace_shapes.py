@@ -51,6 +51,14 @@ def test_transcription_that_costs_something_has_its_model() -> None:
     assert found["stt whisper-1"].end == pytest.approx(AT + 0.05)
 
 
+def test_a_fixed_prompt_that_answers_in_tier_b_was_preceded_by_transcription_there() -> None:
+    parts = {"prompt": 0.002, "first_audio": 0.002}
+    answer = row(0.12, "answer", "C", status="completed", owed_at=AT, ttfa_ms=118.0, parts=parts)
+    found = spans(row(0.05, "caller_said", "B", text="…"), answer)
+    assert list(found) == ["stt", "tts"]
+    assert found["stt"].end == pytest.approx(AT + 0.05)
+
+
 def test_what_was_said_before_the_turn_was_over_is_no_wait_of_it() -> None:
     assert "stt" not in spans(row(-0.5, "caller_said", "B", text="…"), ANSWER)
 
