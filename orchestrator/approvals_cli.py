@@ -6,12 +6,14 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.markup import escape
 
-from orchestrator.cli import ago, asking, config_option, login, make_console, make_table, url_option
+from orchestrator.asking import as_json_text, asking, config_option, json_option, login, url_option
 from orchestrator.client import Approval
+from orchestrator.tables import ago, make_console, make_table
 
 _who_option = click.option("--who", help="Who you are; by default your login name. It is written down.")
 
@@ -40,7 +42,7 @@ Examples:
   orchestrator approvals list --json | jq '.approvals[].id'
 """,
 )
-@click.option("--json", "as_json", is_flag=True, help="The answer of GET /v1/approvals as it is.")
+@json_option
 @url_option
 @config_option
 def list_command(as_json: bool, url: str | None, config: Path | None) -> None:
@@ -48,7 +50,7 @@ def list_command(as_json: bool, url: str | None, config: Path | None) -> None:
     with asking(url, config) as orchestrator:
         found = orchestrator.approvals()
     if as_json:
-        click.echo(json.dumps({"approvals": [each.model_dump(mode="json") for each in found]}, indent=2))
+        click.echo(as_json_text({"approvals": [each.model_dump(mode="json") for each in found]}))
     elif not found:
         click.echo("Nothing waits for approval.")
     else:
@@ -59,30 +61,42 @@ def list_command(as_json: bool, url: str | None, config: Path | None) -> None:
 @click.argument("id")
 @click.option("--reason", default="", help="Why; it is written down.")
 @_who_option
+@json_option
 @url_option
 @config_option
-def approve(id: str, reason: str, who: str | None, url: str | None, config: Path | None) -> None:
+def approve(id: str, **options: Any) -> None:
     """Let the tool call ID run (`orchestrator approvals list` shows them)."""
-    _decide("approve", id, reason, who, url, config)
+    _decide("approve", id, **options)
 
 
 @approvals.command(short_help="Do not let a tool call run.")
 @click.argument("id")
 @click.option("--reason", required=True, help="Why: it is written down, and the agent is told.")
 @_who_option
+@json_option
 @url_option
 @config_option
-def reject(id: str, reason: str, who: str | None, url: str | None, config: Path | None) -> None:
+def reject(id: str, **options: Any) -> None:
     """Do not let the tool call ID run (`orchestrator approvals list` shows them)."""
-    _decide("reject", id, reason, who, url, config)
+    _decide("reject", id, **options)
 
 
 def _decide(
-    decision: str, id: str, reason: str, who: str | None, url: str | None, config: Path | None
+    decision: str,
+    id: str,
+    *,
+    reason: str,
+    who: str | None,
+    as_json: bool,
+    url: str | None,
+    config: Path | None,
 ) -> None:
     with asking(url, config) as orchestrator:
         decide = orchestrator.approve if decision == "approve" else orchestrator.reject
         made = decide(id, who=who or login(), reason=reason)
+    if as_json:
+        click.echo(as_json_text(made))
+        return
     click.echo(f"{str(made.decision).capitalize()}: {made.tool} in call {made.call_id} ({made.summary}).")
 
 

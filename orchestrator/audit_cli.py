@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
-from rich.console import Console
 from rich.markup import escape
 
-from orchestrator.cli import ask_server, config_option, make_table, url_option
+from orchestrator.asking import as_json_text, asking, config_option, json_option, url_option
+from orchestrator.client import AuditEntry
+from orchestrator.client.asks import AUDIT_PAGE
 from orchestrator.core.audit import AuditBroken, Head, canonical, verify
-
-_PAGE = 1000
-
-json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+from orchestrator.tables import make_console, make_table
 
 
 @click.group(
@@ -40,36 +36,46 @@ def audit() -> None:
 
 
 @audit.command("list", short_help="Show the latest entries.")
-@click.option("--limit", type=click.IntRange(1, _PAGE), default=30, show_default=True, help="How many.")
+@click.option("--limit", type=click.IntRange(1, AUDIT_PAGE), default=30, show_default=True, help="How many.")
 @click.option("--after", type=click.IntRange(0), help="From behind that entry on, by its number.")
 @json_option
 @url_option
 @config_option
 def list_(limit: int, after: int | None, as_json: bool, url: str | None, config: Path | None) -> None:
     """Show the latest entries, of all replicas."""
-    begin = "" if after is None else f"&after={after}"
-    page = ask_server(url, config, "GET", f"/v1/audit?limit={limit}{begin}")
+    with asking(url, config) as orchestrator:
+        page = orchestrator.audit(after=after, limit=limit)
     if as_json:
-        click.echo(json.dumps(page, indent=2))
+        click.echo(as_json_text(page))
         return
-    console = Console(width=None if os.isatty(1) else 120)
-    table = make_table(f"Audit trail, {page['last']} entries in {page['kept_in']}", *_COLUMNS)
-    for entry in page["entries"]:
+    console = make_console()
+    table = make_table(f"Audit trail, {page.last} entries in {escape(page.kept_in)}", *_COLUMNS)
+    for entry in page.entries:
         table.add_row(*map(escape, _row(entry)))
     console.print(table)
-    if page["waiting"]:
-        console.print(f"[yellow]{page['waiting']} entries of this replica wait to be written[/]")
+    if page.waiting:
+        console.print(f"[yellow]{page.waiting} entries of this replica wait to be written[/]")
 
 
 _COLUMNS = ("#", "time (UTC)", "who", "action", "subject", "reason", "details")
 
 
-def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(entry["time"]))
-    who = entry["who"] if entry["who"] == entry["name"] else f"{entry['name']} ({entry['who']})"
-    shown = {name: value for name, value in entry["details"].items() if name != "caps"}
-    details = " ".join(f"{name}={_short(value)}" for name, value in shown.items() if value not in ("", None))
-    return str(entry["seq"]), at, who, entry["action"], entry["subject"], entry["reason"], details
+def _row(entry: AuditEntry) -> tuple[str, ...]:
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(entry.time))
+    who = entry.who if entry.who == entry.name else f"{entry.name} ({entry.who})"
+    shown = {name: value for name, value in entry.details.items() if name != "caps"}
+    details = " ".join(
+        f"{name}={_time(value) if name == 'until' else _short(value)}"
+        for name, value in shown.items()
+        if value not in ("", None)
+    )
+    return str(entry.seq), at, who, entry.action, entry.subject, entry.reason, details
+
+
+def _time(value: Any) -> str:
+    if not isinstance(value, int | float):
+        return _short(value)
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(value))
 
 
 def _short(value: Any) -> str:
@@ -85,27 +91,24 @@ def _short(value: Any) -> str:
 @config_option
 def export(after: int, output: TextIO, url: str | None, config: Path | None) -> None:
     """Write the whole trail as JSON lines, the oldest first, as `verify` takes them."""
-    for line in _lines(after, url, config):
-        output.write(line + "\n")
-
-
-def _lines(after: int, url: str | None, config: Path | None) -> Iterator[str]:
-    while entries := ask_server(url, config, "GET", f"/v1/audit?after={after}&limit={_PAGE}")["entries"]:
-        for entry in entries:
-            yield canonical(entry)
-        after = int(entries[-1]["seq"])
+    with asking(url, config) as orchestrator:
+        for entry in orchestrator.audit_entries(after=after):
+            output.write(canonical(entry.model_dump()) + "\n")
 
 
 @audit.command(short_help="Print where the trail ends, to note elsewhere.")
+@json_option
 @url_option
 @config_option
-def head(url: str | None, config: Path | None) -> None:
+def head(as_json: bool, url: str | None, config: Path | None) -> None:
     """Print the number and the hash of the last entry.
 
     Whoever can write where the trail is kept can cut off its end, or write all of it anew. Kept somewhere else, the
     head finds that out: `orchestrator audit verify FILE --head HEAD`.
     """
-    click.echo(ask_server(url, config, "GET", "/v1/audit?limit=1")["head"])
+    with asking(url, config) as orchestrator:
+        page = orchestrator.audit(limit=1)
+    click.echo(as_json_text({"head": page.head, "entries": page.last}) if as_json else page.head)
 
 
 @audit.command(
@@ -117,7 +120,7 @@ Examples:
   orchestrator audit verify /var/lib/orchestrator/audit.jsonl --head 1041:9f2c…
 
 \b
-Exit status: 0 nothing was changed, 1 something was (the first entry that is wrong is named), 2 used wrongly.
+Exit codes: 0 nothing was changed; 1 something was (the first entry that is wrong is named); 2 a wrong command line.
 """,
 )
 @click.argument("file", type=click.File("rb"))

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.cli import ago, ask_server, config_option, make_table, url_option
+from orchestrator.asking import as_json_text, asking, config_option, json_option, url_option
+from orchestrator.client import CallFigures, Calls
+from orchestrator.client.answers import Bucket
 from orchestrator.core.prices import NANO
+from orchestrator.tables import ago, make_console, make_table
 
 DAY_S = 86_400.0
 BAR = 20
 _EXITS = "\b\nExit codes: orchestrator --help.\n"
 _SOON_S = 600.0
 """So soon after midnight a day's spending says nothing of the rest of it."""
-
-json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
-
-
-def console() -> Console:
-    """Colours only on a terminal; a pipe gets lines that are long enough for tables."""
-    return Console(width=None if os.isatty(1) or "COLUMNS" in os.environ else 120, highlight=False)
 
 
 @click.command(
@@ -62,46 +55,42 @@ Examples:
 @config_option
 def calls(as_json: bool, url: str | None, config: Path | None, **wanted: Any) -> None:
     """Show calls of one replica: where they are, what they cost, how long callers waited."""
-    wanted["ended"] = "true" if wanted["ended"] else None
-    query = urlencode({name: value for name, value in wanted.items() if value is not None})
-    found = ask_server(url, config, "GET", f"/v1/calls?{query}")
+    with asking(url, config) as orchestrator:
+        found = orchestrator.calls(**wanted)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(as_json_text(found))
         return
-    if not found["calls"]:
+    if not found.calls:
         more = "" if wanted["ended"] else " With --ended those that are over are shown too."
         click.echo(f"No such call.{more}" if _narrowed(wanted) else f"No calls.{more}")
         return
-    out = console()
-    out.print(_calls(found))
-    if found["found"] > len(found["calls"]):
-        out.print(f"[dim]{found['found'] - len(found['calls'])} more; see --limit[/]")
+    console = make_console()
+    console.print(_calls(found))
+    if found.found > len(found.calls):
+        console.print(f"[dim]{found.found - len(found.calls)} more; see --limit[/]")
 
 
 def _narrowed(wanted: Mapping[str, Any]) -> bool:
     return any(wanted[name] is not None for name in ("tier", "bucket", "purpose", "user"))
 
 
-def _calls(found: Mapping[str, Any]) -> Table:
+def _calls(found: Calls) -> Table:
     now = time.time()
     table = make_table("", "call", "tier", "rung", "user", "purpose", "bucket", "for", "$", "wait", "gaps")
-    for call in found["calls"]:
-        ended = call["ended_at"]
-        since = ago(call["started_at"], ended or now)
-        longest = call["longest_voice_to_voice_ms"] or call["longest_ttfa_ms"]
+    for call in found.calls:
+        since = ago(call.started_at, call.ended_at or now)
         table.add_row(
-            *map(escape, (call["call_id"], _tiers(call), call["rung"])),
-            *map(escape, (call["user"], call["purpose"], call["bucket"])),
-            f"[dim]{since}, over[/]" if ended else since,
-            f"{call['spent_usd']:.4f}",
-            _ms(longest),
-            f"[yellow]{call['gaps']}[/]" if call["gaps"] else "",
+            *map(escape, (call.call_id, _tiers(call), call.rung, call.user, call.purpose, call.bucket)),
+            f"[dim]{since}, over[/]" if call.ended_at else since,
+            f"{call.spent_usd:.4f}",
+            _ms(call.longest_voice_to_voice_ms or call.longest_ttfa_ms),
+            f"[yellow]{call.gaps}[/]" if call.gaps else "",
         )
     return table
 
 
-def _tiers(call: Mapping[str, Any]) -> str:
-    return ">".join(call["tiers"][-4:]) or call["tier"]
+def _tiers(call: CallFigures) -> str:
+    return ">".join(call.tiers[-4:]) or call.tier
 
 
 def _ms(value: float | None) -> str:
@@ -124,39 +113,40 @@ Examples:
 @config_option
 def call(id: str, text: bool, as_json: bool, url: str | None, config: Path | None) -> None:
     """Show the call ID, in progress or one of the last that ended, as the replica of --url has seen it."""
-    found = ask_server(url, config, "GET", f"/v1/calls/{quote(id, safe='')}{'?text=true' if text else ''}")
+    with asking(url, config) as orchestrator:
+        found = orchestrator.call(id, text=text)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(as_json_text(found))
         return
-    out = console()
-    over = found["ended_at"]
-    out.print(
-        f"[bold]{escape(found['call_id'])}[/] {'over' if over else 'in progress'}, "
-        f"{ago(found['started_at'], over or time.time())}: tier {escape(' > '.join(found['tiers']))} "
-        f"({escape(found['rung'])}), {escape(found['purpose'])}, bucket {escape(found['bucket'])}"
-        + (f", user {escape(found['user'])}" if found["user"] else "")
+    console = make_console()
+    over = found.ended_at
+    console.print(
+        f"[bold]{escape(found.call_id)}[/] {'over' if over else 'in progress'}, "
+        f"{ago(found.started_at, over or time.time())}: tier {escape(' > '.join(found.tiers))} "
+        f"({escape(found.rung)}), {escape(found.purpose)}, bucket {escape(found.bucket)}"
+        + (f", user {escape(found.user)}" if found.user else "")
     )
-    out.print(_figures(found))
+    console.print(_figures(found))
     table = make_table("", "after", "tier", "what", "")
-    for number, row in enumerate(found["rows"]):
-        if found["rows_dropped"] and number == len(found["rows"]) - 450:
-            table.add_row("", "", f"[dim]{found['rows_dropped']} rows are not kept[/]", "")
-        table.add_row(*timeline_row(row, found["started_at"]))
-    out.print(table)
+    for number, row in enumerate(found.rows):
+        if found.rows_dropped and number == len(found.rows) - 450:
+            table.add_row("", "", f"[dim]{found.rows_dropped} rows are not kept[/]", "")
+        table.add_row(*timeline_row(row, found.started_at))
+    console.print(table)
 
 
-def _figures(call: Mapping[str, Any]) -> str:
-    parts = [f"${call['spent_usd']:.4f}", f"{call['turns']} turns", f"{call['handovers']} handovers"]
-    if call["ttfa_ms"] is not None:
-        parts.append(f"first audio after {_ms(call['ttfa_ms'])} (longest {_ms(call['longest_ttfa_ms'])})")
-    if call["voice_to_voice_ms"] is not None:
-        parts.append(f"voice to voice {_ms(call['voice_to_voice_ms'])}")
-    if call["gaps"]:
-        parts.append(f"{call['gaps']} gaps, the longest {_ms(call['longest_gap_ms'])}")
-    if call["breaches"]:
-        parts.append(f"{call['breaches']} latency breaches")
-    if call.get("recording") not in (None, "off"):
-        parts.append(f"recording {call['recording']}")
+def _figures(call: CallFigures) -> str:
+    parts = [f"${call.spent_usd:.4f}", f"{call.turns} turns", f"{call.handovers} handovers"]
+    if call.ttfa_ms is not None:
+        parts.append(f"first audio after {_ms(call.ttfa_ms)} (longest {_ms(call.longest_ttfa_ms)})")
+    if call.voice_to_voice_ms is not None:
+        parts.append(f"voice to voice {_ms(call.voice_to_voice_ms)}")
+    if call.gaps:
+        parts.append(f"{call.gaps} gaps, the longest {_ms(call.longest_gap_ms)}")
+    if call.breaches:
+        parts.append(f"{call.breaches} latency breaches")
+    if call.recording not in (None, "off"):
+        parts.append(f"recording {call.recording}")
     return ", ".join(parts)
 
 
@@ -211,30 +201,31 @@ A day is one of UTC. "by midnight" is what it comes to if the rest of the day is
 @config_option
 def budget(as_json: bool, url: str | None, config: Path | None) -> None:
     """Show each bucket of today: spent, set aside for what calls are doing now, cap, and where it is going."""
-    found = ask_server(url, config, "GET", "/v1/status")
-    buckets = [
-        {**bucket, "projected_usd": projected(bucket["spent_usd"], found["now"])}
-        for bucket in found["buckets"]
-    ]
+    with asking(url, config) as orchestrator:
+        found = orchestrator.status()
     if as_json:
-        click.echo(json.dumps({"now": found["now"], "buckets": buckets}, indent=2))
+        told = [
+            {**each.model_dump(mode="json"), "projected_usd": projected(each.spent_usd, found.now)}
+            for each in found.buckets
+        ]
+        click.echo(as_json_text({"now": found.now, "buckets": told}))
         return
-    if not buckets:
+    if not found.buckets:
         click.echo("Nothing is spent today, and no bucket has a cap (budget.buckets).")
         return
     table = make_table("Buckets today", "bucket", "", "spent $", "set aside $", "cap $", "by midnight $")
-    for bucket in buckets:
-        cap, ahead = bucket["cap_usd"], bucket["projected_usd"]
+    for bucket in found.buckets:
+        cap, ahead = bucket.cap_usd, projected(bucket.spent_usd, found.now)
         over = cap is not None and ahead is not None and ahead > cap
         table.add_row(
-            escape(bucket["bucket"]),
+            escape(bucket.bucket),
             bar(bucket),
-            f"{bucket['spent_usd']:.4f}",
-            f"{bucket['reserved_usd']:.4f}",
+            f"{bucket.spent_usd:.4f}",
+            f"{bucket.reserved_usd:.4f}",
             "none" if cap is None else f"{cap:.2f}",
             "" if ahead is None else f"[red]{ahead:.2f}, over[/]" if over else f"{ahead:.2f}",
         )
-    console().print(table)
+    make_console().print(table)
 
 
 def projected(spent_usd: float, now: float) -> float | None:
@@ -244,13 +235,13 @@ def projected(spent_usd: float, now: float) -> float | None:
     return None if gone < _SOON_S else round(spent_usd * DAY_S / gone, 6)
 
 
-def bar(bucket: Mapping[str, Any]) -> str:
+def bar(bucket: Bucket) -> str:
     """How full it is, spent and set aside; empty where there is no cap."""
-    cap = bucket["cap_usd"]
+    cap = bucket.cap_usd
     if cap is None:
         return ""
-    share = 1.0 if not cap else bucket["spent_usd"] / cap
-    ahead = 0.0 if not cap else bucket["reserved_usd"] / cap
+    share = 1.0 if not cap else bucket.spent_usd / cap
+    ahead = 0.0 if not cap else bucket.reserved_usd / cap
     full = min(BAR, round(share * BAR))
     held = min(BAR - full, round(ahead * BAR))
     colour = "red" if share >= 0.9 else "yellow" if share >= 0.6 else "green"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 
-from orchestrator.cli import ask_server, config_option, login, make_table, url_option
+from orchestrator.asking import as_json_text, asking, config_option, json_option, login, url_option
+from orchestrator.client import Drill, DrillWithReport
+from orchestrator.client.operations import Spread
+from orchestrator.tables import ago, make_console, make_table
 
 
 @click.group(
@@ -36,6 +37,8 @@ def drill() -> None:
     "--wrong", type=int, default=1, show_default=True, help="So many calls that lost a turn end it."
 )
 @click.option("--reason", required=True, help="Why; others read it.")
+@click.option("--who", help="Who you are; by default your login name.")
+@json_option
 @url_option
 @config_option
 def start(
@@ -46,71 +49,103 @@ def start(
     calls: int,
     wrong: int,
     reason: str,
+    who: str | None,
+    as_json: bool,
     url: str | None,
     config: Path | None,
 ) -> None:
     """Begin a drill: calls lose their provider in mid-turn, or degrade between two turns."""
-    body = {"practice": practice, "scope": scope, "share": share, "for": duration, "calls": calls}
-    body |= {"wrong": wrong, "reason": reason, "who": login()}
-    made = ask_server(url, config, "POST", "/v1/drills", body)
+    with asking(url, config) as orchestrator:
+        made = orchestrator.start_drill(
+            practice,
+            scope=scope,
+            share=share,
+            for_=duration,
+            calls=calls,
+            wrong=wrong,
+            reason=reason,
+            who=who or login(),
+        )
+    if as_json:
+        click.echo(as_json_text(made))
+        return
     click.echo(
-        f"Drill {made['id']} practises {practice} on {share:g}% of the new calls of {made['scope']} for {duration}. "
-        f"Its report: orchestrator drill status {made['id']}"
+        f"Drill {made.id} practises {practice} on {share:g}% of the new calls of {made.scope} for {duration}. "
+        f"Its report: orchestrator drill status {made.id}"
     )
 
 
-@drill.command()
+@drill.command(short_help="Show a drill with its report, or all drills.")
 @click.argument("id", required=False)
-@click.option("--json", "as_json", is_flag=True, help="The answer of the API as it is.")
+@json_option
 @url_option
 @config_option
 def status(id: str | None, as_json: bool, url: str | None, config: Path | None) -> None:
-    """Show the drill ID with its report, or all drills."""
-    found = ask_server(url, config, "GET", f"/v1/drills/{id}" if id else "/v1/drills")
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-    elif id:
-        click.echo(told(found))
+    """Show the drill ID with its report, or the drills of the last days."""
+    with asking(url, config) as orchestrator:
+        if id is None:
+            drills = orchestrator.drills()
+        else:
+            found = orchestrator.drill(id)
+    if id is not None:
+        click.echo(as_json_text(found) if as_json else told(found))
+    elif as_json:
+        click.echo(as_json_text({"drills": [each.model_dump(mode="json") for each in drills]}))
+    elif not drills:
+        click.echo("There were no drills. Begin one with: orchestrator drill start")
     else:
-        table = make_table("Drills", "id", "practice", "scope", "share", "calls", "running", "reason", "who")
-        for each in found["drills"]:
-            running = each["ended"] or ("yes" if each["running"] else "no")
-            cells = (each["id"], each["practice"], each["scope"], f"{each['share']:g}%", str(each["most"]))
-            table.add_row(*map(escape, (*cells, running, each["reason"], each["name"])))
-        Console().print(table)
+        _show(drills)
 
 
-@drill.command()
+def _show(drills: Sequence[Drill]) -> None:
+    table = make_table("Drills", "id", "practice", "scope", "share", "calls", "running", "reason", "who")
+    now = time.time()
+    for each in drills:
+        running = f"{ago(now, each.until)} still" if each.running else each.ended or "over"
+        cells = (each.id, each.practice, each.scope, f"{each.share:g}%", f"at most {each.most}")
+        table.add_row(*map(escape, (*cells, running, each.reason, _who(each))))
+    make_console().print(table)
+
+
+@drill.command(short_help="End a drill before its time.")
 @click.argument("id")
+@json_option
 @url_option
 @config_option
-def stop(id: str, url: str | None, config: Path | None) -> None:
+def stop(id: str, as_json: bool, url: str | None, config: Path | None) -> None:
     """End the drill ID before its time; its report stays."""
-    ask_server(url, config, "DELETE", f"/v1/drills/{id}")
-    click.echo(f"Drill {id} is over.")
+    with asking(url, config) as orchestrator:
+        orchestrator.end_drill(id)
+    click.echo(as_json_text({"stopped": id}) if as_json else f"Drill {id} is over.")
 
 
-def told(found: Mapping[str, Any]) -> str:
+def _who(found: Drill) -> str:
+    return found.name + (f" ({found.typed})" if found.typed else "")
+
+
+def told(found: DrillWithReport) -> str:
     """A drill and its report for people."""
-    report = found["report"]
-    ended = f" ({found['ended']})" if found["ended"] else ""
+    report = found.report
+    ended = f" ({found.ended})" if found.ended else ""
     lines = [
-        f"Drill {found['id']}: {found['practice']} on {found['share']:g}% of {found['scope']}, "
-        f"{'running' if found['running'] else 'over'}{ended}",
-        f"  {found['reason']} - {found['name']}",
-        f"  calls handed over  {report['calls']} of at most {found['most']}"
-        f"; {report['waiting']} to come, {report['skipped']} left alone",
-        f"  turns answered     {report['turns_answered']}",
-        f"  turns lost         {report['turns_lost']}",
-        f"  gaps heard         {_spread(report['gap_ms'], 'ms')}",
-        f"  bridges            {report['bridges']}",
-        f"  back in Tier A     {_spread(report['back_s'], 's')}; {report['not_back']} not back",
-        f"  cost meanwhile     ${report['cost_usd']:.4f}",
+        f"Drill {found.id}: {found.practice} on {found.share:g}% of {found.scope}, "
+        f"{'running' if found.running else 'over'}{ended}",
+        f"  {found.reason} - {_who(found)}",
+        f"  calls handed over  {report.calls} of at most {found.most}"
+        f"; {report.waiting} to come, {report.skipped} left alone",
+        f"  turns answered     {report.turns_answered}",
+        f"  turns lost         {report.turns_lost}",
+        f"  gaps heard         {_spread(report.gap_ms, 'ms')}",
+        f"  bridges            {report.bridges}",
+        f"  back in Tier A     {_spread(report.back_s, 's')}; {report.not_back} not back",
+        f"  cost meanwhile     ${report.cost_usd:.4f}",
     ]
     return "\n".join(lines)
 
 
-def _spread(figures: Mapping[str, float | None], unit: str) -> str:
-    if figures["p50"] is None:
-        return "none"
-    return ", ".join(f"{name} {figures[name]:.{0 if unit == 'ms' else 1}f} {unit}" for name in figures)
+def _spread(figures: Spread, unit: str) -> str:
+    named = (("median", figures.p50), ("95th percentile", figures.p95), ("longest", figures.max))
+    digits = 0 if unit == "ms" else 1
+    return (
+        ", ".join(f"{name} {value:.{digits}f} {unit}" for name, value in named if value is not None) or "none"
+    )

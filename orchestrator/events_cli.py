@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from orchestrator.cli import asking, config_option, url_option
+from orchestrator.asking import asking, config_option, url_option
 from orchestrator.client import Event
 
 

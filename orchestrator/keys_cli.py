@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Coroutine
@@ -12,11 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
 from rich.markup import escape
 
-from orchestrator.cli import ago, config_option, login, make_table
+from orchestrator.asking import config_option, json_option, login
 from orchestrator.config import Settings, SettingsError, load_settings
+from orchestrator.tables import ago, make_console, make_table
 
 T = TypeVar("T")
 
@@ -25,8 +24,6 @@ _STORE_S = 2.0
 """How long Redis may take: nobody's call waits for it here."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST_S = 10 * 366 * 86_400
-
-json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -236,7 +233,7 @@ def _show(found: list[dict[str, Any]], now: float) -> None:
             ago(key["rotated"], now, " ago"),
             _end(key["expires"], now),
         )
-    Console(width=None if os.isatty(1) else 120).print(table)
+    make_console().print(table)
 
 
 def _end(expires: float | None, now: float) -> str:

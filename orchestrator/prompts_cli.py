@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cache import FORMS
-from orchestrator.cli import config_option
+from orchestrator.asking import config_option
 from orchestrator.config import Settings, SettingsError, load_settings
 from tiers.prompts.linting import Finding, Severity, lint
 from tiers.prompts.prompts import Prompts, Warmed

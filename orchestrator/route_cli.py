@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 from rich.markup import escape
 
-from orchestrator.cli import as_json_text, asking, config_option, make_console, make_table, url_option
+from orchestrator.asking import as_json_text, asking, config_option, json_option, url_option
 from orchestrator.client import Route
+from orchestrator.tables import make_console, make_table
 
 
 @click.command(
@@ -29,7 +30,7 @@ Exit codes: 0 there is a rung for it; 5 no tier is ready (the message says why o
 @click.option("--transport", type=click.Choice(["websocket", "http"]), default="websocket", show_default=True)
 @click.option("--tool", "tools", multiple=True, help="A tool it may use; may be given more than once.")
 @click.option("--call-id", default="", help="Its id, which decides whether it tries a rung that is on trial.")
-@click.option("--json", "as_json", is_flag=True, help="The answer of POST /v1/route as it is.")
+@json_option
 @url_option
 @config_option
 def route(

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from orchestrator.calls_cli import bar, projected
 from orchestrator.cli import main
+from orchestrator.client.answers import Bucket
 from orchestrator.server.calls import CallInfo
 from tests.test_cli import RunningApi
 
@@ -80,7 +81,7 @@ def test_a_day_is_projected_from_what_it_was_so_far() -> None:
     [(5, 0, 10, "█" * 10), (12, 3, 10, "█" * 20), (1, 19, 10, "█" * 2 + "▒" * 18), (0, 0, 0, "█" * 20)],
 )
 def test_a_bar_is_never_longer_than_it_may_be(spent: float, held: float, cap: float, shown: str) -> None:
-    made = bar({"spent_usd": spent, "reserved_usd": held, "cap_usd": cap})
+    made = bar(Bucket(bucket="acme", spent_usd=spent, reserved_usd=held, cap_usd=cap))
     assert shown in made
     assert made.count("█") + made.count("▒") + made.count("·") == 20
 

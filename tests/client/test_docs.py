@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import cli
+from orchestrator import asking
 from orchestrator.client import AsyncOrchestrator, Orchestrator, answers, errors
 from orchestrator.core.actions import AskApproval
 from orchestrator.core.route_changes import ChangeKind
@@ -20,7 +20,9 @@ from orchestrator.server.calls import CallInfo
 from tests.client.conftest import KEY, Running
 
 DOCS = Path(__file__).parents[2] / "docs"
-CLIENT, EVENTS, ROUTING = ((DOCS / f"{name}.md").read_text() for name in ("client", "events", "routing"))
+CLIENT, EVENTS, ROUTING, COMMANDS = (
+    (DOCS / f"{name}.md").read_text() for name in ("client", "events", "routing", "cli")
+)
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", CLIENT, re.MULTILINE | re.DOTALL)
 
 
@@ -96,8 +98,8 @@ def test_every_method_and_error_is_told_of() -> None:
 
 
 def test_exit_codes_are_those_of_the_command_line() -> None:
-    for kind, failure in cli._FAILURES.items():
-        assert re.search(rf"^\| {failure.exit_code} \|.*`{kind.__name__}`", CLIENT, re.MULTILINE)
+    for kind, failure in asking.FAILURES.items():
+        assert re.search(rf"^\| {failure.exit_code} \|.*`{kind.__name__}`", COMMANDS, re.MULTILINE)
 
 
 def test_every_kind_of_change_is_told_of() -> None:
