@@ -5,6 +5,9 @@
 Two replicas with one Redis, half of the calls on each; provider and engines of Tier B are simulated. The order is
 given to one replica. In one half of the rounds the calls are between turns, in the other all are in the middle of an
 answer and the order does not wait for its end.
+
+A call counts where the order moved it: it was in Tier A when the order was given, in an answer where the round is about
+that, and says itself that an override is why it went. The others are told by number and reason.
 """
 
 from __future__ import annotations
@@ -12,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
@@ -58,14 +61,17 @@ class Round:
     answered_ms: float
     """Until the request was answered."""
     told_ms: list[float]
+    left_out: dict[str, int]
+    """Calls that do not count, by why."""
 
 
 class Line:
-    """One call: its tier as it was told, and when."""
+    """One call: its tier as it was told, when and why, and whether it is being answered."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
-        self.tier, self.told_at = "", 0.0
+        self.tier, self.reason, self.told_at = "", "", 0.0
+        self.answering = False
         self.speaking = asyncio.Event()
         self.changed = asyncio.Event()
 
@@ -74,15 +80,17 @@ class Line:
             now, text = time.monotonic(), str(frame)
             if '"response.output_audio.delta"' in text[:100]:
                 self.speaking.set()
+            elif '"response.done"' in text[:100]:
+                self.answering = False
             elif '"session.' in text[:400]:
-                session = json.loads(text).get("session") or {}
-                tier = session.get("orchestrator", {}).get("tier", self.tier)
-                if tier != self.tier:
-                    self.tier, self.told_at = tier, now
+                told = (json.loads(text).get("session") or {}).get("orchestrator", {})
+                if told.get("tier", self.tier) != self.tier:
+                    self.tier, self.reason, self.told_at = told["tier"], told["reason"], now
                     self.changed.set()
 
     async def ask(self) -> None:
         self.speaking.clear()
+        self.answering = True
         await self._socket.send(json.dumps(ASK))
         await self._socket.send('{"type":"response.create"}')
         await self.speaking.wait()
@@ -92,10 +100,22 @@ class Line:
             self.changed.clear()
             await self.changed.wait()
 
+    def unfit(self, when: str) -> str:
+        """Why an order that is given now says nothing about this call; "" where it does."""
+        if self.tier != "A":
+            return "was not in Tier A"
+        return "its answer was over" if when == "now" and not self.answering else ""
+
 
 async def all_in(lines: Sequence[Line], tier: str) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        await asyncio.gather(*(line.until(tier) for line in lines))
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(*(line.until(tier) for line in lines))
+    except TimeoutError:
+        missing = sum(line.tier != tier for line in lines)
+        raise BenchmarkError(
+            f"{missing} of {len(lines)} calls are not in Tier {tier} after {PATIENCE_S:g} s"
+        ) from None
 
 
 async def one_round(http: httpx.AsyncClient, origin: str, lines: Sequence[Line], when: str) -> Round:
@@ -103,15 +123,24 @@ async def one_round(http: httpx.AsyncClient, origin: str, lines: Sequence[Line],
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*(line.ask() for line in lines))
     body = {"tier": "B", "scope": "all", "for": "5m", "reason": "benchmark", "when": when}
+    unfit = {line: line.unfit(when) for line in lines}
     began = time.monotonic()
     answer = await http.post(f"{origin}/v1/overrides", json=body)
     answered_ms = (time.monotonic() - began) * 1000.0
     answer.raise_for_status()
     await all_in(lines, "B")
-    told = sorted((line.told_at - began) * 1000.0 for line in lines)
+    told, left_out = [], Counter[str]()
+    for line in lines:
+        why = unfit[line] or ("" if line.reason == "override" else f"moved by {line.reason}")
+        if why:
+            left_out[why] += 1
+        else:
+            told.append(round((line.told_at - began) * 1000.0, 1))
     (await http.delete(f"{origin}/v1/overrides/{answer.json()['id']}")).raise_for_status()
     await all_in(lines, "A")
-    return Round(when, round(answered_ms, 1), [round(ms, 1) for ms in told])
+    if not told:
+        raise BenchmarkError(f"no call was moved by the order: {dict(left_out)}")
+    return Round(when, round(answered_ms, 1), sorted(told), dict(left_out))
 
 
 async def measure(calls: int, rounds: int, folder: Path, console: Console) -> list[Round]:
@@ -144,7 +173,8 @@ async def measure(calls: int, rounds: int, folder: Path, console: Console) -> li
         found = []
         for when in ["next_turn", "now"] * rounds:
             found.append(await one_round(http, replicas[0], lines, when))
-            console.print(f"{when}: the last of {calls} calls after {found[-1].told_ms[-1]:.0f} ms")
+            told, left_out = found[-1].told_ms, found[-1].left_out
+            console.print(f"{when}: the last of {len(told)} calls after {told[-1]:.0f} ms", left_out or "")
         return found
 
 
@@ -155,6 +185,8 @@ def figures(rounds: Sequence[Round], when: str) -> dict[str, Any]:
     last = sorted(each.told_ms[-1] for each in mine)
     return {
         "rounds": len(mine),
+        "calls": len(told),
+        "left_out": dict(sum((Counter(each.left_out) for each in mine), Counter())),
         "p50": told[len(told) // 2],
         "p95": told[min(len(told) - 1, int(len(told) * 0.95))],
         "last_median": last[len(last) // 2],
@@ -164,12 +196,22 @@ def figures(rounds: Sequence[Round], when: str) -> dict[str, Any]:
 
 def table(rounds: Sequence[Round], calls: int) -> Table:
     shown = Table(title=f"From `force` to session.updated, {calls} live calls on two replicas, ms")
-    for column in ("calls are", "rounds", "a call: median", "p95", "last call: median", "worst"):
+    for column in (
+        "calls are",
+        "rounds",
+        "moved",
+        "left out",
+        "a call: median",
+        "p95",
+        "last: median",
+        "worst",
+    ):
         shown.add_column(column)
     for when, words in KINDS.items():
         found = figures(rounds, when)
         cells = [found["p50"], found["p95"], found["last_median"], found["last_worst"]]
-        shown.add_row(words, str(found["rounds"]), *(f"{ms:.0f}" for ms in cells))
+        counts = (found["rounds"], found["calls"], sum(found["left_out"].values()))
+        shown.add_row(words, *map(str, counts), *(f"{ms:.0f}" for ms in cells))
     return shown
 
 
@@ -202,11 +244,12 @@ def main(calls: int, rounds: int, out: Path) -> None:
     """Measure how long an order takes to reach every live call."""
     console = Console(width=130)
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            found = asyncio.run(measure(calls, rounds, Path(folder), console))
-        except BenchmarkError as error:
-            sys.exit(str(error))
+    logs = out / "control-logs"
+    logs.mkdir(exist_ok=True)
+    try:
+        found = asyncio.run(measure(calls, rounds, logs, console))
+    except BenchmarkError as error:
+        sys.exit(f"{error}\nThe logs are in {logs}.")
     console.print(table(found, calls))
     report = {
         "calls": calls,
