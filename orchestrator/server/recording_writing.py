@@ -13,6 +13,8 @@ import soxr
 from orchestrator.protocol.audio import AudioFormat, Pcm16, to_pcm16
 from orchestrator.server.recording_tracks import RATE
 
+LEAST = RATE // 50
+"""Samples of a file: one without any is none that a player takes."""
 CODECS = {"opus": ("libopus", "ogg"), "flac": ("flac", "flac")}
 BIT_RATE = 48_000
 
@@ -70,6 +72,8 @@ class SoundFile:
             return
         self._closed = True
         try:
+            if not self._written:
+                self.write(np.zeros(2 * LEAST, np.int16))
             self._out.mux(self._stream.encode(None))
             self._out.close()
         finally:
