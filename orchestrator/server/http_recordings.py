@@ -180,6 +180,9 @@ def _missing(service: Service, call_id: str) -> ApiError:
     record = service.records.get(call_id)
     if record is not None and record.recording is not None:
         state, reason = State(record.recording[0]), record.recording[1]
+    if state is State.RECORDING:
+        message = f"the recording of the call {call_id!r:.80} is still being written; ask again in a moment"
+        return ApiError(404, "recording_not_ready", message, "id")
     why = f" ({reason})" if reason and record is not None else ""
     message = (
         f"there is no recording of the call {call_id!r:.80} at this replica{why}; calls are recorded where "

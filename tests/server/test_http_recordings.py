@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.server.calls import CallInfo
 from orchestrator.server.recording import State
+from tests import planted
 from tests.server.fleets import until
 from tests.server.test_http import Server, client_of, error_of, make_server, no_environment
 from tests.server.test_recording import frame
@@ -95,6 +97,27 @@ async def test_it_is_deleted_with_a_reason(server: Server) -> None:
     assert noted(server) == [("recording.deleted", "call_1", "asked for it")]
 
 
+async def test_one_that_is_still_being_written_is_told_as_such(server: Server) -> None:
+    begin(server, "call_1")
+    await until(lambda: server.recorder.state("call_1")[0] is State.RECORDING)
+    await until(lambda: any(row["type"] == "recording" for row in server.events.recent))
+    disk_answers = threading.Event()
+    server.recorder._queue.put(lambda: assert_in_time(disk_answers))
+    server.records.closed("call_1", 1.0)
+    server.recorder.ended("call_1")
+    try:
+        async with client_of(server) as client:
+            error = error_of(await client.get("/v1/calls/call_1/recording"), 404)
+            assert error["code"] == "recording_not_ready"
+            assert "still being written" in error["message"]
+    finally:
+        disk_answers.set()
+
+
+def assert_in_time(event: threading.Event) -> None:
+    assert event.wait(30)
+
+
 async def test_why_there_is_none(server: Server) -> None:
     begin(server, "call_no", consent=False)
     begin(server, "call_live")
@@ -123,7 +146,7 @@ async def test_consent_is_for_calls_in_progress(server: Server) -> None:
 
 
 async def test_nobody_else_may_listen(server: Server) -> None:
-    server = make_server(server={"api_key": "k" * 20})
+    server = make_server(server={"api_key": planted.SERVER})
     async with client_of(server) as client:
         for method in ("GET", "DELETE"):
             response: httpx.Response = await client.request(method, "/v1/calls/call_1/recording?reason=x")

@@ -183,7 +183,8 @@ function connection() {
 function notices(problem, stale) {
   const old = stale && model.status ? ` What is shown is as of ${clock(model.status.now, true)}, and out of date.` : "";
   const wants = { name: "Enter a key", run: () => askForKey() };
-  if (problem?.status === 401) notice("problem", "bad", `${model.status ? "The key does not work any more" : "No data without a key"}: ${problem.message}${old}`, wants);
+  if (problem?.code === "missing_api_key" && !model.status) notice("problem", "bad", "No data without a key.", wants);
+  else if (problem?.status === 401) notice("problem", "bad", `${model.status ? "The key does not work any more" : "No data"}: ${problem.message}${old}`, wants);
   else if (problem?.status === 403) notice("problem", "bad", `This key may not see this: ${problem.message}`, wants);
   else if (problem) notice("problem", "bad", `${problem.message}${old} Trying again.`);
   else if (old) notice("problem", "bad", `Nothing was heard from the server for a while.${old} Trying again.`);

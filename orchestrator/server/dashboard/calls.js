@@ -26,7 +26,7 @@ export function setUpCalls() {
   const tools = document.getElementById("calls-tools");
   tools.append(
     el("div", { class: "tabs", role: "group", "aria-label": "Calls of which tier" }, ...["", "A", "B", "C", ENDED].map(tab)),
-    el("input", { type: "search", id: "calls-search", placeholder: "Call, user, bucket, rung…", "aria-label": "Search calls", oninput: search }),
+    el("input", { type: "search", id: "calls-search", placeholder: "Call, user, bucket…", "aria-label": "Search calls", oninput: search }),
     el("select", { id: "calls-order", "aria-label": "Order", onchange: (event) => choose({ order: event.target.value }) },
       ...Object.entries(ORDERS).map(([id, { name }]) => el("option", { value: id }, name))),
   );

@@ -11,6 +11,7 @@ const LEFT = 86;
 const RIGHT = 60;
 const LEAST = 640;
 const PER_SECOND = 4; // pixels, at least: a long call is scrolled
+const LETTER = 6.2; // pixels of a label, on average and rather more
 // Rows that are marks in a lane: what they are called, how they are drawn, and so far before a handover that follows at once.
 const MARKS = {
   caller_said: { lane: 1, shape: "dot", name: "the caller's words" },
@@ -105,23 +106,37 @@ function tiers(rows, x, began, end) {
   });
 }
 
+// How wide a mark's label may be: until the next mark in its lane.
+function roomAfter(marked, index, x) {
+  const { lane } = MARKS[marked[index].type];
+  const next = marked.find((row, at) => at > index && MARKS[row.type].lane === lane);
+  return next ? x(next.time) - x(marked[index].time) - 20 : Infinity;
+}
+
+function labelOf(row, room) {
+  const way = `${row.from_tier ?? "?"}→${row.to_tier ?? "?"}`;
+  const told = [`${way} ${words(row.cause)}`, way, ""];
+  return told.find((text) => text.length * LETTER <= room) ?? "";
+}
+
 // A gap is told when the first sound after it came: it is the time before that.
 function silences(rows, x) {
   return rows.filter((row) => row.type === "gap").map((row) => {
     const from = x(row.time - row.gap_ms / 1000);
     return svg("g", { class: "silence" },
       svg("title", {}, `silence of ${ms(row.gap_ms)}: ${words(row.cause)}`),
-      svg("rect", { x: from, width: Math.max(2, x(row.time) - from), y: HEAD + 2 * TALL + 6, height: TALL - 12 }),
+      svg("rect", { x: from, width: Math.max(2, x(row.time) - from), y: HEAD + 2 * TALL + 5, height: TALL - 17 }),
       svg("text", { class: "label", x: from, y: HEAD + 3 * TALL - 1 }, ms(row.gap_ms)));
   });
 }
 
 function marks(rows, x, began) {
-  return rows.filter((row) => row.type in MARKS).map((row) => {
+  const marked = rows.filter((row) => row.type in MARKS);
+  return marked.map((row, index) => {
     const { lane, shape, name, back = 0 } = MARKS[row.type];
     const here = x(row.time);
     const said = `${length(row.time - began)} ${name}${details(row) ? `: ${details(row)}` : ""}`;
-    return svg("g", { class: `mark ${row.type}`, transform: `translate(${here - back} ${middle(lane)})` }, svg("title", {}, said), drawn(shape), row.type === "handover" && svg("text", { class: "label", x: 9, y: 4 }, `${row.from_tier ?? "?"}→${row.to_tier ?? "?"} ${words(row.cause)}`));
+    return svg("g", { class: `mark ${row.type}`, transform: `translate(${here - back} ${middle(lane)})` }, svg("title", {}, said), drawn(shape), row.type === "handover" && svg("text", { class: "label", x: 9, y: 4 }, labelOf(row, roomAfter(marked, index, x))));
   });
 }
 

@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 import { count, money, ms, words } from "./format.js";
 
-const QUIET = new Set(["time", "type", "tier", "call_id", "user", "bucket", "usage", "parts", "response_id", "item_id", "tool_call_id", "answer_id", "text"]);
+const QUIET = new Set(["time", "type", "tier", "call_id", "user", "bucket", "usage", "parts", "response_id", "item_id", "tool_call_id", "answer_id", "owed_at", "text"]);
 
 // What a row says besides its type, without what was said in it.
 export function details(row) {
