@@ -150,7 +150,8 @@ class ToolsAnyOrder(AnyOrder):
             self.tier_says_what_it_was_told(400)
         elif self.relaying and self.may_answer():
             self.provider_answers()
-            self.provider_finishes()
+            if self.serving is not None:  # a drill may have taken it away as it began to speak
+                self.provider_finishes()
         self.bench.wait(0.6)
 
     # --- tools ---
