@@ -90,14 +90,15 @@ class Told:
         self.breaches += taken.breach
         self.latest, self.longest_ms = taken, max(self.longest_ms, taken.took_ms)
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self, limit_ms: float | None) -> dict[str, Any]:
+        """`limit_ms`: while it has not been measured."""
         latest = self.latest
         return {
             "count": self.count,
             "breaches": self.breaches,
             "latest_ms": None if latest is None else round(latest.took_ms, 1),
             "longest_ms": None if latest is None else round(self.longest_ms, 1),
-            "limit_ms": None if latest is None else latest.limit_ms,
+            "limit_ms": limit_ms if latest is None else latest.limit_ms,
             "parts": {} if latest is None else {n: round(ms, 1) for n, ms in latest.parts.items()},
         }
 
@@ -155,7 +156,7 @@ class CallLatency:
 
     def figures(self) -> dict[str, Any]:
         """By part: how often it was measured and was too long, the latest and the longest, and its limit."""
-        return {part.value: told.figures() for part, told in self._told.items()}
+        return {part.value: told.figures(self._limits.of(part, "")) for part, told in self._told.items()}
 
 
 @dataclass(frozen=True, slots=True)

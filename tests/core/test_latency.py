@@ -59,6 +59,7 @@ def test_every_time_is_held_against_the_limit_of_its_part_and_tier(
         assert (figures["count"], figures["breaches"]) == (len(times), over[Part(part)])
         assert figures["longest_ms"] == (round(max(times), 1) if times else None)
         assert figures["latest_ms"] == (round(times[-1], 1) if times else None)
+        assert figures["limit_ms"] == LIMITS.of(Part(part), "") or times, "the limit is told before"
 
 
 @given(
