@@ -92,7 +92,7 @@ class Metrics:
             "provider_lost": lambda row: self._errors.at("provider_lost", str(row["cause"])).inc(),
             "provider_error": lambda row: self._errors.at("provider_error", NONE).inc(),
             "answer_failed": lambda row: self._errors.at("answer_failed", str(row["cause"])).inc(),
-            "recording": lambda row: self._recordings.at(str(row["state"])).inc(),
+            "recording": self._recording,
             "latency_breach": lambda row: self._breaches.at(str(row.get("what", NONE))).inc(),
         }
 
@@ -129,6 +129,11 @@ class Metrics:
         self._errors = counter("call_errors", "What failed in calls, by kind and cause.", "kind", "cause")
         self._breaches = counter("latency_breaches", "Latency budgets that were exceeded.", "part")
         self._recordings = counter("recordings", "What has become of recordings of calls.", "state")
+        self._frames_lost = Counter(
+            PREFIX + "recording_frames_lost",
+            "Frames that recordings lack, because the disk was too slow.",
+            registry=self.registry,
+        )
         # What alerts ask for is there from the beginning: Prometheus sees no increase in a series that begins with 1.
         for part in Part:
             self._breaches.at(part.value)
@@ -171,6 +176,10 @@ class Metrics:
     def _handover(self, row: Row) -> None:
         tiers = tier_label(row["from_tier"]), tier_label(row["to_tier"])
         self._handovers.at(*tiers, str(row["trigger"]), str(row["cause"])).inc()
+
+    def _recording(self, row: Row) -> None:
+        self._recordings.at(str(row["state"])).inc()
+        self._frames_lost.inc(row.get("frames_lost") or 0)
 
     def _charge(self, row: Row) -> None:
         tier, dollars = tier_label(row["tier"]), row["nanodollars"] / NANO

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import Counter, Histogram
 
 from orchestrator.config import Settings
 from orchestrator.server.gauges import Gauges
@@ -45,7 +46,9 @@ def declared() -> dict[str, frozenset[str]]:
     """The names of all samples of a server, with the labels that they can have."""
     server = make_server()
     found: dict[str, frozenset[str]] = {}
-    families = [each._metric for each in vars(Metrics(Settings())).values() if isinstance(each, Family)]
+    fed = vars(Metrics(Settings())).values()
+    families = [each._metric if isinstance(each, Family) else each for each in fed]
+    families = [each for each in families if isinstance(each, Counter | Histogram)]
     for metric in (*families, *Gauges(server, server.metrics).collect()):  # type: ignore[arg-type]
         name, labels = metric.describe()[0].name if metric in families else metric.name, metric._labelnames
         kind = metric._type if metric in families else metric.type

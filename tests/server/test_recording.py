@@ -16,12 +16,14 @@ import numpy as np
 import orjson
 import pytest
 
+from orchestrator.config import Settings
 from orchestrator.core.redaction import Redactor
 from orchestrator.operations_sections import Recording as RecordingSettings
 from orchestrator.protocol.audio import AudioFormat, from_pcm16
 from orchestrator.server import recording as module
 from orchestrator.server.calls import CallInfo
 from orchestrator.server.events import EventLog, Row
+from orchestrator.server.metrics import Metrics
 from orchestrator.server.recording import Recorder, State
 
 RATE = 24_000
@@ -240,7 +242,8 @@ async def test_a_folder_that_cannot_be_made_costs_the_recording(tmp_path: Path) 
 
 async def test_a_slow_disk_costs_frames_and_no_time(tmp_path: Path) -> None:
     """Nothing is taken from the queue for as long as the disk hangs; whoever puts does not wait for it."""
-    bench, hangs = Bench(tmp_path, queue_mb=1), threading.Event()
+    bench, hangs, metrics = Bench(tmp_path, queue_mb=1), threading.Event(), Metrics(Settings())
+    bench.events.listeners.append(metrics.row)
     bench.recorder._queue.put(lambda: (hangs.wait(30), None)[1])
     recording = bench.recorder.began(info())
     assert recording is not None
@@ -257,6 +260,10 @@ async def test_a_slow_disk_costs_frames_and_no_time(tmp_path: Path) -> None:
     bench.recorder.ended("call_1")
     told = await bench.state(State.KEPT)
     assert (told["seconds"], told["frames_lost"]) == (31.0, 30 - kept)
+    counted = metrics.expose().decode()
+    assert f"orchestrator_recording_frames_lost_total {30 - kept}.0\n" in counted
+    for state, count in ((State.RECORDING, 1), (State.KEPT, 1), (State.FAILED, 0)):
+        assert f'orchestrator_recordings_total{{state="{state}"}} {count}.0\n' in counted
     await bench.recorder.close()
     found = bench.recorder.library.find("call_1")
     assert found is not None
