@@ -37,12 +37,14 @@ from benchmarks.services import MODEL, simulated_engines
 
 RESULTS = Path(__file__).parent / "results"
 PATIENCE_S = 30.0
+LAG_S = 0.01
 SETTINGS = {
     "ORCHESTRATOR_PROMOTION__QUIET_S": "0.1",
     "ORCHESTRATOR_PROMOTION__MIN_INTERVAL_S": "0.2",
     "ORCHESTRATOR_BUDGET__CALL_USD": "1000",
+    "ORCHESTRATOR_HEDGING__MAX_SHARE": "0",
 }
-"""Not the defaults: calls are to be back in Tier A soon, for the next round."""
+"""Not the defaults: calls are to be back in Tier A soon, for the next round, and to stay until an order comes."""
 ASK = {
     "type": "conversation.item.create",
     "item": {
@@ -63,6 +65,8 @@ class Round:
     told_ms: list[float]
     left_out: dict[str, int]
     """Calls that do not count, by why."""
+    lag_ms: float
+    """How late the measuring process was itself, at most: as much of the figures may be its own."""
 
 
 class Line:
@@ -107,6 +111,19 @@ class Line:
         return "its answer was over" if when == "now" and not self.answering else ""
 
 
+class Lag:
+    """How late this process's own event loop is."""
+
+    def __init__(self) -> None:
+        self.worst_ms = 0.0
+
+    async def watch(self) -> None:
+        while True:
+            due = time.monotonic() + LAG_S
+            await asyncio.sleep(LAG_S)
+            self.worst_ms = max(self.worst_ms, (time.monotonic() - due) * 1000.0)
+
+
 async def all_in(lines: Sequence[Line], tier: str) -> None:
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -118,17 +135,21 @@ async def all_in(lines: Sequence[Line], tier: str) -> None:
         ) from None
 
 
-async def one_round(http: httpx.AsyncClient, origin: str, lines: Sequence[Line], when: str) -> Round:
+async def one_round(
+    http: httpx.AsyncClient, origin: str, lines: Sequence[Line], when: str, lag: Lag
+) -> Round:
     if when == "now":
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*(line.ask() for line in lines))
     body = {"tier": "B", "scope": "all", "for": "5m", "reason": "benchmark", "when": when}
     unfit = {line: line.unfit(when) for line in lines}
+    lag.worst_ms = 0.0
     began = time.monotonic()
     answer = await http.post(f"{origin}/v1/overrides", json=body)
     answered_ms = (time.monotonic() - began) * 1000.0
     answer.raise_for_status()
     await all_in(lines, "B")
+    lag_ms = round(lag.worst_ms, 1)
     told, left_out = [], Counter[str]()
     for line in lines:
         why = unfit[line] or ("" if line.reason == "override" else f"moved by {line.reason}")
@@ -140,7 +161,7 @@ async def one_round(http: httpx.AsyncClient, origin: str, lines: Sequence[Line],
     await all_in(lines, "A")
     if not told:
         raise BenchmarkError(f"no call was moved by the order: {dict(left_out)}")
-    return Round(when, round(answered_ms, 1), sorted(told), dict(left_out))
+    return Round(when, round(answered_ms, 1), sorted(told), dict(left_out), lag_ms)
 
 
 async def measure(calls: int, rounds: int, folder: Path, console: Console) -> list[Round]:
@@ -168,13 +189,18 @@ async def measure(calls: int, rounds: int, folder: Path, console: Console) -> li
             socket = await stack.enter_async_context(connect(address, compression=None, max_size=None))
             lines.append(Line(socket))
         readers = [asyncio.create_task(line.read()) for line in lines]
+        lag = Lag()
+        readers.append(asyncio.create_task(lag.watch()))
         stack.callback(lambda: [reader.cancel() for reader in readers])
         await all_in(lines, "A")
         found = []
         for when in ["next_turn", "now"] * rounds:
-            found.append(await one_round(http, replicas[0], lines, when))
+            found.append(await one_round(http, replicas[0], lines, when, lag))
             told, left_out = found[-1].told_ms, found[-1].left_out
-            console.print(f"{when}: the last of {len(told)} calls after {told[-1]:.0f} ms", left_out or "")
+            own = f"(the benchmark's own delays: {found[-1].lag_ms:.0f} ms at most)"
+            console.print(
+                f"{when}: the last of {len(told)} calls after {told[-1]:.0f} ms {own}", left_out or ""
+            )
         return found
 
 
@@ -191,6 +217,7 @@ def figures(rounds: Sequence[Round], when: str) -> dict[str, Any]:
         "p95": told[min(len(told) - 1, int(len(told) * 0.95))],
         "last_median": last[len(last) // 2],
         "last_worst": last[-1],
+        "own_lag": max(each.lag_ms for each in mine),
     }
 
 
@@ -205,11 +232,12 @@ def table(rounds: Sequence[Round], calls: int) -> Table:
         "p95",
         "last: median",
         "worst",
+        "own lag",
     ):
         shown.add_column(column)
     for when, words in KINDS.items():
         found = figures(rounds, when)
-        cells = [found["p50"], found["p95"], found["last_median"], found["last_worst"]]
+        cells = [found["p50"], found["p95"], found["last_median"], found["last_worst"], found["own_lag"]]
         counts = (found["rounds"], found["calls"], sum(found["left_out"].values()))
         shown.add_row(words, *map(str, counts), *(f"{ms:.0f}" for ms in cells))
     return shown
