@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from orchestrator.cli import main
 from orchestrator.server import keys as server_keys
+from tests import planted
 from tests.server.test_store import RedisServer
 
 
@@ -146,12 +147,12 @@ def test_other_settings_that_are_wrong_are_told(operator: Operator) -> None:
 
 
 def test_redis_that_is_away_is_told_with_the_setting_and_without_its_password(tmp_path: Path) -> None:
-    done = Operator({"REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"}).run(
+    done = Operator({"REDIS_URL": f"redis://:{planted.REDIS}@127.0.0.1:1/0"}).run(
         "create", "--name", "shop", "--scope", "service"
     )
     assert done.exit_code == 1
     assert "redis.url (REDIS_URL) says where it is" in done.output
-    assert "hunter2" not in done.output
+    assert planted.REDIS not in done.output
 
 
 @pytest.mark.parametrize("command", [["list"], ["create", "--name", "x", "--scope", "service"]])
@@ -162,7 +163,7 @@ def test_a_file_that_is_no_list_of_keys_is_told_and_left_alone(tmp_path: Path, c
     assert done.exit_code == 1
     assert "not a list of keys" in done.output
     assert "Traceback" not in done.output
-    assert "hunter2" not in done.output
+    assert planted.REDIS not in done.output
     assert path.read_text() == "hunter2"
 
 

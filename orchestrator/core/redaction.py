@@ -44,6 +44,8 @@ _KEY = re.compile(
     | \bgithub_pat_\w{8,}
     | \bA(?:KIA|SIA)[0-9A-Z]{16}\b
     | \bAIza[\w-]{30,}
+    | \b(?:ek|vo_[0-9a-z]+)_[\w-]{8,}                                  # our own: credentials and keys
+    | (?<=://)[^\s/@]+(?=@)                                           # who logs in, in an address
     | \beyJ[\w-]{8,}\.[\w-]+\.[\w-]*                                  # a JSON Web Token
     | (?<=[Bb]earer\s)[\w.~+/=-]{8,}
     | -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----.*?(?:-----END[ ][A-Z ]*PRIVATE[ ]KEY-----|\Z)
@@ -53,9 +55,14 @@ _KEY = re.compile(
 
 
 class Redactor:
-    """`names`: what secrets are called. ``card_number`` is ``cardNumber`` and ``new-card-number`` too."""
+    """`names`: what secrets are called. ``card_number`` is ``cardNumber`` and ``new-card-number`` too.
 
-    def __init__(self, names: Iterable[str] = SECRET_NAMES) -> None:
+    `values`: secrets that are known, wherever they stand and whatever they look like.
+    """
+
+    def __init__(self, names: Iterable[str] = SECRET_NAMES, values: Iterable[str] = ()) -> None:
+        # The longest first: one may be a part of another.
+        self._values = sorted(filter(None, values), key=len, reverse=True)
         self._names = [words for name in names if (words := _words(name))]
         self._known = lru_cache(_NAMES_KNOWN)(self._is_secret)
 
@@ -65,6 +72,8 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """A text without card numbers and keys."""
+        for value in self._values:
+            text = text.replace(value, REDACTED)
         return _NUMBERS.sub(_without_cards, _KEY.sub(REDACTED, text))
 
     def is_secret(self, name: str) -> bool:

@@ -58,6 +58,7 @@ from orchestrator.server.guards import lacking
 from orchestrator.server.history import History
 from orchestrator.server.http import Part, build_api
 from orchestrator.server.identity import Identity, Scope
+from orchestrator.server.known_secrets import redactor_of
 from orchestrator.server.ledger import Account
 from orchestrator.server.links import Links
 from orchestrator.server.metrics import Metrics
@@ -120,7 +121,7 @@ class Orchestrator:
             lambda rung, state, cause: self.replica_history.breaker(rung, state, cause, time.time())
         )
         self.business = BusinessEvents.from_settings(settings, self.store, self.fleet.status().replica)
-        self.redactor = Redactor(settings.business_events.redact)
+        self.redactor = redactor_of(settings)
         self.approvals = Approvals(self.store, settings.approvals.timeout_s, self.redactor)
         self.recorder = Recorder(
             settings.recording, self.events, self.redactor, expired=self._recordings_expired

@@ -29,6 +29,7 @@ from orchestrator.core.audit import Act, Head, canonical, parse
 from orchestrator.core.redaction import REDACTED, Redactor
 from orchestrator.server.audit_trails import Trail, TrailAway, trail_of
 from orchestrator.server.identity import Identity
+from orchestrator.server.known_secrets import redactor_of
 from orchestrator.server.link import end_tasks
 from orchestrator.server.store import RedisStore, Store, StoreUnavailable
 
@@ -92,7 +93,7 @@ class Audit:
     def from_settings(cls, settings: Settings, store: Store | None) -> Audit:
         path = settings.audit.file
         waiting = path.with_name(f"{path.name}.waiting")
-        redactor = Redactor(settings.business_events.redact)
+        redactor = redactor_of(settings)
         return cls(trail_of(settings, store), waiting_path=waiting, store=store, redactor=redactor)
 
     @property

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from orchestrator.config import Settings
 from orchestrator.core.redaction import Redactor
 from orchestrator.protocol.answers import HistoryItem, Message
+from orchestrator.server.known_secrets import redactor_of
 from orchestrator.server.outlets import FileSink, Outgoing, Outlet, Sink, StreamSink, WebhookSink
 from orchestrator.server.store import Store
 
@@ -93,7 +94,7 @@ class BusinessEvents:
         return cls(
             replica,
             [outlet(made[name]()) for name in events.sinks],
-            Redactor(events.redact),
+            redactor_of(settings),
             transfers=transfers,
             transcript=transfer.transcript,
         )

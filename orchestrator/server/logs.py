@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import orjson
-from pydantic import BaseModel, SecretStr
 
 from orchestrator.config import Settings
-from orchestrator.core.redaction import REDACTED, Redactor
+from orchestrator.server.known_secrets import redactor_of
 
-SHORTEST_SECRET = 6
-"""What is shorter would be found in the middle of words."""
 CHATTY = {"httpx": "WARNING", "picows": "WARNING", "LiteLLM": "ERROR", "phonemizer": "ERROR"}
 """Libraries that say too much, and from which level on they are heard."""
 
@@ -38,42 +35,16 @@ CALL: ContextVar[Served | None] = ContextVar("call", default=None)
 """The call that is served by what runs now."""
 
 
-def secrets_of(settings: BaseModel) -> set[str]:
-    """The value of every secret in the settings."""
-
-    def found(value: Any) -> Iterable[str]:
-        if isinstance(value, SecretStr):
-            yield value.get_secret_value()
-        elif isinstance(value, BaseModel):
-            for name in type(value).model_fields:
-                yield from found(getattr(value, name))
-        elif isinstance(value, dict):
-            for each in value.values():
-                yield from found(each)
-        elif isinstance(value, list | tuple):
-            for each in value:
-                yield from found(each)
-
-    return {secret for secret in found(settings) if len(secret) >= SHORTEST_SECRET}
-
-
 class _Formatter(logging.Formatter):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        # The longest first: one may be a part of another.
-        self._secrets = sorted(secrets_of(settings), key=len, reverse=True)
-        self._redactor = Redactor()
-
-    def clean(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, REDACTED)
-        return self._redactor.text(text)
+        self._clean = redactor_of(settings).text
 
     def exception(self, record: logging.LogRecord) -> str:
         text = self.formatException(record.exc_info) if record.exc_info else ""
         if record.stack_info:
             text += ("\n" if text else "") + self.formatStack(record.stack_info)
-        return self.clean(text)
+        return self._clean(text)
 
 
 class TextFormatter(_Formatter):
@@ -83,7 +54,7 @@ class TextFormatter(_Formatter):
         call = CALL.get()
         about = "" if call is None else f" [{call.call_id}{f' {call.tier}' if call.tier else ''}]"
         when = datetime.fromtimestamp(record.created, UTC).isoformat(" ", "milliseconds")[:-6]
-        line = f"{when} {record.levelname} {record.name}{about}: {self.clean(record.getMessage())}"
+        line = f"{when} {record.levelname} {record.name}{about}: {self._clean(record.getMessage())}"
         exception = self.exception(record)
         return f"{line}\n{exception}" if exception else line
 
@@ -98,7 +69,7 @@ class JsonFormatter(_Formatter):
             "time": when.replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": self.clean(record.getMessage()),
+            "message": self._clean(record.getMessage()),
         }
         if (call := CALL.get()) is not None:
             line |= {"call_id": call.call_id} | ({"tier": call.tier} if call.tier else {})

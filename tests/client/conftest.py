@@ -19,15 +19,16 @@ from orchestrator.server.app import Orchestrator as Service
 from orchestrator.server.http import build_api
 from orchestrator.server.purse import Purse
 from orchestrator.server.speaking import Speaking
+from tests import planted
 from tests.server.test_http import CatalogueVoice
 from tests.server.test_http_speech import Engine
 
-KEY = "sk-orch-planted-0123456789"
+KEY = planted.SERVER
 SETTINGS: dict[str, Any] = {
-    "openai": {"api_key": "sk-provider"},
+    "openai": {"api_key": planted.PROVIDER},
     "server": {"api_key": KEY},
     "budget": {"buckets": {"acme": {"usd_per_day": 5}}},
-    "credentials": {"secret": "a secret of some length"},
+    "credentials": {"secret": planted.CREDENTIALS},
     "business_events": {"sinks": []},
 }
 

@@ -28,6 +28,7 @@ from orchestrator.core.actions import AskApproval
 from orchestrator.core.health import Cause, ProbeKind
 from orchestrator.server import http_events
 from orchestrator.server.calls import CallInfo
+from tests import planted
 from tests.client.conftest import KEY, Running
 
 RUNG = "gpt-realtime-2.1"
@@ -184,10 +185,10 @@ def test_approvals(server: Running, orchestrator: Orchestrator) -> None:
 
 
 def test_a_wrong_key(server: Running) -> None:
-    with Orchestrator(server.url, "wrong") as orchestrator, pytest.raises(Refused) as raised:
+    with Orchestrator(server.url, planted.STRANGER) as orchestrator, pytest.raises(Refused) as raised:
         orchestrator.status()
     assert raised.value.status == 401
-    assert "wrong" not in str(raised.value).split()
+    assert planted.STRANGER not in str(raised.value)
 
 
 def test_many_threads_may_share_one(orchestrator: Orchestrator) -> None:
@@ -321,7 +322,7 @@ def test_watch_without_going_on_ends_with_the_stream(alone: Running) -> None:
 
 
 def test_watch_says_at_once_that_it_cannot(server: Running) -> None:
-    with Orchestrator(server.url, "wrong") as refused, pytest.raises(Refused):
+    with Orchestrator(server.url, planted.STRANGER) as refused, pytest.raises(Refused):
         next(refused.watch())
     with Orchestrator(server.url, KEY) as orchestrator, pytest.raises(Invalid):
         next(orchestrator.watch(tier="D"))

@@ -26,8 +26,9 @@ from orchestrator.client import (
     Unreachable,
     connection,
 )
+from tests import planted
 
-KEY = "sk-orch-planted-0123456789"
+KEY = planted.SERVER
 ROUTE = {
     "tier": "B",
     "rung": "kokoro",
@@ -264,19 +265,23 @@ def test_where_the_address_and_the_key_come_from(monkeypatch: pytest.MonkeyPatch
 
     ask()
     monkeypatch.setenv("ORCHESTRATOR_URL", "http://of-the-environment:1/")
-    monkeypatch.setenv("ORCHESTRATOR_API_KEY", " of-the-environment\n")
+    monkeypatch.setenv("ORCHESTRATOR_API_KEY", f" {KEY}\n")
     ask()
     ask("http://given", "given")
     ask("http://given", "")
     assert seen == [
         "http://127.0.0.1:8080/v1/route None",
-        "http://of-the-environment:1/v1/route Bearer of-the-environment",
+        f"http://of-the-environment:1/v1/route Bearer {KEY}",
         "http://given/v1/route Bearer given",
         "http://given/v1/route None",
     ]
 
 
-@pytest.mark.parametrize("bad", [f"{KEY}\u20ac", f"{KEY}\r\nX-Evil: 1", f"{KEY} twice"])
+@pytest.mark.parametrize(
+    "bad",
+    [f"{KEY}\u20ac", f"{KEY}\r\nX-Evil: 1", f"{KEY} twice"],
+    ids=["not ASCII", "two lines", "two words"],
+)
 def test_a_key_that_cannot_be_sent_is_not_shown(bad: str) -> None:
     with pytest.raises(Invalid) as raised:
         Orchestrator("http://here", bad)

@@ -22,11 +22,12 @@ from orchestrator.simulate.faults import Fault, FaultId, Moment
 from orchestrator.simulate.realtime import RealtimeSimulator
 from orchestrator.simulate.session import Options
 from orchestrator.simulate.voices import ToneVoice
+from tests import planted
 
 HERE = Path(__file__).parent
 WAV = HERE.parent / "fixtures" / "audio" / "austen-0880.wav"
 CLIENTS = Path(os.environ.get("CLIENTS_VENV", HERE.parents[1] / ".venv-clients")) / "bin" / "python"
-API_KEY = "sk-stock"
+API_KEY = planted.PROVIDER
 NEEDS_CLIENTS = pytest.mark.skipif(not CLIENTS.exists(), reason="make clients")
 
 

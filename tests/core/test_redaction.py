@@ -46,6 +46,28 @@ def test_a_name_that_only_has_the_letters_of_one_is_left_alone(name: str) -> Non
     assert Redactor().redact({name: "value"}) == {name: "value"}
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a credential ek_AbCd-ef_012345.", f"a credential {REDACTED}."),
+        ("Bearer-less vo_0a1b2c3d_AbCdEfGhIjKl-_0123", f"Bearer-less {REDACTED}"),
+        ("its id is vo_0a1b2c3d", "its id is vo_0a1b2c3d"),
+        ("redis://:pass@host:6379/0 is away", f"redis://{REDACTED}@host:6379/0 is away"),
+        ("https://user:pa:ss@host/a@b", f"https://{REDACTED}@host/a@b"),
+        ("https://host/a?b=c@d", "https://host/a?b=c@d"),
+        ("week_of_the_year and seek_and_find_it", "week_of_the_year and seek_and_find_it"),
+    ],
+)
+def test_keys_of_ours_and_who_logs_in_are_taken_out_of_texts(text: str, shown: str) -> None:
+    assert Redactor().text(text) == shown
+
+
+def test_values_that_are_known_are_taken_out_wherever_they_stand() -> None:
+    redactor = Redactor([], ["open sesame", "open sesame twice", ""])
+    assert redactor.text("say open sesame twice, not open sesame") == f"say {REDACTED}, not {REDACTED}"
+    assert redactor.redact({"a": ["open sesame"], "open sesame": 1}) == {"a": [REDACTED], REDACTED: 1}
+
+
 def test_names_can_be_others() -> None:
     redactor = Redactor(["iban", "mother's maiden name"])
     given_ = {"IBAN": "NO93 8601", "mothersMaidenName": "x", "mother_s_maiden_name": "y", "pin": "1234"}

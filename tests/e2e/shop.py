@@ -12,10 +12,11 @@ from typing import Any
 import httpx
 
 from orchestrator.simulate.support_call import SUPPORT_CALL, Death, Turn
+from tests import planted
 from tests.clients.recorder import Event, Recorder
 from tests.e2e.stack import Engines, Running, Stack, stack, start
 
-SECRET = "whsec_c3VwcG9ydCBjYWxsIG9mIHR3ZW50eSB0dXJucw=="
+SECRET = planted.WEBHOOK
 PATIENCE_S = 45.0
 DOWN = ("B", "C")
 

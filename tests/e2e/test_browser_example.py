@@ -18,12 +18,13 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import planted
 from tests.e2e.browser import CHROMIUM, browser
 from tests.e2e.stack import AUDIO, Stack, stack
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "browser"
 SCRIPT = Path(__file__).parents[1] / "clients" / "page.mjs"
-KEY = "sk-the-services-own-key"
+KEY = planted.SERVER
 NODE = shutil.which("node")
 
 
@@ -134,7 +135,7 @@ async def test_another_page_cannot_use_its_credentials(page: str, tmp_path: Path
 
 def test_without_a_key_there_is_no_call_and_the_page_is_not_told_why(service: Stack, tmp_path: Path) -> None:
     log = tmp_path / "backend.log"
-    with backend(service, log, key="sk-wrong") as url:
+    with backend(service, log, key=planted.STRANGER) as url:
         answer = httpx.post(f"{url}/call")
         assert (answer.status_code, answer.json()) == (502, {"error": "no call can be made at the moment"})
     assert "no call: " in log.read_text()

@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator import listening, models
 from orchestrator.protocol.audio import AudioFormat, Encoder, hear
+from tests import planted
 from tests.clients.recorder import Recorder
 from tests.e2e.stack import SERVER_KEY, Stack
 from tiers.pipeline.stt import WhisperTranscriber
@@ -219,15 +220,15 @@ def _is_bridge(event: dict[str, object]) -> bool:
 async def test_the_servers_key_goes_to_the_provider_and_the_clients_does_not(
     live: Stack, question: bytes
 ) -> None:
-    async with Recorder(live.realtime, api_key="the-clients-own-secret", orchestrator=True) as caller:
+    async with Recorder(live.realtime, api_key=planted.STRANGER, orchestrator=True) as caller:
         await caller.wait_session()
     seen = json.dumps(live.provider.get("/control/state"))
     assert hashlib.sha256(SERVER_KEY.encode()).hexdigest() in seen
-    assert hashlib.sha256(b"the-clients-own-secret").hexdigest() not in seen
+    assert hashlib.sha256(planted.STRANGER.encode()).hexdigest() not in seen
     everything = live.service.log.read_text() + live.events_path.read_text()
     everything += "".join(str(frame.data) for frame in caller.frames)
     assert SERVER_KEY not in everything
-    assert "the-clients-own-secret" not in everything
+    assert planted.STRANGER not in everything
 
 
 async def test_an_operator_moves_a_live_call_at_its_next_turn(live: Stack, question: bytes) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests import planted
 from tests.clients.recorder import Recorder
 from tests.e2e.stack import Running, Stack, stack, start
 
-SPARE_KEY = "sk-the-spare-providers-own-key"
+SPARE_KEY = planted.SPARE
 
 
 @pytest.fixture

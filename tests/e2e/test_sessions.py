@@ -22,13 +22,14 @@ from websockets.typing import Subprotocol
 from orchestrator.core.grants import Grant
 from orchestrator.server.credentials import Credentials
 from orchestrator.server.store import EmbeddedStore
+from tests import planted
 from tests.e2e.conftest import running_redis
 from tests.e2e.stack import AUDIO, Engines, Running, Stack, stack, start
 
-KEY = "sk-the-services-own-key"
+KEY = planted.SERVER
 PAGE = "https://app.example.com"
 PATIENCE = 30.0
-SECRET = "a secret that replicas share"
+SECRET = planted.CREDENTIALS
 BROWSER_KEY = "openai-insecure-api-key."
 
 
@@ -406,7 +407,7 @@ def serve(service: Stack, folder: Path, name: str, **settings: str) -> AbstractC
     """One more server for the same provider, without a Tier B that is waited for."""
     env = {
         "OPENAI_BASE_URL": f"{service.provider.url}/v1",
-        "OPENAI_API_KEY": "sk-provider",
+        "OPENAI_API_KEY": planted.PROVIDER,
         "ORCHESTRATOR_API_KEY": KEY,
         "ORCHESTRATOR_SERVER__EVENTS_PATH": str(folder / f"{name}.jsonl"),
         "ORCHESTRATOR_BUSINESS_EVENTS__SINKS": "none",

@@ -196,16 +196,16 @@ async def test_a_server_admits_its_key_only_and_tells_its_calls_when_it_stops(
     env = {"ORCHESTRATOR_SERVER__EVENTS_PATH": str(folder / "events.jsonl")}
     env |= {"ORCHESTRATOR_BUSINESS_EVENTS__PATH": str(folder / "business.jsonl")}
     env |= {"ORCHESTRATOR_TIER_A__ENABLED": "false", "ORCHESTRATOR_MODELS__DIR": str(folder)}
-    env |= {"ORCHESTRATOR_API_KEY": "right"}
+    env |= {"ORCHESTRATOR_API_KEY": planted.SERVER}
     with start("serve", "--port", "0", log=folder / "serve.log", env=env) as service:
         url = f"{service.ws}/v1/realtime"
-        for key in (None, "wrong"):
+        for key in (None, planted.STRANGER):
             with pytest.raises(InvalidStatus, match="401"):
                 await Recorder(url, api_key=key).__aenter__()
-        keyed = ("realtime", "openai-insecure-api-key.right")
+        keyed = ("realtime", f"openai-insecure-api-key.{planted.SERVER}")
         async with Recorder(url, api_key=None, subprotocols=keyed, check=False) as browser:
             assert browser.connection.subprotocol == "realtime"
-        async with Recorder(url, api_key="right", check=False) as caller:
+        async with Recorder(url, api_key=planted.SERVER, check=False) as caller:
             await caller.wait_session()
             service.process.send_signal(signal.SIGTERM)
             with pytest.raises((ConnectionClosed, AssertionError)):

@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import planted
 from tests.clients.recorder import Event, Recorder
 from tests.e2e.stack import Engines, Running, Stack, stack, start
 
-SECRET = "whsec_YSBwZXJzb24gZGVjaWRlcyBhYm91dCBtb25leQ=="
+SECRET = planted.WEBHOOK
 PATIENCE_S = 30.0
 AGENTS = """
 [agents.front]

@@ -12,6 +12,7 @@ from orchestrator.core.prices import ModelPrice, PriceTable, UnknownPrice, nanod
 from orchestrator.core.steps import StepAction
 from orchestrator.estimate import Columns, Plan, TierBEngines, TooMuch, estimate
 from orchestrator.estimate.draws import draw
+from tests import planted
 
 PRICES = PriceTable()
 MINI = "gpt-realtime-2.1-mini"
@@ -274,7 +275,7 @@ def test_the_plan_of_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CARTESIA_API_KEY", raising=False)
     made = Settings.model_validate(
         {
-            "openai": {"api_key": "sk-test"},
+            "openai": {"api_key": planted.PROVIDER},
             "tier_a": {"rungs": ["gpt-realtime-2.1", "other"], "rung": {"other": {"model": MINI}}},
             "budget": {
                 "call_usd": 1.5,

@@ -31,6 +31,7 @@ from orchestrator.server.identity import Scope
 from orchestrator.server.key_store import FileKeys, change_keys
 from orchestrator.server.keys import new_key
 from orchestrator.server.sockets import websocket_protocol
+from tests import planted
 from tests.certificates import make_pair
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -82,12 +83,12 @@ async def make_bearers(service: Orchestrator, folder: Path, private: bytes) -> d
     expires_at = int(time.time()) + 600
     return found | {
         "nobody": None,
-        "wrong": "sk-of-somebody-else",
+        "wrong": planted.STRANGER,
         "wrong key": "vo_00000000_" + "A" * 43,
         "wrong token": token(aud="mail"),
         "token without scopes": token(scope="openid"),
         "service+metrics": await key("two", Scope.SERVICE, Scope.METRICS),
-        "root": "the-master-key",
+        "root": planted.SERVER,
         "credential": service.credentials.mint(Grant("call_1", user="42"), None, expires_at),
         "changed credential": service.credentials.mint(Grant("call_2"), None, expires_at)[:-6] + "AAAAAA",
     }
@@ -98,8 +99,8 @@ async def serving(folder: Path) -> AsyncIterator[Place]:
     pair = make_pair(folder)
     settings = Settings.model_validate(
         {
-            "openai": {"api_key": "sk-test", "base_url": "http://127.0.0.1:9/v1"},
-            "server": {"api_key": "the-master-key"},
+            "openai": {"api_key": planted.PROVIDER, "base_url": "http://127.0.0.1:9/v1"},
+            "server": {"api_key": planted.SERVER},
             "access": {
                 "keys_path": folder / "keys.json",
                 "jwt_issuer": ISSUER,

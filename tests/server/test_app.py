@@ -15,6 +15,7 @@ from orchestrator.core.routing import RouteRequest
 from orchestrator.server import app
 from orchestrator.server.app import Orchestrator
 from orchestrator.server.calls import CallInfo
+from tests import planted
 from tests.server.fleets import until
 from tiers.realtime.link import Loss, LossKind
 from tiers.realtime.probe import Probed
@@ -35,14 +36,14 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Orchestrator:
         monkeypatch.delenv(name, raising=False)
     settings = Settings.model_validate(
         {
-            "openai": {"api_key": "openai-key"},
+            "openai": {"api_key": planted.PROVIDER},
             "tier_a": {
                 "rungs": (MODEL, "spare"),
                 "rung": {
                     "spare": {
                         "model": "gpt-realtime-2.1-mini",
                         "base_url": "https://eu.example/v1",
-                        "api_key": "spare-key",
+                        "api_key": planted.SPARE,
                     }
                 },
             },
@@ -80,12 +81,12 @@ async def test_each_rung_is_probed_at_its_address_with_its_key(
     service.report("spare", "response_timeout")
     await until(lambda: state(service, "spare") is BreakerState.CANARY)
     assert provider.asked == [
-        ("wss://eu.example/v1/realtime?model=gpt-realtime-2.1-mini", "Bearer spare-key", True)
+        ("wss://eu.example/v1/realtime?model=gpt-realtime-2.1-mini", f"Bearer {planted.SPARE}", True)
     ]
     service.report(MODEL, "refused")
     await until(lambda: state(service, MODEL) is BreakerState.CANARY)
     assert provider.asked[1:] == [
-        ("wss://api.openai.com/v1/realtime?model=gpt-realtime-2.1", "Bearer openai-key", False)
+        ("wss://api.openai.com/v1/realtime?model=gpt-realtime-2.1", f"Bearer {planted.PROVIDER}", False)
     ]
     task.cancel()
 
@@ -158,8 +159,8 @@ async def test_a_rung_that_failed_a_call_is_trusted_when_it_has_proved_itself(se
 def test_no_secret_is_shown(service: Orchestrator) -> None:
     shown: list[Any] = [service.readiness(), service.settings, service.fleet.rungs]
     assert "key" in str(shown)
-    assert "spare-key" not in str(shown)
-    assert "openai-key" not in str(shown)
+    assert planted.SPARE not in str(shown)
+    assert planted.PROVIDER not in str(shown)
 
 
 def test_a_tool_that_no_call_may_use_is_shown_and_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from orchestrator.server.audit import Audit, changes_of
 from orchestrator.server.audit_trails import STORE_KEY, FileTrail, StoredTrail, TrailAway
 from orchestrator.server.identity import ROOT, Identity, Scope
 from orchestrator.server.store import RedisStore, StoreUnavailable
+from tests import planted
 from tests.e2e.conftest import running_redis
 
 
@@ -80,11 +81,11 @@ async def test_no_secret_gets_into_it(tmp_path: Path) -> None:
     audit = make(tmp_path / "audit.jsonl")
     await audit.start()
     secret = "vo_1f2e3d4c_q0w9e8r7t6y5u4i3o2p1a0s9d8f7g6h5"
-    audit.note(ROOT, "test", f"({secret})", f"I used {secret}", password="hunter22", note=secret)
+    audit.note(ROOT, "test", f"({secret})", f"I used {secret}", password=planted.REDIS, note=secret)
     audit.note("x", "test", "y", "Bearer sk-abcdefghijklmnop", many=["ek_abcdefghijklm"], huge="z" * 9000)
     await audit.close()
     text = (tmp_path / "audit.jsonl").read_text()
-    for hidden in ("q0w9", "hunter22", "abcdefgh"):
+    for hidden in ("q0w9", planted.REDIS, "abcdefgh"):
         assert hidden not in text
     assert len(text) < 4000
 

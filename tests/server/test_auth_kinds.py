@@ -14,13 +14,14 @@ from orchestrator.server import auth
 from orchestrator.server.auth import Auth, Refusal
 from orchestrator.server.identity import LOCAL, ROOT, Identity, Scope
 from orchestrator.server.keys import KeyRing, new_key, revoked, rotated
+from tests import planted
 
 NOW = 1_800_000_000.0
 KEY, PRESENTED = new_key("shop", [Scope.SERVICE], NOW, NOW + 100)
 SHOP = Identity(f"key_{KEY.id}", "shop", frozenset({Scope.SERVICE}))
 PERSON = Identity("jwt:i|42", "42", frozenset({Scope.SERVICE}), user="42")
 CALLER = Identity("root", "root", grant=Grant("call_1"), origin="https://a.example")
-ROOT_KEY = SecretStr("the-master-key")
+ROOT_KEY = SecretStr(planted.SERVER)
 
 
 @dataclass
@@ -59,7 +60,7 @@ def door(**parts: Any) -> Auth:
 def test_each_opens_as_what_it_is() -> None:
     all_kinds = door()
     assert asked(all_kinds, PRESENTED) == SHOP
-    assert asked(all_kinds, "the-master-key") is ROOT
+    assert asked(all_kinds, planted.SERVER) is ROOT
     assert asked(all_kinds, "a.b.c") is PERSON
     assert asked(all_kinds, "ek_right", origin="https://a.example") is CALLER
     assert code(asked(all_kinds, "a.b.x")) == "token_invalid"
@@ -74,7 +75,7 @@ def test_each_opens_as_what_it_is() -> None:
 def test_a_key_alone_is_enough_and_the_master_key_is_not_needed() -> None:
     only_keys = door(api_key=None, tokens=None)
     assert asked(only_keys, PRESENTED) == SHOP
-    assert code(asked(only_keys, "the-master-key")) == "invalid_api_key"
+    assert code(asked(only_keys, planted.SERVER)) == "invalid_api_key"
     assert code(asked(only_keys, "a.b.c")) == "invalid_api_key"
     assert code(asked(only_keys, None, peer="127.0.0.1")) == "missing_api_key"
 
@@ -100,13 +101,13 @@ def test_the_last_key_that_is_revoked_does_not_open_the_door() -> None:
 def test_nobody_is_let_in_while_it_is_not_known_whether_there_are_keys() -> None:
     unseen = Keys(KeyRing(used=False), known=False)
     closed = door(api_key=None, tokens=None, keys=unseen)
-    assert code(asked(closed, None, peer="127.0.0.1")) == "missing_api_key"
+    assert code(asked(closed, None, peer="127.0.0.1")) == "keys_unknown"
     found = asked(closed, PRESENTED)
     assert isinstance(found, Refusal)
     assert (found.status, found.code, found.headers()) == (503, "keys_unknown", {"Retry-After": "1"})
     assert found.body()["error"]["type"] == "server_error"
     assert code(asked(closed, "sk-other")) == "invalid_api_key"
-    assert asked(door(keys=unseen), "the-master-key") is ROOT
+    assert asked(door(keys=unseen), planted.SERVER) is ROOT
     assert not closed.bolted
 
 
@@ -134,7 +135,7 @@ def test_what_came_through_a_proxy_is_not_this_machine_whatever_it_says(header: 
 
 def test_listed_origins_hold_for_all_kinds() -> None:
     listed = door(origins=["https://app.example"])
-    for bearer in (PRESENTED, "the-master-key", "a.b.c"):
+    for bearer in (PRESENTED, planted.SERVER, "a.b.c"):
         assert code(asked(listed, bearer, origin="https://evil.example")) == "origin_not_allowed"
         assert isinstance(asked(listed, bearer, origin="https://app.example"), Identity)
     assert code(asked(listed, "ek_right", origin="https://a.example")) == "origin_not_allowed"

@@ -21,11 +21,12 @@ from orchestrator.server.calls import CallInfo
 from orchestrator.server.outlets import Outgoing, Outlet
 from orchestrator.server.store import EmbeddedStore
 from orchestrator.simulate.webhook_signature import refusal
+from tests import planted
 from tests.server.webhooks import Receiver
 
 INFO = CallInfo("call_1f2e3d", "gpt-realtime-2.1", user="42", purpose="support", bucket="acme")
 NOW = 1_795_717_188.25
-SECRET = "whsec_c2VjcmV0"
+SECRET = planted.WEBHOOK
 ROWS: dict[str, dict[str, Any]] = {
     "tool_result": {
         "tool_call_id": "call_a",
@@ -180,13 +181,13 @@ async def test_secrets_are_nowhere_in_an_event() -> None:
         **ROWS["tool_result"],
         "arguments": {"card": {"number": "4242424242424242", "cvv": 911}, "note": "sk-proj-abcdefgh12345678"},
         "message": "the card with 911 was refused",
-        "output": [{"password": "correct horse"}, "4242-4242-4242-4242"],
+        "output": [{"password": planted.REDIS}, "4242-4242-4242-4242"],
     }
     (event, confirmed) = await told(
         [("tool_result", fields), ("tool_confirmation", ROWS["tool_confirmation"])]
     )
     text = json.dumps(event)
-    for secret in ("4242424242424242", "4242-4242", "911", "sk-proj", "correct horse"):
+    for secret in ("4242424242424242", "4242-4242", "911", "sk-proj", planted.REDIS):
         assert secret not in text
     assert event["data"]["message"] == f"the card with {REDACTED} was refused"
     assert confirmed["data"]["text"] == f"Yes, to {REDACTED} please."
@@ -226,7 +227,7 @@ async def test_a_row_cannot_tell_another_caller() -> None:
 
 
 def settings(**sections: Any) -> Settings:
-    return Settings.model_validate({"openai": {"api_key": "k"}, **sections})
+    return Settings.model_validate({"openai": {"api_key": planted.PROVIDER}, **sections})
 
 
 async def test_the_default_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

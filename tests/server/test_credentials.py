@@ -14,10 +14,11 @@ from orchestrator.server.auth import Refusal
 from orchestrator.server.credentials import LONGEST, Credentials, CredentialTooLarge, Use
 from orchestrator.server.identity import Identity
 from orchestrator.server.store import EmbeddedStore, RedisStore, StoreUnavailable
+from tests import planted
 from tests.server.fleets import Wall
 from tests.server.test_store import RedisServer
 
-SECRET = SecretStr("a secret of some length")
+SECRET = SecretStr(planted.CREDENTIALS)
 PAGE = "https://app.example.com"
 GRANT = Grant(
     "call_0123456789ab",

@@ -17,6 +17,7 @@ from orchestrator.protocol.audio import AudioFormat
 from orchestrator.server.definitions import KEY, MOST_BYTES, Definitions, UnknownDefinition
 from orchestrator.server.http import build_api
 from orchestrator.server.store import EmbeddedStore, RedisStore, Store, StoreUnavailable
+from tests import planted_check
 from tests.server.test_http import Server, make_server
 from tests.server.test_store import RedisServer
 from tests.tiers.prompts.conftest import Hum
@@ -182,7 +183,7 @@ class TestApi:
         server: Server = make_server()
         service: Any = SimpleNamespace(**vars(server), calls=server.calls, readiness=server.readiness)
         self.definitions = service.definitions = replica(EmbeddedStore())
-        transport = httpx.ASGITransport(build_api(service), client=("127.0.0.1", 1))
+        transport = planted_check.transport(build_api(service), client=("127.0.0.1", 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
             yield client
 

@@ -29,6 +29,7 @@ from orchestrator.server.key_store import FileKeys, KeyStore, StoredKeys, change
 from orchestrator.server.keys import new_key, revoked
 from orchestrator.server.sockets import websocket_protocol
 from orchestrator.server.store import EmbeddedStore, RedisStore
+from tests import planted
 from tests.certificates import Pair, make_pair
 from tests.server.fleets import until
 from tests.server.test_store import RedisServer
@@ -71,7 +72,7 @@ class Served:
 
 @asynccontextmanager
 async def serving(tls: Pair | None = None, **sections: Any) -> AsyncIterator[Served]:
-    sections.setdefault("openai", {"api_key": "sk-test", "base_url": "http://127.0.0.1:9/v1"})
+    sections.setdefault("openai", {"api_key": planted.PROVIDER, "base_url": "http://127.0.0.1:9/v1"})
     if tls is not None:
         sections["server"] = {
             **sections.get("server", {}),
@@ -186,7 +187,7 @@ async def test_replicas_share_keys_through_redis_and_go_on_without_it(tmp_path: 
         async with serving(**sections) as late:
             assert await late.ask(authorization=key) == (503, "keys_unknown")
             assert await late.knock(authorization=key) == (503, "keys_unknown", "1")
-            assert await late.ask() == (401, "missing_api_key")
+            assert await late.ask() == (503, "keys_unknown")
             answer = await late.http.get("/readyz")
             parts = {part["name"]: part for part in answer.json()["parts"]}
             assert (answer.status_code, parts["keys"]["required"]) == (503, True)
@@ -232,13 +233,13 @@ async def test_what_comes_through_a_proxy_without_keys_is_not_this_machine(tmp_p
 
 async def test_addresses_are_those_of_the_trusted_proxy_and_of_nobody_else(tmp_path: Path) -> None:
     forwarded = {
-        "authorization": "Bearer right",
+        "authorization": f"Bearer {planted.SERVER}",
         "x-forwarded-for": "203.0.113.9",
         "x-forwarded-proto": "https",
         "x-forwarded-host": "voice.example.com",
     }
     access = {**nothing_kept(tmp_path), "trusted_proxies": ("127.0.0.1",)}
-    async with serving(access=access, server={"api_key": "right"}) as served:
+    async with serving(access=access, server={"api_key": planted.SERVER}) as served:
         answer = await served.http.post("/v1/route", json={}, headers=forwarded)
         assert answer.json()["connect"]["url"].startswith("wss://voice.example.com/v1/realtime?")
         body = {"user": "42"}
@@ -248,7 +249,7 @@ async def test_addresses_are_those_of_the_trusted_proxy_and_of_nobody_else(tmp_p
         shown = (await served.http.post(preview, json={}, headers=forwarded)).json()
         assert shown["url"].startswith("https://voice.example.com/v1/prompts/goodbye?")
         assert await served.ask() == (401, "missing_api_key")
-    async with serving(access=nothing_kept(tmp_path), server={"api_key": "right"}) as served:
+    async with serving(access=nothing_kept(tmp_path), server={"api_key": planted.SERVER}) as served:
         answer = await served.http.post("/v1/route", json={}, headers=forwarded)
         assert answer.json()["connect"]["url"].startswith(served.url.replace("http", "ws") + "/v1/realtime?")
 
@@ -283,12 +284,12 @@ async def test_tokens_open_paths_and_calls_and_name_the_user(issuer: Issuer, tmp
 async def test_what_the_door_shows_of_itself_holds_no_secret(tmp_path: Path) -> None:
     _, key = await create(FileKeys(tmp_path / "keys.json"), Scope.SERVICE)
     settings = Settings.model_validate(
-        {"server": {"api_key": "the-master-key"}, "access": nothing_kept(tmp_path)}
+        {"server": {"api_key": planted.SERVER}, "access": nothing_kept(tmp_path)}
     )
     door = Door(settings, EmbeddedStore())
     shown = repr(door) + repr(door.auth) + repr(door.keys) + repr(list(door.keys.ring)) + str(door.troubles())
     assert key.split("_")[-1] not in shown
-    assert "the-master-key" not in shown
+    assert planted.SERVER not in shown
 
 
 async def test_nobody_can_come_in_is_said_at_the_start(

@@ -19,6 +19,7 @@ from orchestrator.server.engines import Engines, TierB, _clip_store, prompts_to_
 from orchestrator.simulate.brain import Brain
 from orchestrator.simulate.llm import LlmSimulator
 from orchestrator.simulate.llm import Options as LlmOptions
+from tests import planted
 from tiers.pipeline.cartesia import KIEFER, CartesiaSpeech
 from tiers.pipeline.kokoro import KokoroSpeech
 from tiers.speech import engine_id
@@ -44,7 +45,7 @@ def test_local_engines_cost_nothing() -> None:
 
 
 def test_what_is_paid_for_is_bounded_before_it_starts() -> None:
-    paid = {"tier_b__agent_model": "openai/gpt-4.1-mini", "cartesia__api_key": "k"}
+    paid = {"tier_b__agent_model": "openai/gpt-4.1-mini", "cartesia__api_key": planted.CARTESIA}
     tier = tier_b(**paid)
     # 100 tokens of answer are at most 500 characters, of $0.00005 each.
     assert tier.worst(ASK) - tier.worst_agent(ASK) == 25_000_000
@@ -67,7 +68,7 @@ def test_the_local_ears_may_have_a_price_of_their_own(monkeypatch: pytest.Monkey
 
 
 def test_the_bound_is_quick_enough_for_the_event_loop() -> None:
-    tier = tier_b(tier_b__agent_model="openai/gpt-4.1-mini", cartesia__api_key="k")
+    tier = tier_b(tier_b__agent_model="openai/gpt-4.1-mini", cartesia__api_key=planted.CARTESIA)
     began = time.perf_counter()
     for _ in range(100):
         tier.worst(ASK)
@@ -96,20 +97,21 @@ def test_a_stand_in_for_a_server_that_listens_may_be_paid_as_well(
 @pytest.mark.parametrize(
     ("model", "key"),
     [
-        ("openai/gpt-4.1-mini", "sk-openai"),
-        ("gpt-4.1-mini", "sk-openai"),
+        ("openai/gpt-4.1-mini", planted.PROVIDER),
+        ("gpt-4.1-mini", planted.PROVIDER),
         ("anthropic/claude-sonnet-4-5", None),
         ("claude-sonnet-4-5", None),
     ],
+    ids=["OpenAI", "OpenAI, short", "Anthropic", "Anthropic, short"],
 )
 def test_the_key_of_openai_goes_nowhere_else(model: str, key: str | None) -> None:
-    engines = Engines(load_settings(tier_b__agent_model=model, openai__api_key="sk-openai"))
+    engines = Engines(load_settings(tier_b__agent_model=model, openai__api_key=planted.PROVIDER))
     assert [known.api_key for known in engines.agent._models] == [key]
 
 
 def test_ones_own_server_is_not_sent_the_key_of_openai() -> None:
     own = {"tier_b__agent_model": "openai/gpt-4.1-mini", "tier_b__agent_base_url": "http://127.0.0.1:9/v1"}
-    engines = Engines(load_settings(**own, openai__api_key="sk-openai"))
+    engines = Engines(load_settings(**own, openai__api_key=planted.PROVIDER))
     assert [known.api_key for known in engines.agent._models] == [None]
 
 
@@ -118,10 +120,10 @@ def test_models_that_stand_in_are_asked_in_order_each_with_its_own_key_and_at_it
         "tier_b__agent_model": "openai/gpt-4.1-mini",
         "tier_b__agent_fallbacks": "anthropic/claude-haiku-4-5",
     }
-    engines = Engines(load_settings(**two, openai__api_key="sk-openai"))
+    engines = Engines(load_settings(**two, openai__api_key=planted.PROVIDER))
     models = engines.agent._models
     assert [(model.name, model.api_key) for model in models] == [
-        ("openai/gpt-4.1-mini", "sk-openai"),
+        ("openai/gpt-4.1-mini", planted.PROVIDER),
         ("anthropic/claude-haiku-4-5", None),
     ]
     alone = [tier_b(tier_b__agent_model=model.name).worst(ASK) for model in models]
@@ -137,9 +139,9 @@ async def test_the_next_model_answers_where_the_first_is_down(
     settings = load_settings(
         tier_b__agent_model="openai/gpt-4.1-mini",
         tier_b__agent_base_url="http://127.0.0.1:9/v1",
-        tier_b__agent_api_key="k",
+        tier_b__agent_api_key=planted.AGENT,
         tier_b__agent_fallbacks="openai/gpt-4.1-nano",
-        openai__api_key="sk-openai",
+        openai__api_key=planted.PROVIDER,
     )
     tier = TierB(Engines(settings).pipeline, settings.tier_b.instructions)
     ask = AnswerRequest("answer_1", (Message("user", "Tell me a story."),), speak=False)
@@ -159,7 +161,9 @@ async def text_agent() -> AsyncIterator[tuple[LlmSimulator, str]]:
 async def test_the_agent_is_told_that_it_is_the_simpler_service(text_agent: tuple[LlmSimulator, str]) -> None:
     simulator, address = text_agent
     settings = load_settings(
-        tier_b__agent_model="openai/gpt-4.1-mini", tier_b__agent_base_url=address, tier_b__agent_api_key="k"
+        tier_b__agent_model="openai/gpt-4.1-mini",
+        tier_b__agent_base_url=address,
+        tier_b__agent_api_key=planted.AGENT,
     )
     tier = TierB(Engines(settings).pipeline, settings.tier_b.instructions)
     ask = AnswerRequest("answer_1", (Message("user", "Who are you?"),), "Be kind.", speak=False)
@@ -175,13 +179,13 @@ async def test_the_agent_is_told_that_it_is_the_simpler_service(text_agent: tupl
 
 def test_voices_are_chosen_for_the_sessions_own() -> None:
     chosen = {"tier_b__voices": {"marin": "af_bella"}, "cartesia__voices": {"marin": OWN}}
-    engines = Engines(load_settings(cartesia__api_key="k", speech__workers=0, **chosen))
+    engines = Engines(load_settings(cartesia__api_key=planted.CARTESIA, speech__workers=0, **chosen))
     cartesia, kokoro = engines.speech
     assert isinstance(cartesia, CartesiaSpeech)
     assert isinstance(kokoro, KokoroSpeech)
     assert (cartesia._voice_id("marin"), cartesia._voice_id("cedar")) == (OWN, KIEFER)
     assert (kokoro._own("marin"), kokoro._own("cedar")) == ("af_bella", "cedar")
-    plain_cartesia, plain_kokoro = Engines(load_settings(cartesia__api_key="k")).speech
+    plain_cartesia, plain_kokoro = Engines(load_settings(cartesia__api_key=planted.CARTESIA)).speech
     assert engine_id(cartesia) != engine_id(plain_cartesia), "what is kept in another voice is not found"
     assert engine_id(kokoro) != engine_id(plain_kokoro)
 

@@ -17,8 +17,10 @@ from orchestrator.server.door import Door
 from orchestrator.server.estimates import EstimateBody, EstimateRefused, Estimator
 from orchestrator.server.fleet import Fleet
 from orchestrator.server.http import build_api
+from orchestrator.server.metrics import Metrics
 from orchestrator.server.store import EmbeddedStore
 from orchestrator.server.tally import Tally
+from tests import planted, planted_check
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Server:
 
     def __post_init__(self) -> None:
         self.door = Door(self.settings)
+        self.metrics = Metrics(self.settings)
 
     def calls(self) -> list[Any]:
         return []
@@ -45,12 +48,12 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings_with(**sections: Any) -> Settings:
-    return Settings(**{"openai": {"api_key": "sk-test"}, **sections})
+    return Settings(**{"openai": {"api_key": planted.PROVIDER}, **sections})
 
 
 def client_of(settings: Settings) -> httpx.AsyncClient:
     api = build_api(Server(settings, Fleet.from_settings(EmbeddedStore(), settings)))
-    transport = httpx.ASGITransport(api, client=("127.0.0.1", 5000))
+    transport = planted_check.transport(api, client=("127.0.0.1", 5000))
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", timeout=60)
 
 
@@ -125,10 +128,10 @@ async def test_what_is_wrong_is_named(
 
 
 async def test_it_asks_for_the_key() -> None:
-    async with client_of(settings_with(server={"api_key": "secret"})) as client:
+    async with client_of(settings_with(server={"api_key": planted.SERVER})) as client:
         assert (await client.post("/v1/estimate", json={"calls": 1})).status_code == 401
         wrong = await client.post(
-            "/v1/estimate", json={"calls": 0}, headers={"Authorization": "Bearer secret"}
+            "/v1/estimate", json={"calls": 0}, headers={"Authorization": f"Bearer {planted.SERVER}"}
         )
         assert wrong.status_code == 422
 

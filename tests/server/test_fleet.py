@@ -21,6 +21,7 @@ from orchestrator.server.fleet import Change, ChangeKind, Fleet
 from orchestrator.server.ledger import BucketView
 from orchestrator.server.rungs import configured_rungs
 from orchestrator.server.store import EmbeddedStore, RedisStore
+from tests import planted
 from tests.server.fleets import ACME, NOON, Wall, changes_of, make_fleet, until
 from tests.server.test_store import RedisServer
 
@@ -364,7 +365,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("clean")
 async def test_a_fleet_as_configured() -> None:
     settings = Settings(
-        openai={"api_key": "k"},
+        openai={"api_key": planted.PROVIDER},
         budget={"buckets": {"acme": {"usd_per_day": 1.5}}},
         promotion={"mode": "never"},
         tier_c={"one_way_purposes": ("reminder",)},
@@ -388,7 +389,7 @@ async def test_a_fleet_as_configured() -> None:
     [
         ({}, Reason.NO_PROVIDER_KEY),
         ({"openai": {"base_url": "http://127.0.0.1:9/v1"}}, None),
-        ({"openai": {"api_key": "k"}, "tier_a": {"enabled": False}}, Reason.TIER_DISABLED),
+        ({"openai": {"api_key": planted.PROVIDER}, "tier_a": {"enabled": False}}, Reason.TIER_DISABLED),
     ],
 )
 async def test_when_tier_a_is_there(sections: dict[str, Any], missing: Reason | None) -> None:
@@ -405,7 +406,7 @@ def test_rungs_know_what_they_cost() -> None:
         ("C", "prompts", False),
     ]
     paid = configured_rungs(
-        Settings(cartesia={"api_key": "k"}, tier_b={"agent_model": "openai/gpt-4.1-mini"})
+        Settings(cartesia={"api_key": planted.CARTESIA}, tier_b={"agent_model": "openai/gpt-4.1-mini"})
     )
     # 450 characters at $50 per million, and 6000 tokens in, 240 out at $0.40 and $1.60 per million.
     assert (paid[1].name, paid[1].paid) == ("cartesia", True)
@@ -418,7 +419,11 @@ async def test_every_rung_of_tier_a_is_one_of_its_own() -> None:
         tier_a={
             "rungs": ("gpt-realtime-2.1", "spare", "own"),
             "rung": {
-                "spare": {"model": "gpt-realtime-2.1-mini", "base_url": "https://h/v1", "api_key": "k"},
+                "spare": {
+                    "model": "gpt-realtime-2.1-mini",
+                    "base_url": "https://h/v1",
+                    "api_key": planted.SPARE,
+                },
                 "own": {"model": "gpt-realtime", "base_url": "http://127.0.0.1:9/v1"},
             },
             "transcription_model": None,

@@ -21,10 +21,11 @@ from orchestrator.protocol.answers import AnswerRequest, Charge, Transcript
 from orchestrator.server.calls import CallInfo
 from orchestrator.server.guardrail_hooks import ANSWER_LIMIT, THREADS
 from orchestrator.server.guardrails import ALLOW, SERVING, Guardrails, Hook, Ruling, Verdict
+from tests import planted
 from tests.tiers.pipeline.conftest import serving
 from tiers.pipeline.vetting import Veto
 
-SECRET = "whsec_c2VjcmV0IG9mIHRoZSB0ZXN0cw=="
+SECRET = planted.WEBHOOK
 INFO = CallInfo("call_1", "gpt-realtime-2.1", user="ann", bucket="acme", started_at=0.0)
 CALL = {"call_id": "call_1", "user": "ann", "bucket": "acme", "purpose": "conversation", "model": INFO.model}
 SOON = 10.0

@@ -19,6 +19,7 @@ from orchestrator.server.guards import Guards, lacking, who
 from orchestrator.server.identity import LOCAL, ROOT, Identity, Scope
 from orchestrator.server.keys import KeyRing, new_key
 from orchestrator.server.tokens import Tokens, public_key
+from tests import planted
 from tests.certificates import make_pair
 
 
@@ -73,11 +74,11 @@ class Issuer:
 
 
 def guarded(**access: Any) -> tuple[Guards, Door]:
-    door = Door(Settings(server={"api_key": "right"}, access=access))
+    door = Door(Settings(server={"api_key": planted.SERVER}, access=access))
     return Guards(door), door
 
 
-def request(bearer: str = "right") -> dict[str, Any]:
+def request(bearer: str = planted.SERVER) -> dict[str, Any]:
     headers = [(b"authorization", f"Bearer {bearer}".encode())]
     return {"type": "http", "client": ("203.0.113.9", 1), "headers": headers, "path": "/"}
 
@@ -101,7 +102,7 @@ def test_whoever_may_not_is_counted_and_nobody_unknown_is() -> None:
     guards, door = guarded(key_requests_per_minute=6)
     for _ in range(50):
         with pytest.raises(Refused) as caught:
-            admitted(guards, request("wrong"))
+            admitted(guards, request(planted.STRANGER))
         assert caught.value.refusal.code == "invalid_api_key"
     assert door.limits._key_requests is not None
     assert not door.limits._key_requests._full_at
@@ -134,7 +135,7 @@ async def test_what_no_waiting_helps_is_not_waited_for() -> None:
     for refusal in (Refusal(401, "token_unknown_key", ""), Refusal(401, "invalid_api_key", "")):
         assert not await door.look_again(refusal)
     with pytest.raises(Refused):
-        await guards.service[0].dependency(Request(request("wrong")))
+        await guards.service[0].dependency(Request(request(planted.STRANGER)))
 
 
 def test_asking_costs_prompts_next_to_nothing(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ from orchestrator.server.recording import Recorder, State
 from orchestrator.server.speaking import Speaking
 from orchestrator.server.store import EmbeddedStore
 from orchestrator.server.tally import Tally
+from tests import planted, planted_check
 from tiers.prompts.catalogue import Catalogue
 
 
@@ -126,7 +127,7 @@ class Server:
 
 
 def make_server(**sections: Any) -> Server:
-    sections.setdefault("openai", {"api_key": "sk-test"})
+    sections.setdefault("openai", {"api_key": planted.PROVIDER})
     settings = Settings(**sections)
     fleet = Fleet.from_settings(EmbeddedStore(), settings)
     for tier in (Tier.B, Tier.C):
@@ -135,7 +136,7 @@ def make_server(**sections: Any) -> Server:
 
 
 def client_of(server: Server, peer: str = "127.0.0.1", **options: Any) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(build_api(server), raise_app_exceptions=False, client=(peer, 5000))
+    transport = planted_check.transport(build_api(server), raise_app_exceptions=False, client=(peer, 5000))
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", **options)
 
 
@@ -377,8 +378,8 @@ async def test_a_wrong_override_teaches(
 
 
 async def test_an_override_without_a_name_has_that_of_its_key() -> None:
-    server = make_server(server={"api_key": "right"})
-    async with client_of(server, headers={"Authorization": "Bearer right"}) as client:
+    server = make_server(server={"api_key": planted.SERVER})
+    async with client_of(server, headers={"Authorization": f"Bearer {planted.SERVER}"}) as client:
         made = await client.post("/v1/overrides", json={"tier": "C", "reason": "drill", "who": " "})
     assert (made.json()["who"], made.json()["by"]) == ("server.api_key", "root")
     assert server.fleet.overrides[0].by == "root"
@@ -463,7 +464,7 @@ async def test_status_shows_a_rung_on_trial_and_route_what_a_call_would_get(
 
 
 async def test_a_key_guards_everything_but_health() -> None:
-    server = make_server(server={"api_key": SecretStr("right")})
+    server = make_server(server={"api_key": SecretStr(planted.SERVER)})
     async with client_of(server, peer="203.0.113.9") as client:
         assert (await client.get("/healthz")).status_code == 200
         assert (await client.get("/readyz")).status_code == 200
@@ -478,7 +479,7 @@ async def test_a_key_guards_everything_but_health() -> None:
             response = await client.request(method, path)
             assert error_of(response, 401)["code"] == "missing_api_key"
             assert response.headers["www-authenticate"] == "Bearer"
-        bearer = {"Authorization": "Bearer right"}
+        bearer = {"Authorization": f"Bearer {planted.SERVER}"}
         assert (await client.get("/v1/status", headers=bearer)).status_code == 200
 
 
@@ -514,7 +515,7 @@ async def test_a_fault_of_ours_keeps_its_details(server: Server, client: httpx.A
 
 async def test_pages_of_allowed_origins_may_ask() -> None:
     server = make_server(
-        server={"api_key": SecretStr("right"), "allowed_origins": ("https://app.example.com",)}
+        server={"api_key": SecretStr(planted.SERVER), "allowed_origins": ("https://app.example.com",)}
     )
     preflight = {
         "Origin": "https://app.example.com",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.server.http_dashboard import KINDS, POLICY
+from tests import planted
 from tests.server.test_http import client_of, error_of, make_server
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +20,7 @@ FILES = sorted(path.name for path in FOLDER.iterdir())
 
 
 async def test_the_page_and_its_files_are_open() -> None:
-    async with client_of(make_server(server={"api_key": "the-master-key"})) as client:
+    async with client_of(make_server(server={"api_key": planted.SERVER})) as client:
         page = await client.get("/dashboard")
         assert page.headers["content-type"] == "text/html; charset=utf-8"
         assert (await client.get("/v1/status")).status_code == 401

@@ -23,13 +23,14 @@ from orchestrator.server import http_events
 from orchestrator.server.event_fields import FIGURES, FREE, NAMES, WORDS, show
 from orchestrator.server.events import EventLog
 from orchestrator.server.http import build_api
+from tests import planted
 from tests.server.test_http import Server, client_of, error_of, make_server, no_environment
 
 __all__ = ["no_environment"]
 
 SAID_REASONS = {"transfer", "tool_approval"}
 """Rows whose reason a model or a person has written."""
-SECRET = "sk-planted-0123456789abcdef"
+SECRET = planted.AGENT
 
 
 @asynccontextmanager

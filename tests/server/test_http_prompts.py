@@ -14,15 +14,16 @@ from pydantic import SecretStr
 from cache import FORMS
 from orchestrator.server.links import Link, LinkInvalid, Links
 from orchestrator.server.prompt_files import AudioName
+from tests import planted
 from tests.server.test_http import Server, client_of, error_of, make_server
 
-KEY = {"Authorization": "Bearer right"}
+KEY = {"Authorization": f"Bearer {planted.SERVER}"}
 QUEUE = {"position": 2, "minutes": 5}
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
-    server = make_server(server={"api_key": "right"})
+    server = make_server(server={"api_key": planted.SERVER})
     await server.fleet.start()
     yield server
     await server.fleet.close()

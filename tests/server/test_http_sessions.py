@@ -21,6 +21,7 @@ from orchestrator.server.app import Orchestrator
 from orchestrator.server.http import build_api
 from orchestrator.server.identity import LOCAL, Identity
 from orchestrator.server.session_models import SessionBody
+from tests import planted, planted_check
 from tests.server.test_http import error_of
 from tests.simulate.conftest import Start
 from tests.simulate.conftest import start as start  # the fixture
@@ -31,10 +32,10 @@ PATHS = ("/realtime/session", "/v1/realtime/session")
 ORDER_TOOL = {"kind": "read_only", "url": "http://127.0.0.1:9/x"}
 LOOK_UP = {"type": "function", "name": "look_up", "parameters": {"type": "object", "properties": {}}}
 SETTINGS: dict[str, Any] = {
-    "openai": {"api_key": "sk-provider"},
+    "openai": {"api_key": planted.PROVIDER},
     "budget": {"buckets": {"acme": {"usd_per_day": 5}, "broke": {"usd_per_day": 0}}},
     "tools": {"get_order_status": ORDER_TOOL, "refund": {**ORDER_TOOL, "purposes": ["support"]}},
-    "credentials": {"secret": "a secret of some length"},
+    "credentials": {"secret": planted.CREDENTIALS},
     "business_events": {"sinks": []},
 }
 
@@ -53,7 +54,7 @@ def make_service(**sections: Any) -> Orchestrator:
 
 
 def client_of(service: Orchestrator, **options: Any) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(build_api(service), client=("127.0.0.1", 5000))
+    transport = planted_check.transport(build_api(service), client=("127.0.0.1", 5000))
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", **options)
 
 
@@ -250,8 +251,8 @@ async def test_settings_say_what_clients_may_bring() -> None:
 
 
 async def test_an_origin_that_this_server_keeps_out_gets_no_credential() -> None:
-    service = make_service(server={"api_key": "sk-ours", "allowed_origins": ["https://app.example.com"]})
-    async with client_of(service, headers={"authorization": "Bearer sk-ours"}) as client:
+    service = make_service(server={"api_key": planted.SERVER, "allowed_origins": ["https://app.example.com"]})
+    async with client_of(service, headers={"authorization": f"Bearer {planted.SERVER}"}) as client:
         error = error_of(await client.post(PATHS[0], json={"origin": "https://other.example.com"}), 422)
         assert (error["code"], error["param"]) == ("origin_not_allowed", "origin")
         assert (await client.post(PATHS[0], json={"origin": "https://app.example.com"})).status_code == 200
@@ -349,9 +350,9 @@ async def test_no_body_at_all_is_fine(client: httpx.AsyncClient) -> None:
 
 
 async def direct(start: Start, **options: Any) -> tuple[Orchestrator, Bench]:
-    provider = await start(api_key="sk-provider", **options)
+    provider = await start(api_key=planted.PROVIDER, **options)
     service = make_service(
-        openai={"api_key": "sk-provider", "base_url": f"{provider.origin}/v1"},
+        openai={"api_key": planted.PROVIDER, "base_url": f"{provider.origin}/v1"},
         credentials={"direct": True, "direct_timeout_s": 1.0},
         tier_a={"max_output_tokens": 1000},
     )
@@ -394,7 +395,7 @@ async def test_direct_media_is_a_secret_of_the_provider_with_its_price(start: St
     assert "get_order_status" in lost["tools"]
     assert "'acme'" in lost["budget"]
     assert str(answer["expires_at"]) in lost["single_use"]
-    assert "sk-provider" not in json.dumps(answer)
+    assert planted.PROVIDER not in json.dumps(answer)
     await service.direct.close()
 
 
@@ -419,7 +420,7 @@ async def test_a_provider_that_gives_no_secret_is_explained_and_its_breaker_told
     async with client_of(service) as client:
         error = error_of(await client.post(PATHS[0], json={"media": "direct"}), status)
         assert error["code"] == code
-        assert "sk-provider" not in error["message"]
+        assert planted.PROVIDER not in error["message"]
         breaker = service.fleet.breakers[MODEL]
         assert (breaker.cause.id if breaker.cause else None) == cause
         # One request too many, or an address that makes no secrets, keeps nobody from calling.
@@ -436,7 +437,7 @@ async def test_a_provider_that_gives_no_secret_is_explained_and_its_breaker_told
 async def test_the_next_rung_is_asked_where_one_fails(start: Start) -> None:
     provider = await start(models=("spare-model",))
     service = make_service(
-        openai={"api_key": "sk-provider", "base_url": f"{provider.origin}/v1"},
+        openai={"api_key": planted.PROVIDER, "base_url": f"{provider.origin}/v1"},
         credentials={"direct": True},
         tier_a={"rungs": [MODEL, "spare"], "rung": {"spare": {"model": "spare-model"}}},
         prices={"spare-model": {"audio_in": 1, "audio_out": 1, "text_in": 1, "text_out": 1}},

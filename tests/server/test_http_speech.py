@@ -28,6 +28,7 @@ from orchestrator.server.http import build_api
 from orchestrator.server.ledger import BucketView
 from orchestrator.server.purse import Purse
 from orchestrator.server.speaking import ALIASES, Speaking
+from tests import planted
 from tests.server.test_http import Server, make_server
 from tiers.speech_pool import Overloaded
 from tiers.urgency import Priority, urgency
@@ -81,7 +82,7 @@ async def api() -> AsyncIterator[Api]:
 
 async def serving(*engines: Engine, voices: Path | None = None, cap: float = 1.0) -> AsyncIterator[Api]:
     service = make_server(
-        server={"api_key": "right"},
+        server={"api_key": planted.SERVER},
         budget={"buckets": {"default": {"usd_per_day": cap}}},
     )
     await service.fleet.start()
@@ -92,7 +93,9 @@ async def serving(*engines: Engine, voices: Path | None = None, cap: float = 1.0
     running = uvicorn.Server(uvicorn.Config(build_api(service), log_level="error", lifespan="off"))
     task = asyncio.create_task(running.serve(sockets=[listener]))
     http = httpx.AsyncClient(trust_env=False)
-    async with AsyncOpenAI(base_url=f"{url}/v1", api_key="right", max_retries=0, http_client=http) as client:
+    async with AsyncOpenAI(
+        base_url=f"{url}/v1", api_key=planted.SERVER, max_retries=0, http_client=http
+    ) as client:
         yield Api(service, engines[0], url, client)
     running.should_exit = True
     await task
@@ -253,7 +256,7 @@ async def test_wrong_requests_are_told_as_openai_tells_them(api: Api) -> None:
         assert bad.value.type == "invalid_request_error"
         assert (bad.value.param or "").startswith(param), wrong
     with pytest.raises(openai.AuthenticationError):
-        await api.client.with_options(api_key="wrong").audio.speech.create(
+        await api.client.with_options(api_key=planted.STRANGER).audio.speech.create(
             model="tts-1", voice="alloy", input="Hello."
         )
     assert not api.engine.asked

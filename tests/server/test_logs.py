@@ -12,10 +12,12 @@ import pytest
 from pydantic import SecretStr
 
 from orchestrator.config import Settings
-from orchestrator.server.logs import CALL, JsonFormatter, TextFormatter, secrets_of
+from orchestrator.server.known_secrets import secrets_of
+from orchestrator.server.logs import CALL, JsonFormatter, TextFormatter
+from tests import planted
 
-KEY = "sk-planted-0123456789abcdef"
-SHORT = "hunter22-of-the-operator"
+KEY = planted.PROVIDER
+SHORT = planted.SERVER
 
 
 @dataclass
@@ -30,8 +32,8 @@ def settings() -> Settings:
         {
             "openai": {"api_key": KEY},
             "server": {"api_key": SHORT},
-            "tier_a": {"rung": {"gpt-realtime-2.1": {"api_key": "of-the-rung-alone"}}},
-            "redis": {"url": "redis://:the-password@localhost/0"},
+            "tier_a": {"rung": {"gpt-realtime-2.1": {"api_key": planted.SPARE}}},
+            "redis": {"url": f"redis://:{planted.REDIS}@localhost/0"},
         }
     )
 
@@ -47,7 +49,11 @@ def record(message: str, *args: object, error: bool = False) -> logging.LogRecor
 
 
 def test_every_secret_of_the_settings_is_known(settings: Settings) -> None:
-    assert {KEY, SHORT, "of-the-rung-alone", "redis://:the-password@localhost/0"} <= secrets_of(settings)
+    address = f"redis://:{planted.REDIS}@localhost/0"
+    assert {KEY, SHORT, planted.SPARE, address, planted.REDIS} <= secrets_of(settings)
+    # As it is written in an address, and as it is.
+    quoted = Settings.model_validate({"redis": {"url": "redis://:p%40ssword@localhost/0"}})
+    assert {"p%40ssword", "p@ssword"} <= secrets_of(quoted)
 
 
 def test_a_line_of_json_names_the_call_it_is_about(settings: Settings) -> None:

@@ -14,6 +14,7 @@ from orchestrator.config import Settings
 from orchestrator.core.health import Cause
 from orchestrator.server.app import Orchestrator
 from orchestrator.server.metrics import Metrics
+from tests import planted
 from tests.server.fleets import until
 from tests.server.test_http import Server, client_of, make_server, no_environment
 
@@ -145,9 +146,9 @@ async def test_rows_and_gauges_are_shown(server: Server) -> None:
 
 async def test_refusals_and_limits_are_counted() -> None:
     server = make_server(
-        server={"api_key": "the-master-key"}, access={"key_requests_per_minute": 6, "burst_s": 10}
+        server={"api_key": planted.SERVER}, access={"key_requests_per_minute": 6, "burst_s": 10}
     )
-    key = {"Authorization": "Bearer the-master-key"}
+    key = {"Authorization": f"Bearer {planted.SERVER}"}
     async with client_of(server, "10.1.1.1") as client:
         assert (await client.get("/metrics")).status_code == 401
         assert (await client.get("/metrics", headers=key)).status_code == 200
@@ -158,7 +159,7 @@ async def test_refusals_and_limits_are_counted() -> None:
 
 
 async def test_a_changed_breaker_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    service = Orchestrator(Settings.model_validate({"openai": {"api_key": "sk-test"}}))
+    service = Orchestrator(Settings.model_validate({"openai": {"api_key": planted.PROVIDER}}))
     service.fleet.on_change(service._reconsider)
     service.fleet.failed("gpt-realtime-2.1", Cause.BAD_KEY)
     await until(

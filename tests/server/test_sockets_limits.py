@@ -30,6 +30,7 @@ from orchestrator.server.identity import Scope
 from orchestrator.server.key_store import FileKeys, change_keys
 from orchestrator.server.keys import new_key
 from orchestrator.server.sockets import MAX_BACKLOG_BYTES, ClientSocket, websocket_protocol
+from tests import planted
 from tests.e2e.frames import BINARY, CLOSE, MORE, PING, PONG, frame
 from tests.server.fleets import until
 
@@ -125,7 +126,7 @@ async def serving(keys_path: Path | None = None, **limits: Any) -> AsyncIterator
     where = silent.sockets[0].getsockname()[1]
     settings = Settings.model_validate(
         {
-            "openai": {"api_key": "sk-test", "base_url": f"http://127.0.0.1:{where}/v1"},
+            "openai": {"api_key": planted.PROVIDER, "base_url": f"http://127.0.0.1:{where}/v1"},
             "server": {"max_message_bytes": MESSAGE_BYTES},
             "deadlines": {"session_s": 60, "ceiling_s": 60},
             "access": {"keys_path": keys_path},

@@ -21,6 +21,7 @@ import pytest
 
 from orchestrator.config import load_settings
 from orchestrator.server.app import Orchestrator, build
+from tests import planted_check
 from tests.cache.conftest import RedisServer
 from tiers.speech_pool import SpeechPool
 
@@ -65,7 +66,7 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Running]:
     if "redis__url" not in settings:
         settings["cache__dir"] = folder / "clips"
     service, api = build(load_settings(**settings))
-    transport = httpx.ASGITransport(app=api)
+    transport = planted_check.transport(api)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60) as client:
         server = Running(service, client)
         await server.pool.warm()

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 
 from orchestrator.core.ledger import MOST, NOTHING_KNOWN, Claim, Known, Message
 from orchestrator.server.store import EmbeddedStore, RedisStore, Store, StoreUnavailable
+from tests import planted
 from tests.ledgers import CAP, LEASE_MS, Table, acts
 
 
@@ -432,8 +433,8 @@ async def test_a_subscription_ends_when_redis_hangs(fragile: tuple[RedisServer, 
 
 
 async def test_an_error_names_no_password() -> None:
-    store = RedisStore("redis://user:hunter2@127.0.0.1:1/0", timeout_s=0.3)
+    store = RedisStore(f"redis://user:{planted.REDIS}@127.0.0.1:1/0", timeout_s=0.3)
     with pytest.raises(StoreUnavailable) as caught:
         await store.ping()
-    assert "hunter2" not in str(caught.value)
+    assert planted.REDIS not in str(caught.value)
     await store.close()

@@ -33,13 +33,14 @@ from orchestrator.server.store import EmbeddedStore
 from orchestrator.server.summaries import LOST, TYPE, Item, Summaries
 from orchestrator.server.summary_writing import SummaryWriter
 from orchestrator.signing import key_of, sign
+from tests import planted
 from tests.server.test_http import CatalogueVoice, Server, client_of, error_of, make_server
 from tests.server.webhooks import Receiver
 from tiers.pipeline.agent import AgentEvent, Done, Words
 from tiers.speech_pool import Overloaded
 from tiers.urgency import Priority, urgency
 
-SECRET = "whsec_bWluZQ=="
+SECRET = planted.WEBHOOK
 CALL: Sequence[HistoryItem] = (
     Message("system", "You are kind."),
     Message("user", "Where is my order four one seven two?"),
@@ -178,7 +179,7 @@ class Desk:
 @pytest.fixture
 async def desk() -> AsyncIterator[Desk]:
     server = make_server(
-        server={"api_key": "right"},
+        server={"api_key": planted.SERVER},
         summary={"at_hang_up": True, "purposes": "support", "url": "http://127.0.0.1:1", "secret": SECRET},
         links={"public_url": "http://voice.example.com"},
     )
@@ -200,7 +201,7 @@ async def desk() -> AsyncIterator[Desk]:
             outlet,
         )
         summaries.start()
-        async with client_of(server, headers={"Authorization": "Bearer right"}) as client:
+        async with client_of(server, headers={"Authorization": f"Bearer {planted.SERVER}"}) as client:
             yield Desk(server, voice, agent, hook, store, summaries, client)
         await summaries.close()
     await server.fleet.close()

@@ -24,6 +24,7 @@ from orchestrator.server.tool_mcp import McpServer
 from orchestrator.server.tool_runners import Doubtful, NotSent, Run
 from orchestrator.tool_sections import McpSection
 from orchestrator.tooling import ToolContext, ToolError
+from tests import planted
 from tests.server.fleets import until
 from tests.server.hooks import Hook, answer
 
@@ -251,15 +252,15 @@ async def test_a_command_that_does_not_serve(
 
 
 async def test_a_command_gets_its_variables_and_a_server_its_key(log: Path) -> None:
-    server = McpServer("shop", stdio(log, env={"SHOP_TOKEN": "hunter2"}), lambda _: None)
+    server = McpServer("shop", stdio(log, env={"SHOP_TOKEN": planted.MCP}), lambda _: None)
     await server.start()
-    assert (await call(server, "cancel_order"))["token"] == "hunter2"
+    assert (await call(server, "cancel_order"))["token"] == planted.MCP
     await server.close()
     async with Hook().serving() as hook:
         hook.acts = [answer(401)]
-        refused = McpServer("shop", McpSection(url=hook.url, api_key=SecretStr("hunter2")), lambda _: None)
+        refused = McpServer("shop", McpSection(url=hook.url, api_key=SecretStr(planted.MCP)), lambda _: None)
         await refused.start()
-        assert hook.asked[0].headers["authorization"] == "Bearer hunter2"
+        assert hook.asked[0].headers["authorization"] == f"Bearer {planted.MCP}"
         assert refused.problem
-        assert "hunter2" not in refused.problem
+        assert planted.MCP not in refused.problem
         await refused.close()

@@ -31,13 +31,14 @@ from orchestrator.server.tool_runners import (
 from orchestrator.signing import key_of, sign
 from orchestrator.simulate.webhook_signature import refusal
 from orchestrator.tooling import ToolContext, ToolError
+from tests import planted
 from tests.server.fleets import until
 from tests.server.hooks import Act, Hook, answer, hang_up, say_nothing, says
 from tiers.pipeline.worker import Worker
 
 CONTEXT = ToolContext("call_1", "ana", "acme", "support", "k" * 40, 1)
 TOOL = Tool("cancel_order", kind=Kind.MUTATING)
-SECRET = "whsec_aHVudGVyMi1odW50ZXIyLWh1bnRlcjI="
+SECRET = planted.WEBHOOK
 
 
 def run_of(**arguments: Any) -> Run:

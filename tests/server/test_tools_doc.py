@@ -14,9 +14,10 @@ from orchestrator.core.tools import Runs
 from orchestrator.server.tool_runners import BODY_LIMIT
 from orchestrator.server.toolbox import GRACE_S
 from orchestrator.signing import key_of, signed_headers
+from tests import planted
 
 TEXT = (Path(__file__).parents[2] / "docs" / "tools.md").read_text()
-SECRET = "whsec_aHVudGVyMi1odW50ZXIyLWh1bnRlcjI="
+SECRET = planted.WEBHOOK
 
 
 @pytest.fixture(autouse=True)

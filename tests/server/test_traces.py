@@ -16,6 +16,7 @@ from orchestrator.operations_sections import Telemetry
 from orchestrator.server.app import Orchestrator
 from orchestrator.server.events import EventLog
 from orchestrator.server.traces import MOST_ROWS, Traces
+from tests import planted
 from tests.server.collectors import Collector, attributes, collecting
 
 WORDS = "my name is Ada and my card is 4111 1111 1111 1111"
@@ -100,8 +101,8 @@ async def sent(collector: Collector, **settings: Any) -> dict[str, Span]:
 
 
 async def test_a_call_arrives_as_spans_inside_each_other(collector: Collector) -> None:
-    spans = await sent(collector, otlp_headers={"x-key": "a-secret-of-ours"})
-    assert (set(collector.paths), collector.headers[0]["x-key"]) == ({"/v1/traces"}, "a-secret-of-ours")
+    spans = await sent(collector, otlp_headers={"x-key": planted.COLLECTOR})
+    assert (set(collector.paths), collector.headers[0]["x-key"]) == ({"/v1/traces"}, planted.COLLECTOR)
     (resource,) = collector.requests[0].resource_spans
     about = {each.key: each.value.string_value for each in resource.resource.attributes}
     assert about == {"service.name": "voice-orchestrator", "service.instance.id": "replica_1"}
@@ -216,7 +217,7 @@ async def test_a_server_traces_where_the_settings_say_so(
 ) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "CARTESIA_API_KEY", "REDIS_URL"):
         monkeypatch.delenv(name, raising=False)
-    given: dict[str, Any] = {"openai": {"api_key": "k"}}
+    given: dict[str, Any] = {"openai": {"api_key": planted.PROVIDER}}
     assert Orchestrator(Settings(**given)).traces is None
     service = Orchestrator(Settings(**given, telemetry={"otlp_endpoint": collector.url + "/custom/path"}))
     assert service.traces is not None

@@ -22,6 +22,7 @@ from orchestrator.simulate.faults import parse_fault
 from orchestrator.simulate.realtime import RealtimeSimulator
 from orchestrator.simulate.session import Options
 from orchestrator.simulate.voices import ToneVoice, tone
+from tests import planted
 
 GOLDEN = Path(__file__).parent / "golden"
 MODEL = "gpt-realtime-2.1"
@@ -184,7 +185,7 @@ class Bench:
         self.simulator = simulator
         self.origin = origin
         self.sdk = AsyncOpenAI(
-            api_key="server-key", base_url=f"{origin}/v1", max_retries=0, http_client=plain_http()
+            api_key=planted.PROVIDER, base_url=f"{origin}/v1", max_retries=0, http_client=plain_http()
         )
         self._stack = stack
 

@@ -24,6 +24,7 @@ from orchestrator.simulate.cartesia import CartesiaSimulator, Options
 from orchestrator.simulate.cartesia_faults import CATALOGUE, FaultId
 from orchestrator.simulate.fault_board import parse
 from orchestrator.simulate.voices import SECONDS_PER_CHARACTER, ToneVoice
+from tests import planted
 from tests.simulate.simulated import extras, plain_http
 
 PATIENCE = 5.0
@@ -269,13 +270,13 @@ async def test_speed_shortens_speech(bench: Bench) -> None:
 
 
 async def test_a_wrong_key(start: Any) -> None:
-    bench = await start(api_key="sk_car_right")
+    bench = await start(api_key=planted.CARTESIA)
     with pytest.raises(InvalidStatus) as refused:
         await bench.connect()
     assert refused.value.response.status_code == 401
     with pytest.raises(AuthenticationError):
         await bench.sdk.tts.generate(**HTTP_REQUEST)
-    async with bench.client("sk_car_right") as sdk:
+    async with bench.client(planted.CARTESIA) as sdk:
         await bench.connect(sdk)
 
 

@@ -17,6 +17,7 @@ from openai import (
     RateLimitError,
 )
 
+from tests import planted
 from tests.simulate.conftest import Start
 from tests.simulate.simulated import MODEL, ORDER_TOOL, Bench, Client, plain_http
 
@@ -53,7 +54,7 @@ async def test_what_is_left_out_is_the_providers_choice(bench: Bench) -> None:
 
 
 async def test_an_expired_secret_and_an_invented_one_open_nothing(start: Start) -> None:
-    bench = await start(api_key="server-key")
+    bench = await start(api_key=planted.PROVIDER)
     secret = await bench.sdk.realtime.client_secrets.create(session=SESSION)
     made = bench.simulator.secrets.made
     made[secret.value] = type(made[secret.value])(int(time.time()) - 1, {})
@@ -84,7 +85,7 @@ async def test_what_is_wrong_is_named(bench: Bench, body: Any, param: str) -> No
 
 
 async def test_only_a_key_makes_secrets(start: Start) -> None:
-    bench = await start(api_key="server-key", models=(MODEL,))
+    bench = await start(api_key=planted.PROVIDER, models=(MODEL,))
     secret = await bench.sdk.realtime.client_secrets.create(session=SESSION)
     for key in ("another", secret.value):
         sdk = AsyncOpenAI(api_key=key, base_url=f"{bench.origin}/v1", http_client=plain_http())

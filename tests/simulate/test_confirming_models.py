@@ -12,6 +12,7 @@ from openai import AsyncOpenAI
 from orchestrator.simulate.brain import Brain
 from orchestrator.simulate.llm import LlmSimulator, Options
 from orchestrator.simulate.manners import Manners
+from tests import planted
 from tests.simulate.conftest import Start
 from tests.simulate.simulated import Bench, Client, plain_http, speech, text_item
 
@@ -96,7 +97,9 @@ async def test_a_chat_model_confirms(manners: Manners) -> None:
     simulator = LlmSimulator(Options(Brain(manners=manners), first_token_ms=1, tokens_per_second=2000.0))
     async with contextlib.AsyncExitStack() as stack:
         origin = await stack.enter_async_context(simulator.start())
-        sdk = AsyncOpenAI(api_key="k", base_url=f"{origin}/v1", max_retries=0, http_client=plain_http())
+        sdk = AsyncOpenAI(
+            api_key=planted.PROVIDER, base_url=f"{origin}/v1", max_retries=0, http_client=plain_http()
+        )
         stack.push_async_callback(sdk.close)
 
         async def ask(messages: list[Any], **fields: Any) -> Any:

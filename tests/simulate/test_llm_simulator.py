@@ -17,6 +17,7 @@ from orchestrator.simulate.brain import Brain
 from orchestrator.simulate.fault_board import parse
 from orchestrator.simulate.http_faults import CATALOGUE, FaultId
 from orchestrator.simulate.llm import LlmSimulator, Options
+from tests import planted
 from tests.simulate.simulated import ORDER_TOOL, extras, plain_http
 
 SOON = 0.15
@@ -30,7 +31,7 @@ class Bench:
         self.simulator = simulator
         self.origin = origin
         self.sdk = AsyncOpenAI(
-            api_key="server-key", base_url=f"{origin}/v1", max_retries=0, http_client=plain_http()
+            api_key=planted.AGENT, base_url=f"{origin}/v1", max_retries=0, http_client=plain_http()
         )
 
     def arm(self, fault: str, **fields: Any) -> None:
@@ -187,7 +188,7 @@ async def test_requests_are_remembered(bench: Bench) -> None:
 
 
 async def test_a_wrong_key(start: Any) -> None:
-    bench = await start(api_key="another-key")
+    bench = await start(api_key=planted.SPARE)
     with pytest.raises(APIStatusError) as refused:
         await bench.ask()
     assert (refused.value.status_code, refused.value.code) == (401, "invalid_api_key")

@@ -21,6 +21,7 @@ from orchestrator.simulate.faults import (
     Moment,
     parse_fault,
 )
+from tests import planted
 from tests.simulate.simulated import (
     MODEL,
     PATIENCE,
@@ -37,7 +38,7 @@ OBSERVERS: dict[FaultId, Observer] = {}
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "simulators.md"
 SOON = 0.15
 """Seconds of silence that count as silence, where an answer is due after 10 ms."""
-KEY = {"Authorization": "Bearer server-key"}
+KEY = {"Authorization": f"Bearer {planted.PROVIDER}"}
 
 
 def observes(*faults: FaultId) -> Callable[[Observer], Observer]:

@@ -15,12 +15,13 @@ from websockets.exceptions import ConnectionClosed
 
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.simulate.faults import CATALOGUE, FaultId, Moment
+from tests import planted
 from tests.simulate.simulated import ORDER_TOOL, PATIENCE, Bench, check_golden, speech, text_item
 
 Start = Callable[..., Awaitable[Bench]]
 Event = dict[str, Any]
 
-KEY = {"Authorization": "Bearer server-key"}
+KEY = {"Authorization": f"Bearer {planted.PROVIDER}"}
 SOON = 0.15
 """Seconds without a pong that count as a dead socket, where one is due at once."""
 NO_TURNS = {"audio": {"input": {"turn_detection": None}}}

@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from orchestrator.protocol.audio import AudioFormat
+from tests import planted
 from tests.simulate.simulated import MODEL, Bench, Client, check_event, speech, text_item
 
 Start = Callable[..., Awaitable[Bench]]
@@ -57,14 +58,14 @@ async def test_session_created_is_the_whole_effective_session(bench: Bench) -> N
 
 async def test_the_bearer_can_be_told_by_its_digest(bench: Bench) -> None:
     await bench.connect()
-    digest = hashlib.sha256(b"server-key").hexdigest()
+    digest = hashlib.sha256(planted.PROVIDER.encode()).hexdigest()
     assert bench.state()["connections"][0]["bearer_sha256"] == digest
 
 
 async def test_a_wrong_key_is_refused_after_the_handshake(start: Start) -> None:
-    bench = await start(api_key="the-right-key")
+    bench = await start(api_key=planted.SPARE)
     assert await refusal(await bench.dial()) == ("invalid_api_key", 3000)
-    bench.sdk.api_key = "the-right-key"
+    bench.sdk.api_key = planted.SPARE
     await bench.connect()
 
 

@@ -18,6 +18,7 @@ from orchestrator.protocol.audio import AudioFormat
 from orchestrator.simulate.fault_board import parse
 from orchestrator.simulate.http_faults import CATALOGUE
 from orchestrator.simulate.speech import Options, SpeechSimulator, speech_seconds
+from tests import planted
 from tests.simulate.simulated import extras, plain_http
 
 TEXT = "Your order is on its way to you."
@@ -28,7 +29,7 @@ class Bench:
         self.simulator = simulator
         self.origin = origin
         self.sdk = AsyncOpenAI(
-            api_key="server-key", base_url=f"{origin}/v1", max_retries=0, http_client=plain_http()
+            api_key=planted.VOICE, base_url=f"{origin}/v1", max_retries=0, http_client=plain_http()
         )
 
     def arm(self, fault: str, **fields: Any) -> None:
@@ -154,7 +155,7 @@ async def test_transcriptions_that_are_refused(bench: Bench, fields: dict[str, A
 
 
 async def test_a_wrong_key(start: Any) -> None:
-    bench = await start(api_key="another-key")
+    bench = await start(api_key=planted.SPARE)
     for request in (bench.hear(), bench.say()):
         with pytest.raises(APIStatusError) as refused:
             await request

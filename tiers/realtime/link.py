@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 FIRST_PINGS_S = (0.002, 0.05)
 """A connection that is reset just after the upgrade can look alive until something is written to it."""
 MAX_FRAME_BYTES = 16 * 1024 * 1024
+_MOST_REASON = 300
+"""Characters that are kept of why a connection was refused or closed."""
+_MOST_WITH_WORDS = 4096
+"""Bytes of a frame in which an error's message may stand; longer ones hold audio, and are not looked through."""
 
 
 class LossKind(StrEnum):
@@ -67,6 +71,7 @@ class Link(WSListener):
         self._pieces: list[bytes] = []
         self._waiting: list[bytes] = []
         self._over = False
+        self._key = b""
         self.round_trip = RoundTrip()
 
     def open(
@@ -78,7 +83,8 @@ class Link(WSListener):
         ping_interval_s: float,
         ping_timeout_s: float,
     ) -> None:
-        """Start connecting; returns at once."""
+        """Start connecting; returns at once. The key in `headers` is taken out of whatever the provider says."""
+        self._key = headers.get("Authorization", "").removeprefix("Bearer ").encode()
         self._task = asyncio.get_running_loop().create_task(
             self._connect(url, headers, handshake_s, ping_interval_s, ping_timeout_s), name="realtime-link"
         )
@@ -115,7 +121,7 @@ class Link(WSListener):
             self._lose(Loss(LossKind.TIMEOUT))
         except WSHandshakeError as error:
             status = int(error.response.status) if error.response is not None else None
-            body = (error.raw_body or b"")[:300].decode(errors="replace")
+            body = (error.raw_body or b"")[:_MOST_WITH_WORDS].decode(errors="replace")
             self._lose(Loss(LossKind.HTTP if status else LossKind.REFUSED, status, body))
         except OSError as error:
             self._lose(Loss(LossKind.REFUSED, None, error.strerror or type(error).__name__))
@@ -143,7 +149,14 @@ class Link(WSListener):
     def _lose(self, loss: Loss) -> None:
         if not self._over:
             self._over = True
-            self._on_lost(loss)
+            reason = self._without_key(loss.reason.encode()).decode(errors="replace")
+            self._on_lost(Loss(loss.kind, loss.code, reason[:_MOST_REASON]))
+
+    def _without_key(self, said: bytes) -> bytes:
+        """Providers and proxies repeat a key that they refuse."""
+        if self._key and len(said) <= _MOST_WITH_WORDS and self._key in said:
+            return said.replace(self._key, b"[redacted]")
+        return said
 
     # --- picows callbacks ---
 
@@ -176,12 +189,12 @@ class Link(WSListener):
             return
         kind = frame.msg_type
         if kind == WSMsgType.TEXT and frame.fin:
-            self._on_frame(frame.get_payload_as_bytes())
+            self._on_frame(self._without_key(frame.get_payload_as_bytes()))
         elif kind in (WSMsgType.TEXT, WSMsgType.CONTINUATION):
             self._pieces.append(frame.get_payload_as_bytes())
             if frame.fin:
                 whole, self._pieces = b"".join(self._pieces), []
-                self._on_frame(whole)
+                self._on_frame(self._without_key(whole))
         elif kind == WSMsgType.CLOSE:
             code = int(frame.get_close_code())  # type: ignore[call-overload]  # an int for codes without a name
             reason = (frame.get_close_message() or b"").decode(errors="replace")

@@ -22,11 +22,14 @@ from starlette.routing import Route
 
 from orchestrator import models
 from orchestrator.protocol.audio import HEAR_RATE, SPEAK_RATE, Float32, Pcm16
+from tests import planted
 from tiers.pipeline.embedded import EmbeddedModel
 from tiers.pipeline.kokoro import KokoroSpeech
 from tiers.pipeline.stt import WhisperTranscriber
 
 AUDIO = Path(__file__).parents[2] / "fixtures" / "audio"
+REFUSED = {"error": {"message": f"told to fail, keys {planted.AGENT} {planted.EARS} {planted.VOICE}"}}
+"""Providers repeat keys in what they say of them."""
 
 
 @pytest.fixture(scope="session")
@@ -111,10 +114,10 @@ class OpenAI:
 
         async def reply(request: Request) -> Response:
             if len(left) > 1 or (left and then is not None):
-                return JSONResponse({"error": {"message": "told to fail, key sk-secret"}}, left.pop(0))
+                return JSONResponse(REFUSED, left.pop(0))
             if then is not None:
                 return await then(request)
-            return JSONResponse({"error": {"message": "told to fail, key sk-secret"}}, left[0])
+            return JSONResponse(REFUSED, left[0])
 
         self.reply = reply
 

@@ -14,6 +14,7 @@ import pytest
 from orchestrator.core.price_list import ModelPrice, Published
 from orchestrator.models import ModelMissing
 from orchestrator.protocol.answers import AnswerRequest, Charge, Message, ToolCallReady
+from tests import planted
 from tiers.pipeline.agent import Agent, ChatModel, Done, Words
 from tiers.pipeline.embedded import EMBEDDED, EmbeddedModel
 from tiers.pipeline.errors import AgentFailed, Cause
@@ -38,7 +39,7 @@ def _litellm() -> Any:
 
 @pytest.fixture
 def model(openai: Any) -> ChatModel:
-    return ChatModel("openai/gpt-4.1-mini", api_key="sk-secret", base_url=openai.address)
+    return ChatModel("openai/gpt-4.1-mini", api_key=planted.AGENT, base_url=openai.address)
 
 
 def agent(*models: ChatModel, **options: Any) -> Agent:
@@ -54,7 +55,7 @@ async def told(agent: Agent, request: AnswerRequest = ASK, paid: list[Charge] | 
 async def failure(agent: Agent, request: AnswerRequest = ASK) -> AgentFailed:
     with pytest.raises(AgentFailed) as caught:
         await told(agent, request)
-    assert "sk-secret" not in str(caught.value)
+    assert planted.AGENT not in str(caught.value)
     return caught.value
 
 
@@ -144,7 +145,7 @@ async def test_a_failure_has_a_cause_and_is_not_retried(
 async def test_a_server_that_is_not_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         closed = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    gone = ChatModel("openai/gpt-4.1-mini", api_key="sk-secret", base_url=closed)
+    gone = ChatModel("openai/gpt-4.1-mini", api_key=planted.AGENT, base_url=closed)
     assert (await failure(agent(gone))).cause is Cause.UNAVAILABLE
 
 
@@ -186,7 +187,7 @@ async def test_the_next_model_takes_over_before_the_first_word(openai: Any, mode
         return await next(replies)(request)
 
     openai.reply = reply
-    other = ChatModel("openai/gpt-4o-mini", api_key="sk-secret", base_url=openai.address)
+    other = ChatModel("openai/gpt-4o-mini", api_key=planted.AGENT, base_url=openai.address)
     words, done = await told(agent(model, other))
     assert (words, done.model) == (Words("It is here."), "openai/gpt-4o-mini")
     assert [sent["model"] for sent in openai.requests] == ["gpt-4.1-mini", "gpt-4o-mini"]
@@ -194,7 +195,7 @@ async def test_the_next_model_takes_over_before_the_first_word(openai: Any, mode
 
 async def test_no_model_takes_over_after_the_first_word(openai: Any, model: ChatModel) -> None:
     openai.says("It is", hang=True)
-    other = ChatModel("openai/gpt-4o-mini", api_key="sk-secret", base_url=openai.address)
+    other = ChatModel("openai/gpt-4o-mini", api_key=planted.AGENT, base_url=openai.address)
     assert (await failure(agent(model, other, stall_timeout=0.2))).cause is Cause.TIMEOUT
     assert len(openai.requests) == 1
 
@@ -306,7 +307,7 @@ def test_the_worst_that_an_answer_can_cost() -> None:
 
 
 def test_a_key_is_never_shown() -> None:
-    assert "sk-secret" not in repr(ChatModel("m", api_key="sk-secret"))
+    assert planted.AGENT not in repr(ChatModel("m", api_key=planted.AGENT))
 
 
 # The embedded model

@@ -19,6 +19,7 @@ from orchestrator.simulate.cartesia import CartesiaSimulator, Options
 from orchestrator.simulate.cartesia_faults import CATALOGUE
 from orchestrator.simulate.fault_board import parse
 from orchestrator.simulate.voices import ToneVoice
+from tests import planted
 from tiers.pipeline.cartesia import KATIE, KIEFER, CartesiaSpeech, _addresses
 from tiers.pipeline.errors import Cause, EngineFailed
 
@@ -92,7 +93,7 @@ async def server() -> AsyncIterator[Cartesia]:
 
 @pytest.fixture
 async def engine(server: Cartesia) -> AsyncIterator[CartesiaSpeech]:
-    engine = CartesiaSpeech("sk-secret", server.address, first_audio_timeout=0.5, stall_timeout=0.2)
+    engine = CartesiaSpeech(planted.CARTESIA, server.address, first_audio_timeout=0.5, stall_timeout=0.2)
     await engine.warm()
     yield engine
     await engine.close()
@@ -106,7 +107,7 @@ async def said(engine: CartesiaSpeech, text: str = "Hello to you.", **options: A
 async def failure(engine: CartesiaSpeech, text: str = "Hello to you.") -> EngineFailed:
     with pytest.raises(EngineFailed) as caught:
         await said(engine, text)
-    assert "sk-secret" not in str(caught.value)
+    assert planted.CARTESIA not in str(caught.value)
     return caught.value
 
 
@@ -254,7 +255,7 @@ async def test_an_event_that_is_not_json(server: Cartesia, engine: CartesiaSpeec
 async def test_a_handshake_that_hangs() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"ws://127.0.0.1:{listener.getsockname()[1]}"
-        engine = CartesiaSpeech("sk-secret", address, connect_timeout=0.3)
+        engine = CartesiaSpeech(planted.CARTESIA, address, connect_timeout=0.3)
         assert (await failure(engine)).cause is Cause.TIMEOUT
         await engine.close()
 
@@ -262,7 +263,7 @@ async def test_a_handshake_that_hangs() -> None:
 async def test_a_server_that_is_not_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    engine = CartesiaSpeech("sk-secret", address)
+    engine = CartesiaSpeech(planted.CARTESIA, address)
     assert (await failure(engine)).cause is Cause.UNAVAILABLE
     await engine.close()
 
@@ -289,7 +290,7 @@ async def simulator() -> AsyncIterator[tuple[CartesiaSimulator, CartesiaSpeech]]
     simulator = CartesiaSimulator(Options(ToneVoice(), first_audio_ms=5, pace=20))
     async with simulator.start() as origin:
         engine = CartesiaSpeech(
-            "sk-secret", origin, connect_timeout=0.3, first_audio_timeout=0.3, stall_timeout=0.2
+            planted.CARTESIA, origin, connect_timeout=0.3, first_audio_timeout=0.3, stall_timeout=0.2
         )
         yield simulator, engine
         await engine.close()

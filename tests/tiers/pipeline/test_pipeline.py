@@ -304,7 +304,7 @@ async def test_an_agent_that_ends_without_a_word() -> None:
 
 
 async def test_an_unexpected_error_is_a_failed_answer_too(caplog: pytest.LogCaptureFixture) -> None:
-    events = await collect(pipeline(Script(RuntimeError("sk-secret"))))
+    events = await collect(pipeline(Script(RuntimeError("sk-of-nobody"))))
     assert events == [Failed("pipeline_error", "unexpected RuntimeError")]
     assert "an answer of the pipeline failed" in caplog.text
 

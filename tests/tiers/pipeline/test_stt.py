@@ -18,6 +18,7 @@ from orchestrator.core.price_list import ModelPrice
 from orchestrator.models import ModelMissing
 from orchestrator.protocol.answers import Charge, Transcript
 from orchestrator.protocol.audio import HEAR_RATE, Float32
+from tests import planted
 from tiers.flow import order_number
 from tiers.pipeline import stt
 from tiers.pipeline.errors import Cause, TranscriptionFailed
@@ -228,11 +229,11 @@ async def test_a_lasting_failure_is_told_at_once_and_without_secrets(
     openai: Any, status: int, cause: Cause
 ) -> None:
     openai.fails(status)
-    server = EndpointTranscriber(openai.address, "sk-secret", "m")
+    server = EndpointTranscriber(openai.address, planted.EARS, "m")
     with pytest.raises(TranscriptionFailed) as caught:
         await server.transcribe(SECOND)
     assert (caught.value.cause, len(openai.requests)) == (cause, 1)
-    assert "sk-secret" not in str(caught.value)
+    assert planted.EARS not in str(caught.value)
     await server.close()
 
 

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from orchestrator.core.price_list import ModelPrice
 from orchestrator.core.prices import PriceTable
 from orchestrator.protocol.audio import HEAR_RATE
+from tests import planted
 from tiers.pipeline.errors import Cause, TranscriptionFailed
 from tiers.pipeline.stt_litellm import CloudTranscriber
 
@@ -24,7 +25,7 @@ PRICES = PriceTable({MODEL: ModelPrice(audio_in=1.25, text_in=1.25, text_out=5.0
 
 @pytest.fixture
 def cloud(openai: Any) -> CloudTranscriber:
-    return CloudTranscriber(MODEL, PRICES, api_key="sk-secret", base_url=openai.address, timeout=5.0)
+    return CloudTranscriber(MODEL, PRICES, api_key=planted.EARS, base_url=openai.address, timeout=5.0)
 
 
 def says(openai: Any, text: str, **more: Any) -> None:
@@ -85,12 +86,12 @@ async def test_a_failure_is_told_once_and_without_secrets(
     with pytest.raises(TranscriptionFailed) as caught:
         await cloud.transcribe(SECOND)
     assert (caught.value.cause, bool(caught.value.charges), len(openai.requests)) == (cause, billed, 1)
-    assert "sk-secret" not in str(caught.value)
+    assert planted.EARS not in str(caught.value)
 
 
 async def test_a_silent_provider_is_given_up_and_may_bill(openai: Any) -> None:
     openai.streams(hang=True, media_type="application/json")
-    cloud = CloudTranscriber(MODEL, PRICES, api_key="k", base_url=openai.address, timeout=0.1)
+    cloud = CloudTranscriber(MODEL, PRICES, api_key=planted.EARS, base_url=openai.address, timeout=0.1)
     with pytest.raises(TranscriptionFailed) as caught:
         await asyncio.wait_for(cloud.transcribe(SECOND), 10)
     assert caught.value.cause is Cause.TIMEOUT
@@ -100,7 +101,7 @@ async def test_a_silent_provider_is_given_up_and_may_bill(openai: Any) -> None:
 async def test_who_is_not_reached_bills_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         closed = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    cloud = CloudTranscriber(MODEL, PRICES, api_key="k", base_url=closed)
+    cloud = CloudTranscriber(MODEL, PRICES, api_key=planted.EARS, base_url=closed)
     with pytest.raises(TranscriptionFailed) as caught:
         await cloud.transcribe(SECOND)
     assert (caught.value.cause, caught.value.charges) == (Cause.UNAVAILABLE, ())

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
+from tests import planted
 from tiers.pipeline.errors import Cause, EngineFailed
 from tiers.pipeline.reading import spoken
 from tiers.pipeline.tts import LONGEST, EndpointSpeech, Samples, unsaid
@@ -73,11 +74,11 @@ async def test_a_stream_that_stalls_is_given_up(openai: Any) -> None:
 )
 async def test_a_refusal_has_a_cause_and_tells_no_secret(openai: Any, status: int, cause: Cause) -> None:
     openai.fails(status)
-    engine = EndpointSpeech(openai.address, "sk-secret", "tts-1")
+    engine = EndpointSpeech(openai.address, planted.VOICE, "tts-1")
     with pytest.raises(EngineFailed) as caught:
         await anext(engine.speak("Hello."))
     assert caught.value.cause is cause
-    assert "sk-secret" not in str(caught.value)
+    assert planted.VOICE not in str(caught.value)
     await engine.close()
 
 

@@ -11,9 +11,11 @@ from contextlib import asynccontextmanager
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
+from tests import planted
 from tiers.realtime.link import Link, Loss, LossKind
 from tiers.realtime.probe import probe
 
+KEYED = {"Authorization": f"Bearer {planted.PROVIDER}"}
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -68,6 +70,51 @@ async def test_a_refusal_is_known_at_once(handler: Handler, kind: LossKind, code
     async with listening(handler) as url:
         loss = await loss_of(url)
     assert (loss.kind, loss.code) == (kind, code)
+
+
+def repeating(body: bytes, status: bytes = b"401 Unauthorized") -> Handler:
+    """Answers the upgrade with the headers that it came with."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        said = body + asked
+        writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(said), said))
+        await writer.drain()
+        writer.close()
+
+    return answer
+
+
+@pytest.mark.parametrize("before", [b"no: ", b"x" * 200], ids=["at its beginning", "where it is cut"])
+async def test_a_key_that_is_repeated_in_a_refusal_is_taken_out(before: bytes) -> None:
+    lost: asyncio.Future[Loss] = asyncio.get_running_loop().create_future()
+    async with listening(repeating(before)) as url:
+        link = Link(lambda frame: None, lost.set_result)
+        link.open(url, KEYED, handshake_s=5, ping_interval_s=30, ping_timeout_s=30)
+        async with asyncio.timeout(4):
+            loss = await lost
+    assert (loss.kind, loss.code, len(loss.reason) <= 300) == (LossKind.HTTP, 401, True)
+    assert loss.reason.startswith(before.decode())
+    assert planted.PROVIDER[:24] not in loss.reason
+
+
+async def test_a_key_that_is_repeated_in_a_session_is_taken_out() -> None:
+    async def repeats(connection: ServerConnection) -> None:
+        told = connection.request.headers["Authorization"] if connection.request else ""
+        await connection.send(f'{{"type":"error","error":{{"message":"{told}"}}}}')
+        await connection.send([f'{{"type":"error","error":{{"message":"{told[:20]}', f'{told[20:]}"}}}}'])
+        await connection.close(4001, told)
+
+    frames: list[bytes] = []
+    lost: asyncio.Future[Loss] = asyncio.get_running_loop().create_future()
+    async with serve(repeats, "127.0.0.1", 0) as server:
+        link = Link(frames.append, lost.set_result)
+        url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/"
+        link.open(url, KEYED, handshake_s=5, ping_interval_s=30, ping_timeout_s=30)
+        async with asyncio.timeout(4):
+            loss = await lost
+    assert frames == [b'{"type":"error","error":{"message":"Bearer [redacted]"}}'] * 2
+    assert (loss.code, loss.reason) == (4001, "Bearer [redacted]")
 
 
 async def test_nobody_listening_is_a_refusal() -> None:
