@@ -115,7 +115,7 @@ class Auth:
         elif not self._asks:
             return _check_local(headers, peer) or LOCAL
         elif presented is None:
-            found = _MISSING
+            found = _MISSING if self._surely_asks else _KEYS_UNKNOWN
         else:
             found = self._bearer(presented)
         if isinstance(found, Refusal):
