@@ -10,6 +10,7 @@ import base64
 
 SERVER = "planted-key-of-the-server-5e0f7c21"
 PROVIDER = "sk-planted-key-of-the-provider-a94be310"
+METRICS = "planted-key-of-the-metrics-6c2d90ab"
 SPARE = "sk-planted-key-of-a-spare-rung-2d7715ce"
 AGENT = "sk-planted-key-of-the-agent-77d20c5b"
 EARS = "sk-planted-key-of-transcription-604ac3b9"
@@ -26,6 +27,7 @@ STRANGER = "planted-key-that-opens-nothing-b7720e14"
 VALUES = {
     "server.api_key": SERVER,
     "openai.api_key": PROVIDER,
+    "access.metrics_key": METRICS,
     "tier_a.rung.*.api_key": SPARE,
     "tier_b.agent_api_key": AGENT,
     "tier_b.stt_api_key": EARS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,12 @@ from pydantic import SecretStr, ValidationError
 from orchestrator.config import Settings
 from orchestrator.server.auth import Auth, Refusal
 from orchestrator.server.identity import LOCAL, METRICS, ROOT, Identity
+from tests import planted
 from tests.server.test_door import no_environment, serving
 
 __all__ = ["no_environment"]
 
-SHOWN = secrets.token_hex(16)
-ELSE = secrets.token_hex(16)
+SHOWN, ELSE = planted.METRICS, planted.STRANGER
 
 
 def asked(auth: Auth, presented: str | None, peer: str = "203.0.113.9") -> Identity | Refusal:
