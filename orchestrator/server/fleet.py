@@ -107,6 +107,8 @@ class Fleet:
 
         self._missing: dict[Tier, Reason] = {}
         self._overrides: dict[str, Override] = {}
+        self._cleared: dict[str, float] = {}
+        """Overrides that were cleared, and when they would have ended: who had not heard may tell of them again."""
         self._listeners: list[Callable[[Change], None]] = []
 
         self._link = Link(
@@ -406,10 +408,23 @@ class Fleet:
 
     def clear(self, override_id: str) -> bool:
         """Ends an override; False where there is none of that id."""
-        if not self._drop_override(override_id):
+        if not self._clear_here(override_id):
             return False
         self._link.send(f"override:{override_id}", partial(self._write_cleared, override_id))
         return True
+
+    def _clear_here(self, override_id: str) -> bool:
+        override = self._overrides.get(override_id)
+        if override is not None:
+            self._cleared[override_id] = override.until
+        return self._drop_override(override_id)
+
+    def _learn_override(self, override: Override) -> None:
+        """From the store or another replica. What was cleared while the store was away stays so."""
+        if override.id in self._cleared:
+            self._link.send(f"override:{override.id}", partial(self._write_cleared, override.id))
+        else:
+            self._put_override(override)
 
     def _put_override(self, override: Override) -> None:
         self._touched.add(f"override:{override.id}")
@@ -451,6 +466,7 @@ class Fleet:
         for override in list(self._overrides.values()):
             if override.expired(now):
                 self._drop_override(override.id)
+        self._cleared = {id: until for id, until in self._cleared.items() if until > now}
         if self.ledgers.today() != self._day:
             self._day = self.ledgers.today()
             self.ledgers.turn_day()
@@ -474,9 +490,9 @@ class Fleet:
     def _apply(self, news: dict[str, Any]) -> None:
         match news["kind"]:
             case "override":
-                self._put_override(Override.from_dict(news))
+                self._learn_override(Override.from_dict(news))
             case "override_gone":
-                self._drop_override(news["id"])
+                self._clear_here(news["id"])
             case "breaker":
                 self._breakers.learn(Finding.from_dict(news))
             case "canary":
@@ -500,7 +516,7 @@ class Fleet:
                 self._drop_override(override_id)
         for key, override in overrides.items():
             if self._may_learn(key):
-                self._put_override(override)
+                self._learn_override(override)
         self._breakers.refresh(findings)
 
     def _may_learn(self, key: str) -> bool:

@@ -270,6 +270,29 @@ async def test_an_override_cleared_while_redis_was_away_stays_cleared(
     assert one.overrides == []
 
 
+async def test_an_override_cleared_while_redis_was_dead_is_not_put_back_by_others(
+    fragile: tuple[RedisServer, Fleet, Fleet],
+) -> None:
+    """It comes back empty, and whoever had not heard puts back what it knows."""
+    server, one, two = fragile
+    kept = one.force(tier="C", scope="user:u1", duration="1h", reason="kept", who="ann")
+    cleared = one.force(tier="C", scope="all", duration="1h", reason="drill", who="ann")
+    await until(lambda: len(two.overrides) == 2)
+    server.stop()
+    await until(lambda: not one.status().connected and not two.status().connected)
+    two.clear(cleared.id)
+    assert len(one.overrides) == 2, "it cannot know"
+    server.start()
+    await until(lambda: one.overrides == two.overrides == [kept])
+    await until(lambda: not one.status().unsent and not two.status().unsent)
+    late = RedisStore(server.url, 0.5)
+    three = make_fleet(late)
+    await three.start()
+    assert three.overrides == [kept]
+    await three.close()
+    await late.close()
+
+
 async def test_money_spent_while_redis_hung_counts_once(fragile: tuple[RedisServer, Fleet, Fleet]) -> None:
     """A hung Redis has every attempt waiting in its socket, and carries all of them out when it wakes up."""
     server, one, two = fragile
