@@ -66,6 +66,7 @@ from orchestrator.server.opening import Opening
 from orchestrator.server.outlets import Outlet, WebhookSink
 from orchestrator.server.part_health import PartHealth
 from orchestrator.server.prompt_files import PromptFiles
+from orchestrator.server.pulse import feel
 from orchestrator.server.purse import Purse
 from orchestrator.server.reconsidering import Reconsidering
 from orchestrator.server.recording import Recorder, State
@@ -171,6 +172,7 @@ class Orchestrator:
         self._tasks = [
             asyncio.create_task(self._warm(), name="warm"),
             asyncio.create_task(self._probe(), name="probe"),
+            asyncio.create_task(feel(self.metrics.loop_late), name="pulse"),
             asyncio.create_task(self.toolbox.start(), name="tools"),
             asyncio.create_task(self.engines.prompts.render_ahead(), name="render ahead"),
             asyncio.create_task(self.definitions.watch(), name="definitions"),

@@ -38,6 +38,7 @@ OTHER, NONE = "other", "none"
 MOST = 60
 """Series of a counter, at most; of handovers, which have four labels, three times as many."""
 WAITS_S = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
+DELAYS_S = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 GAPS_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0, 3.0, 5.0)
 _TIERS = frozenset(Tier)
 _WORD = re.compile(r"[A-Za-z0-9_.:/{}-]{1,64}")
@@ -157,6 +158,12 @@ class Metrics:
         self._probes = self._counter("probes", "Probes of providers.", "outcome")
         self._trips = self._counter("breaker_transitions", "Changes of breakers.", "rung", "state")
         self._logged = self._counter("log_records", "Lines of the log from warnings up.", "level")
+        self._loop = Histogram(
+            PREFIX + "loop_delay_seconds",
+            "How much later than it should the event loop does what is due: all calls wait for that.",
+            buckets=DELAYS_S,
+            registry=self.registry,
+        )
 
     # --- what happens ---
 
@@ -207,6 +214,10 @@ class Metrics:
 
     def logged(self, level: str) -> None:
         self._logged.at(level).inc()
+
+    def loop_late(self, seconds: float) -> None:
+        """So late the event loop was just now."""
+        self._loop.observe(seconds)
 
     # --- being asked ---
 
