@@ -154,7 +154,7 @@ class Audit:
                 continue
             caps = self._redactor.redact(_plain(configured_caps(settings), 0))
             if caps != before:
-                changes = changes_of(before or {}, caps)
+                changes = changes_of(before, caps) if before is not None else {}
                 why = "not those of the start before" if before is not None else "the first ones noted"
                 once = f"budgets:{seq}:{hashlib.sha256(canonical(caps).encode()).hexdigest()[:16]}"
                 self.note("orchestrator", BUDGETS, "settings", why, once=once, changes=changes, caps=caps)
