@@ -19,13 +19,35 @@ from orchestrator.server.store import StoreUnavailable
 
 
 class DrillBody(Body):
-    practice: str = Field(description="lose_provider, or degrade: a handover between two turns.")
-    scope: str = Field("all", description="all, call:ID, user:ID, purpose:NAME or bucket:NAME.")
-    share: float = Field(5.0, description="Per cent of the calls that begin while it lasts.")
-    duration: str = Field("15m", alias="for", description="90s, 15m, 2h, at most 30d.")
-    calls: int = Field(100, description="It is practised on so many calls at most.")
-    wrong: int = Field(1, description="So many calls that lost a turn end it.")
-    reason: str = Field(max_length=1000)
+    """What is wrong with one is said by the core; the patterns here are for readers and for clients' tools."""
+
+    practice: str = Field(
+        description="lose_provider, or degrade: a handover between two turns.",
+        json_schema_extra={"pattern": "^(lose_provider|degrade)$"},
+    )
+    scope: str = Field(
+        "all",
+        description="all, call:ID, user:ID, purpose:NAME or bucket:NAME.",
+        json_schema_extra={"pattern": r"^(all|(call|user|purpose|bucket):[A-Za-z0-9].*)$"},
+    )
+    share: float = Field(
+        5.0,
+        description="Per cent of the calls that begin while it lasts.",
+        json_schema_extra={"exclusiveMinimum": 0, "maximum": 100},
+    )
+    duration: str = Field(
+        "15m",
+        alias="for",
+        description="90s, 15m, 2h, at most 30d.",
+        json_schema_extra={"pattern": "^([1-9][0-9]{0,4}[smhd])+$"},
+    )
+    calls: int = Field(
+        100, description="It is practised on so many calls at most.", json_schema_extra={"minimum": 1}
+    )
+    wrong: int = Field(
+        1, description="So many calls that lost a turn end it.", json_schema_extra={"minimum": 1}
+    )
+    reason: str = Field(max_length=1000, json_schema_extra={"pattern": r"\S"})
     who: str = Field("", max_length=200)
 
 

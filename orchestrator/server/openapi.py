@@ -76,10 +76,28 @@ def _document(api: FastAPI) -> dict[str, Any]:
     for path in found["paths"].values():
         for operation in path.values():
             _complete(operation)
+    _add_heads(found["paths"], api)
     for name, example in EXAMPLES.items():
         if name in components["schemas"]:
             components["schemas"][name].setdefault("examples", [example])
     return found
+
+
+def _add_heads(paths: dict[str, Any], api: FastAPI) -> None:
+    """HEAD where it is answered: as GET, without a body, and without the answers that only a range has."""
+    for route in api.routes:
+        if isinstance(route, APIRoute) and "HEAD" in (route.methods or ()) and route.path_format in paths:
+            get = paths[route.path_format]["get"]
+            answers = {
+                status: {name: value for name, value in answer.items() if name != "content"}
+                for status, answer in get["responses"].items()
+                if status not in ("206", "416")
+            }
+            paths[route.path_format]["head"] = get | {
+                "operationId": f"{get['operationId']}_headers",
+                "summary": "The headers of the same, without its body.",
+                "responses": answers,
+            }
 
 
 def _complete(operation: dict[str, Any]) -> None:

@@ -84,13 +84,32 @@ def test_everything_but_health_wants_a_key_or_a_signature(document: dict[str, An
         assert {"SignedAddress": []} in document["paths"][path]["get"]["security"]
 
 
+def test_head_is_there_where_it_is_answered_and_nowhere_else(
+    document: dict[str, Any], service: Running
+) -> None:
+    answered = {
+        path
+        for path in document["paths"]
+        if httpx.head(
+            service.url + re.sub(r"{\w+}", "nothing", path), timeout=30, trust_env=False
+        ).status_code
+        != 405
+    }
+    assert {path for path, operations in document["paths"].items() if "head" in operations} == answered
+    for path in answered:
+        get, head = document["paths"][path]["get"], document["paths"][path]["head"]
+        assert head["parameters"] == get["parameters"]
+        assert head["responses"].keys() == get["responses"].keys() - {"206", "416"}
+        assert not [answer for answer in head["responses"].values() if "content" in answer]
+
+
 def test_every_error_has_the_one_shape(document: dict[str, Any]) -> None:
     for path, operations in document["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
             errors = {status: a for status, a in operation["responses"].items() if status[0] in "45"}
             assert {"414", "431"} <= set(errors)
             assert ({"408", "413"} <= set(errors)) == ("requestBody" in operation)
-            for status, answer in errors.items():
+            for status, answer in errors.items() if method != "head" else ():
                 if (path, status) != ("/readyz", "503") and status != "416":
                     schema = answer["content"]["application/json"]["schema"]
                     assert schema == {"$ref": "#/components/schemas/ErrorBody"}, (path, status)
