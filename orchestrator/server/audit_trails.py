@@ -72,6 +72,8 @@ class StoredTrail:
             for _ in range(_ATTEMPTS):
                 seq, last = await self._store.end_of(STORE_KEY)
                 head = self._head(seq, last)
+                if seq < since.seq:
+                    left, since = [*_told_of_loss(since, head, left), *left], Head()
                 if again:
                     there = await self._ids(since.seq)
                     left = [act for act in left if act.id not in there]
@@ -222,6 +224,23 @@ class FileTrail:
                 f"the audit trail in {self._path} cannot be used ({error.strerror}); audit.path says where it is, "
                 "and this user has to own it"
             ) from None
+
+
+def _told_of_loss(before: Head, now: Head, acts: Sequence[Act]) -> Sequence[Act]:
+    """The trail was longer when this process last wrote to it: Redis has lost it, or somebody has cut it off."""
+    return [
+        Act(
+            id=f"{first.id}-shortened",
+            time=first.time,
+            who="orchestrator",
+            name="orchestrator",
+            action="audit.shortened",
+            subject="",
+            reason="entries that were there are gone: the store lost them, or somebody took them out",
+            details={"head_before": str(before), "head_found": str(now)},
+        )
+        for first in acts[:1]
+    ]
 
 
 def _cut_torn(handle: int) -> str:

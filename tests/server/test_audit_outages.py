@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config import Settings
-from orchestrator.core.audit import verify
+from orchestrator.core.audit import Head, verify
 from orchestrator.core.grants import Grant
 from orchestrator.server.audit import Audit
 from orchestrator.server.audit_trails import FileTrail, StoredTrail
@@ -71,6 +71,32 @@ async def test_two_replicas_wait_for_redis_and_go_on_with_one_chain_in_the_order
         assert [entry["subject"] for entry in mine] == [str(number) for number in range(125)]
         times = [entry["time"] for entry in mine]
         assert times == sorted(times), "they are told with the times at which they happened"
+
+
+async def test_a_redis_that_comes_back_empty_is_told_of_in_the_trail_that_begins_there(
+    tmp_path: Path,
+) -> None:
+    with running_redis(tmp_path) as url:
+        audit = replica(url, tmp_path, "a")
+        await audit.start()
+        for number in range(3):
+            audit.note("r", "test", str(number))
+        await until(lambda: not audit.waiting)
+        before = await audit.head()
+    (tmp_path / "dump.rdb").unlink()
+    audit.note("r", "test", "while it was away")
+    await until(lambda: bool(audit.problem))
+    with running_redis(tmp_path):
+        await until(lambda: not audit.waiting and not audit.problem)
+        audit.note("r", "test", "after")
+        await audit.close()
+        lines = await audit.trail.read(0, 10)
+        assert audit._store is not None
+        await audit._store.close()
+    entries = entries_of(lines)
+    assert [entry["action"] for entry in entries] == ["audit.shortened", "test", "test"]
+    assert entries[0]["details"] == {"head_before": str(before), "head_found": str(Head())}
+    assert verify(lines).seq == 3
 
 
 def note(replicas: dict[str, Audit], numbers: range) -> None:
