@@ -25,6 +25,8 @@ class CallFigures(Answer):
     tiers: list[str]
     """In the order they were used."""
     user: str
+    who: str = ""
+    """Whose key or token opened it: ``key_`` and the key's id, for example."""
     purpose: str
     bucket: str
     spent_usd: float

@@ -24,6 +24,7 @@ SAMPLES = 200
 class CallOf(Protocol):
     call_id: str
     user: str
+    who: str
     purpose: str
     bucket: str
     started_at: float
@@ -50,12 +51,8 @@ class CallRecord:
     """One call. Times are Unix seconds; `ended_at` is None while it lives."""
 
     def __init__(self, info: CallOf) -> None:
-        self.call_id, self.user, self.purpose, self.bucket = (
-            info.call_id,
-            info.user,
-            info.purpose,
-            info.bucket,
-        )
+        self.call_id, self.user, self.who = info.call_id, info.user, info.who
+        self.purpose, self.bucket = info.purpose, info.bucket
         self.started_at = info.started_at
         self.ended_at: float | None = None
         self.tier = self.rung = self.reason = ""
@@ -139,6 +136,7 @@ class CallRecord:
             "reason": self.reason,
             "tiers": list(self.tiers),
             "user": self.user,
+            "who": self.who,
             "purpose": self.purpose,
             "bucket": self.bucket,
             "spent_usd": self.charged / NANO,

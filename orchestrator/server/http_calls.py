@@ -37,6 +37,7 @@ class CallFigures(BaseModel):
     reason: str
     tiers: list[str] = Field(description="In the order they were used.")
     user: str
+    who: str = Field(description="Whose key or token opened it: `key_` and the key's id, for example.")
     purpose: str
     bucket: str
     spent_usd: float

@@ -25,7 +25,7 @@ def records(keep: int = 10) -> tuple[CallRecords, EventLog]:
 
 def test_figures_are_those_of_the_rows() -> None:
     made, log = records()
-    made.began(info("call_1", 5.0, user="u", purpose="support", bucket="acme"))
+    made.began(info("call_1", 5.0, user="u", purpose="support", bucket="acme", who="key_1f2e3d4c"))
     log.add("call_started", tier="A", call_id="call_1", rung="gpt-realtime", reason="default")
     for ms in (100.0, 300.0, 200.0):
         log.add("answer", tier="A", call_id="call_1", ttfa_ms=ms, voice_to_voice_ms=ms + 1)
@@ -38,6 +38,7 @@ def test_figures_are_those_of_the_rows() -> None:
     found = made.get("call_1")
     assert found is not None
     figures = found.figures()
+    assert figures["who"] == "key_1f2e3d4c"
     assert figures["spent_usd"] == pytest.approx(0.0045)
     assert (figures["ttfa_ms"], figures["longest_ttfa_ms"]) == (200.0, 300.0)
     assert (figures["voice_to_voice_ms"], figures["longest_voice_to_voice_ms"]) == (201.0, 301.0)
