@@ -33,6 +33,7 @@ from orchestrator.server.keys import new_key
 from orchestrator.server.sockets import websocket_protocol
 from tests import planted
 from tests.certificates import make_pair
+from tests.server.test_http import CatalogueVoice
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -66,6 +67,16 @@ class Place:
     """What each kind of client presents."""
     api: FastAPI
     client: httpx.AsyncClient
+
+
+class _WithPrompts:
+    """A service whose prompts are words instead of a voice."""
+
+    def __init__(self, service: Orchestrator) -> None:
+        self._service, self.prompts = service, CatalogueVoice()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._service, name)
 
 
 async def make_bearers(service: Orchestrator, folder: Path, private: bytes) -> dict[str, str | None]:
@@ -112,7 +123,7 @@ async def serving(folder: Path) -> AsyncIterator[Place]:
     service = Orchestrator(settings)
     bearers = await make_bearers(service, folder, pair.key.read_bytes())
     await service.door.keys.refresh()
-    api = build_api(service)
+    api = build_api(_WithPrompts(service))
     listener = socket.create_server(("127.0.0.1", 0))
     # asyncio does not turn this on for sockets that it did not make: every answer would come 40 ms late.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -162,23 +173,35 @@ def expected(who: str, allowed: frozenset[str]) -> str | None:
 STATUSES = {"scope_missing": 403, "credential_for_one_call": 403}
 
 
-async def test_every_path_has_a_line_and_every_line_a_path(place: Place) -> None:
+def paths_of(api: FastAPI) -> set[tuple[str, str]]:
+    """Method and path of all that is answered; what answers HEAD answers GET, and to the same people."""
     there = {(SOCKET, "/v1/realtime")}
-    for route in place.api.routes:
+    for route in api.routes:
         assert isinstance(route, Route | APIRoute), route
         there |= {(method, plain(route.path)) for method in route.methods or ()}
-    described = place.api.openapi()["paths"]
+    described = api.openapi()["paths"]
     assert {(m.upper(), path) for path, methods in described.items() for m in methods} <= there
-    # What answers HEAD answers GET, and to the same people.
-    heads = {("HEAD", path) for method, path in TABLE if method == "GET"} & there
-    assert there - heads == set(TABLE)
+    return there - {("HEAD", path) for method, path in there if method == "GET"}
+
+
+async def test_every_path_has_a_line_and_every_line_a_path(place: Place) -> None:
+    assert paths_of(place.api) == set(TABLE)
+
+
+async def test_a_path_without_a_line_would_be_seen() -> None:
+    api = FastAPI()
+    api.add_api_route("/v1/new/{id:path}", lambda: None, methods=["POST"])
+    assert ("POST", "/v1/new/{id}") in paths_of(api) - set(TABLE)
+    api.mount("/behind", FastAPI())
+    with pytest.raises(AssertionError):
+        paths_of(api)
 
 
 @pytest.mark.parametrize("key", [key for key in TABLE if key[0] != SOCKET], ids=" ".join)
 async def test_who_gets_in(place: Place, key: tuple[str, str]) -> None:
     method, path = key
     # A body that is not as it should be: whoever gets in is told so, and nothing happens.
-    content = b"[]" if method in ("POST", "PUT") else None
+    content = b"[]" if method in ("POST", "PUT", "PATCH") else None
     seen: dict[str, str | None] = {}
     for asked in [method, *(["HEAD"] if method == "GET" and ("HEAD", path) in heads(place.api) else [])]:
         for who, bearer in place.bearers.items():
@@ -201,6 +224,20 @@ async def test_who_gets_in(place: Place, key: tuple[str, str]) -> None:
                 assert answer.status_code not in (401, 403), (who, code)
     refused = {who: code if expected(who, TABLE[key]) else None for who, code in seen.items()}
     assert refused == {who: expected(who, TABLE[key]) for who in place.bearers}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+async def test_who_gets_a_prompt_that_is_in_memory(place: Place, method: str) -> None:
+    """It is answered ahead of the paths."""
+    address, root = "/v1/prompts/goodbye", {"Authorization": f"Bearer {place.bearers['root']}"}
+    body = {"json": {}} if method == "POST" else {}
+    assert (await place.client.post(address, json={}, headers=root)).status_code == 200
+    for who, bearer in place.bearers.items():
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        answer = await place.client.request(method, address, headers=headers, **body)
+        wanted = expected(who, TABLE["POST", "/v1/prompts/{name}"])
+        assert answer.status_code == (200 if wanted is None else STATUSES.get(wanted, 401)), who
+        assert answer.headers.get("X-Cache") == (None if wanted else "hit"), who
 
 
 def heads(api: FastAPI) -> set[tuple[str, str]]:
