@@ -103,6 +103,8 @@ class Traces:
         span = self._tell(turn, call.inside)
         context = trace.set_span_in_context(span)
         for shape in inside:
+            if "gen_ai.operation.name" in shape.attributes:
+                shape.attributes["gen_ai.conversation.id"] = ended["call_id"]
             self._tell(shape, context)
 
     def _tell_handover(self, call: _Call, gap: Row | None = None) -> None:

@@ -140,6 +140,7 @@ async def test_attributes_have_the_names_of_the_conventions_and_no_words(collect
     chat = attributes(spans["agent gpt-realtime-2.1"])
     assert chat["gen_ai.operation.name"] == "chat"
     assert chat["gen_ai.request.model"] == "gpt-realtime-2.1"
+    assert (chat["gen_ai.conversation.id"], chat["gen_ai.provider.name"]) == ("call_1", "openai")
     assert (chat["gen_ai.usage.input_tokens"], chat["gen_ai.usage.output_tokens"]) == (30, 50)
     assert chat["gen_ai.response.time_to_first_chunk"] == pytest.approx(0.4)
     assert attributes(spans["agent smollm2"])["gen_ai.usage.input_tokens"] == 100
