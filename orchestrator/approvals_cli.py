@@ -57,7 +57,13 @@ def list_command(as_json: bool, url: str | None, config: Path | None) -> None:
         _show(found)
 
 
-@approvals.command(short_help="Let a tool call run.")
+@approvals.command(
+    short_help="Let a tool call run.",
+    epilog="""\b
+Example:
+  orchestrator approvals approve apr_1f2e3d4c5b6a --reason "a good customer"
+""",
+)
 @click.argument("id")
 @click.option("--reason", default="", help="Why; it is written down.")
 @_who_option
@@ -69,7 +75,13 @@ def approve(id: str, **options: Any) -> None:
     _decide("approve", id, **options)
 
 
-@approvals.command(short_help="Do not let a tool call run.")
+@approvals.command(
+    short_help="Do not let a tool call run.",
+    epilog="""\b
+Example:
+  orchestrator approvals reject apr_1f2e3d4c5b6a --reason "over the limit"
+""",
+)
 @click.argument("id")
 @click.option("--reason", required=True, help="Why: it is written down, and the agent is told.")
 @_who_option

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import httpx
 from pydantic import BaseModel
 
 from orchestrator.client import Orchestrator, OrchestratorError, Overloaded, Refused, Unreachable
@@ -58,12 +59,13 @@ def asking(url: str | None, config: Path | None) -> Iterator[Orchestrator]:
     """The server of `url`, or of the settings, with their key; whatever goes wrong ends the command."""
     settings = settings_or_end(config)
     key = settings.server.api_key
+    address = url or _default_url(settings)
     try:
         with Orchestrator(
-            url or _default_url(settings),
+            address,
             key.get_secret_value() if key else "",
             timeout_s=TIMEOUT_S,
-            ssl_context=_own_certificate(settings),
+            ssl_context=_trusting(address, settings),
         ) as orchestrator:
             yield orchestrator
     except OrchestratorError as error:
@@ -79,14 +81,14 @@ def settings_or_end(config: Path | None, **overrides: Any) -> Settings:
         raise click.ClickException(f"the settings cannot be used:\n{error}") from None
 
 
-def _own_certificate(settings: Settings) -> ssl.SSLContext | None:
-    """One that trusts the certificate of the settings, beside those that everybody trusts."""
-    path = settings.server.tls_certificate
-    if path is None or not path.is_file():
+def _trusting(url: str, settings: Settings) -> ssl.SSLContext | None:
+    """One that trusts the certificate of the settings, beside those that everybody trusts, or SSL_CERT_FILE's."""
+    if not url.startswith("https:"):
         return None
-    context = ssl.create_default_context()
-    with suppress(ssl.SSLError):
-        context.load_verify_locations(path)
+    context = httpx.create_ssl_context()
+    if settings.server.tls_certificate is not None:
+        with suppress(OSError):  # a file that is none is none of whom to trust
+            context.load_verify_locations(settings.server.tls_certificate)
     return context
 
 

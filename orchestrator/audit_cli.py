@@ -35,7 +35,16 @@ def audit() -> None:
     """
 
 
-@audit.command("list", short_help="Show the latest entries.")
+@audit.command(
+    "list",
+    short_help="Show the latest entries.",
+    epilog="""\b
+Examples:
+  orchestrator audit list
+  orchestrator audit list --after 1000 --limit 200
+  orchestrator audit list --json | jq '.entries[] | select(.action == "override.made")'
+""",
+)
 @click.option("--limit", type=click.IntRange(1, AUDIT_PAGE), default=30, show_default=True, help="How many.")
 @click.option("--after", type=click.IntRange(0), help="From behind that entry on, by its number.")
 @json_option
@@ -82,7 +91,14 @@ def _short(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-@audit.command(short_help="Write all of it as JSON lines.")
+@audit.command(
+    short_help="Write all of it as JSON lines.",
+    epilog="""\b
+Examples:
+  orchestrator audit export > audit.jsonl
+  orchestrator audit export --after 1041 >> audit.jsonl     what is new since
+""",
+)
 @click.option("--after", type=click.IntRange(0), default=0, help="Only from behind that entry on.")
 @click.option(
     "--output", type=click.File("w", lazy=True), default="-", help="A file; by default standard output."
@@ -96,7 +112,14 @@ def export(after: int, output: TextIO, url: str | None, config: Path | None) -> 
             output.write(canonical(entry.model_dump()) + "\n")
 
 
-@audit.command(short_help="Print where the trail ends, to note elsewhere.")
+@audit.command(
+    short_help="Print where the trail ends, to note elsewhere.",
+    epilog="""\b
+Examples:
+  orchestrator audit head >> heads.txt
+  orchestrator audit export | orchestrator audit verify - --head "$(tail -1 heads.txt)"
+""",
+)
 @json_option
 @url_option
 @config_option

@@ -37,7 +37,9 @@ Examples:
 
 {_EXITS}""",
 )
-@click.option("--tier", type=click.Choice(["A", "B", "C"], case_sensitive=False), help="Only those.")
+@click.option(
+    "--tier", type=click.Choice(["A", "B", "C"], case_sensitive=False), metavar="[A|B|C]", help="Only those."
+)
 @click.option("--bucket", help="Only those on that budget.")
 @click.option("--purpose", help="Only those for that purpose.")
 @click.option("--user", help="Only those of that user.")
@@ -49,7 +51,7 @@ Examples:
     show_default=True,
     help="The latest, the dearest, the slowest, or that with the longest gap first.",
 )
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many.")
 @json_option
 @url_option
 @config_option
@@ -179,9 +181,23 @@ def _told(name: str, value: Any, begin: float) -> str:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return value
+    return json.dumps(_rounded(value), ensure_ascii=False)
+
+
+def _rounded(value: Any) -> Any:
+    """To four digits, also where it is nested."""
+    match value:
+        case float():
+            short = float(f"{value:.4g}")
+            return int(short) if short.is_integer() else short
+        case dict():
+            return {name: _rounded(each) for name, each in value.items()}
+        case list():
+            return [_rounded(each) for each in value]
+        case _:
+            return value
 
 
 @click.command(

@@ -27,7 +27,23 @@ def drill() -> None:
     """Practise a failover on a share of new calls, and read what their callers heard."""
 
 
-@drill.command()
+@drill.command(
+    short_help="Begin a drill.",
+    epilog="""\b
+Examples:
+  orchestrator drill start lose_provider --share 5 --for 15m --reason "monthly drill"
+  orchestrator drill start lose_provider --scope bucket:acme --share 100 --calls 3 --reason "first try"
+  orchestrator drill start degrade --share 2 --for 1h --calls 50 --reason "is Tier B good enough?"
+
+\b
+lose_provider: the provider's session counts as dead in the middle of a turn, as in an outage.
+degrade:       a handover between two turns, as by an operator's force.
+
+\b
+Scopes: all, call:ID, user:ID, purpose:NAME, bucket:NAME. Calls go back to Tier A as after a real outage. A drill ends
+by itself as soon as --wrong calls have lost a turn.
+""",
+)
 @click.argument("practice", type=click.Choice(["lose_provider", "degrade"]))
 @click.option("--scope", default="all", show_default=True, help="Whom it is for.")
 @click.option("--share", type=float, default=5.0, show_default=True, help="Per cent of the new calls.")
@@ -54,7 +70,7 @@ def start(
     url: str | None,
     config: Path | None,
 ) -> None:
-    """Begin a drill: calls lose their provider in mid-turn, or degrade between two turns."""
+    """Begin a drill on a share of the calls that begin while it lasts."""
     with asking(url, config) as orchestrator:
         made = orchestrator.start_drill(
             practice,
@@ -75,7 +91,15 @@ def start(
     )
 
 
-@drill.command(short_help="Show a drill with its report, or all drills.")
+@drill.command(
+    short_help="Show a drill with its report, or all drills.",
+    epilog="""\b
+Examples:
+  orchestrator drill status
+  orchestrator drill status drl_1f2e3d4c
+  orchestrator drill status drl_1f2e3d4c --json | jq .report.gap_ms
+""",
+)
 @click.argument("id", required=False)
 @json_option
 @url_option
@@ -107,7 +131,13 @@ def _show(drills: Sequence[Drill]) -> None:
     make_console().print(table)
 
 
-@drill.command(short_help="End a drill before its time.")
+@drill.command(
+    short_help="End a drill before its time.",
+    epilog="""\b
+Example:
+  orchestrator drill stop drl_1f2e3d4c
+""",
+)
 @click.argument("id")
 @json_option
 @url_option

@@ -60,9 +60,24 @@ def keys() -> None:
     """
 
 
-@keys.command(short_help="Make a key.")
+@keys.command(
+    short_help="Make a key.",
+    epilog="""\b
+Examples:
+  orchestrator keys create --name shop --scope service
+  orchestrator keys create --name ann --scope operator --scope metrics --expires 90d
+  orchestrator keys create --name shop --scope service --json | jq -r .key
+""",
+)
 @click.option("--name", required=True, help="Who it is for; it stands in records and in logs.")
-@click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(_SCOPES))
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice(_SCOPES),
+    help="What it may do; may be given more than once.",
+)
 @click.option("--expires", callback=_seconds, help="After how long it ends by itself: 90d. By default never.")
 @json_option
 @config_option
@@ -84,7 +99,15 @@ def create(
     )
 
 
-@keys.command("list", short_help="Show which keys there are.")
+@keys.command(
+    "list",
+    short_help="Show which keys there are.",
+    epilog="""\b
+Examples:
+  orchestrator keys list
+  orchestrator keys list --json | jq -r '.keys[] | select(.state == "active") | .name'
+""",
+)
 @json_option
 @config_option
 def list_(as_json: bool, config: Path | None) -> None:
@@ -102,7 +125,14 @@ def list_(as_json: bool, config: Path | None) -> None:
         _show(found, now)
 
 
-@keys.command(short_help="Give a key another secret.")
+@keys.command(
+    short_help="Give a key another secret.",
+    epilog="""\b
+Examples:
+  orchestrator keys rotate 1f2e3d4c                  the old secret works for another day
+  orchestrator keys rotate 1f2e3d4c --overlap 0s     it has leaked: the old one ends now
+""",
+)
 @click.argument("id")
 @click.option(
     "--overlap",
@@ -121,7 +151,13 @@ def rotate(id: str, overlap: float, as_json: bool, config: Path | None) -> None:
     _change(config, "key.rotated", lambda ring: rotated(ring[id], now, overlap), now, as_json)
 
 
-@keys.command(short_help="End a key.")
+@keys.command(
+    short_help="End a key.",
+    epilog="""\b
+Example:
+  orchestrator keys revoke 1f2e3d4c     its id, as in vo_1f2e3d4c_…
+""",
+)
 @click.argument("id")
 @json_option
 @config_option

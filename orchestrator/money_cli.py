@@ -201,4 +201,4 @@ def _table(*columns: str) -> Table:
 
 
 def _console() -> Console:
-    return Console(width=None if os.isatty(1) else 140, highlight=False)
+    return Console(width=None if os.isatty(1) or "COLUMNS" in os.environ else 140, highlight=False)

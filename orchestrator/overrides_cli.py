@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from orchestrator.asking import as_json_text, asking, config_option, json_option, login, url_option
-from orchestrator.client import Override
 from orchestrator.core.overrides import Limit, OverrideError, When, parse_target
 
 
@@ -42,7 +41,11 @@ Scopes: all, call:ID, user:ID, purpose:NAME, bucket:NAME. The most specific wins
     help="That and nothing else, nothing better, or nothing worse.",
 )
 @click.option(
-    "--share", type=float, default=100.0, help="Only so many per cent of the calls that begin from now on."
+    "--share",
+    type=float,
+    default=100.0,
+    show_default=True,
+    help="Only so many per cent of the calls that begin from now on.",
 )
 @click.option(
     "--when",
@@ -90,8 +93,9 @@ def force(
         click.echo(as_json_text(made))
         return
     share_of = "" if made.share >= 100 else f" for {made.share:g}% of the calls that begin from now on"
+    limited = _LIMITED[made.limit].format(f"rung {made.rung}" if made.rung else f"tier {made.tier}")
     click.echo(
-        f"{_LIMITED[made.limit].format(_target_of(made))} {made.scope}{share_of} for {duration}. "
+        f"{limited[0].upper()}{limited[1:]} {made.scope}{share_of} for {duration}. "
         f"End it sooner with: orchestrator clear {made.id}"
     )
 
@@ -101,10 +105,6 @@ _LIMITED = {
     "ceiling": "Nothing better than {} is used on",
     "floor": "Nothing worse than {} is used on",
 }
-
-
-def _target_of(override: Override) -> str:
-    return f"Rung {override.rung}" if override.rung else f"Tier {override.tier}"
 
 
 @click.command(

@@ -27,7 +27,13 @@ Exit codes: 0 there is a rung for it; 5 no tier is ready (the message says why o
 @click.option("--user", default="", help="Whose call it would be.")
 @click.option("--purpose", default="conversation", show_default=True, help="What it would be for.")
 @click.option("--bucket", help="The budget it would be charged to; by default the server's default one.")
-@click.option("--transport", type=click.Choice(["websocket", "http"]), default="websocket", show_default=True)
+@click.option(
+    "--transport",
+    type=click.Choice(["websocket", "http"]),
+    default="websocket",
+    show_default=True,
+    help="http: it asks for prompts alone.",
+)
 @click.option("--tool", "tools", multiple=True, help="A tool it may use; may be given more than once.")
 @click.option("--call-id", default="", help="Its id, which decides whether it tries a rung that is on trial.")
 @json_option

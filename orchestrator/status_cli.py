@@ -128,11 +128,12 @@ def _buckets(found: Status) -> Table:
     return table
 
 
-def calls_table(found: Status, most: int) -> Table:
-    """The latest calls in progress."""
-    table = make_table("Calls", "call", "tier", "rung", "reason", "user", "purpose", "bucket", "for", "$")
+def calls_table(found: Status, most: int, *, brief: bool = False) -> Table:
+    """The latest calls in progress; `brief`: for a screen with other things on it."""
+    more = () if brief else ("reason", "purpose")
+    table = make_table("Calls", "call", "tier", "rung", *more, "user", "bucket", "for", "$")
     for call in sorted(found.calls, key=lambda call: -call.started_at)[:most]:
-        names = (call.call_id, call.tier, call.rung, call.reason, call.user, call.purpose, call.bucket)
-        since = ago(call.started_at, found.now)
-        table.add_row(*map(escape, names), since, f"{call.spent_usd:.4f}")
+        told = () if brief else (call.reason, call.purpose)
+        names = (call.call_id, call.tier, call.rung, *told, call.user, call.bucket)
+        table.add_row(*map(escape, names), ago(call.started_at, found.now), f"{call.spent_usd:.4f}")
     return table

@@ -13,7 +13,11 @@ from rich.text import Text
 PIPE_COLUMNS = 120
 """Where there is no terminal, lines are so long, unless COLUMNS says otherwise."""
 WORDS = 24
-"""What a column of longer texts needs at least; shorter than that, it is no longer read with ease."""
+"""What a column of long texts needs at least; longer words are cut."""
+GAP = 2
+"""Between two columns."""
+SHORT = 3
+"""A first cell of so few characters is a number or a tier, and names no row alone."""
 
 
 def make_console() -> Console:
@@ -23,36 +27,64 @@ def make_console() -> Console:
 
 
 class Rows(Table):
-    """A table without lines. Where it would not fit, each row is told in words: its first cell, and below it the
-    others with their names."""
+    """A table without lines. Where not even its words have room, each row is told: its first cells, and below them
+    the others with the names of their columns."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if self._needs(console, options) <= options.max_width:
-            yield from super().__rich_console__(console, options)
+        widths = self._widths(console, options)
+        if widths is None:
+            yield from self._told()
             return
+        for column, width in zip(self.columns, widths, strict=True):
+            column.width = width
+        yield from super().__rich_console__(console, options)
+
+    def _widths(self, console: Console, options: ConsoleOptions) -> list[int] | None:
+        """Of each column: what its longest cell needs, or less, but no less than its words; None: there is no room."""
+        fewest, most = [], []
+        for column in self.columns:
+            sizes = [Measurement.get(console, options, cell) for cell in (column.header, *column.cells)]
+            longest = max(size.maximum for size in sizes)
+            words = min(WORDS, max(size.minimum for size in sizes))
+            fewest.append(WORDS if longest > 2 * WORDS else words)
+            most.append(max(longest, words))
+        spare = options.max_width - GAP * (len(fewest) - 1) - sum(fewest)
+        if spare < 0:
+            return None
+        widths = [0] * len(fewest)
+        # Those that lack the least get all they lack, the others what is left of it.
+        for done, at in enumerate(sorted(range(len(fewest)), key=lambda at: most[at] - fewest[at])):
+            given = min(most[at] - fewest[at], spare // (len(fewest) - done))
+            widths[at] = fewest[at] + given
+            spare -= given
+        return widths
+
+    def _told(self) -> RenderResult:
         if self.title:
             yield Text(str(self.title), style="italic")
-        for cells in zip(*(column.cells for column in self.columns), strict=True):
-            first, *others = (Text.from_markup(cell) if isinstance(cell, str) else cell for cell in cells)
-            yield Text.assemble((first.plain.strip(), "bold"))
-            named = [
+        names = [str(column.header) for column in self.columns]
+        for row in zip(*(column.cells for column in self.columns), strict=True):
+            cells = [Text.from_markup(cell) if isinstance(cell, str) else cell for cell in row]
+            first = 1 if len(cells[0].plain) > SHORT else 2
+            yield Text("  ").join(cell for cell in cells[:first] if cell.plain)
+            others = [
                 Text.assemble((f"{name} ", "dim"), cell) if name else cell
-                for name, cell in zip((column.header for column in self.columns[1:]), others, strict=True)
+                for name, cell in zip(names[first:], cells[first:], strict=True)
                 if cell.plain.strip()
             ]
-            yield Padding(Text("  ").join(named), (0, 0, 0, 2))
-
-    def _needs(self, console: Console, options: ConsoleOptions) -> int:
-        widths = []
-        for column in self.columns:
-            cells = (Measurement.get(console, options, cell).maximum for cell in column.cells)
-            widths.append(max(min(WORDS, max(cells, default=0)), len(str(column.header))))
-        return sum(widths) + 2 * len(widths) - 2
+            yield Padding(Text("  ").join(others), (0, 0, 0, 2))
 
 
 def make_table(title: str, *columns: str) -> Table:
     """Columns under a title; what is too long goes on in the next line."""
-    table = Rows(title=title, title_justify="left", box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table = Rows(
+        title=title,
+        title_justify="left",
+        box=None,
+        header_style="dim",
+        padding=(0, GAP, 0, 0),
+        pad_edge=False,
+    )
     for column in columns:
         table.add_column(column, overflow="fold")
     return table

@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -154,10 +154,19 @@ def view(console: Console, found: Status | OrchestratorError, recent: deque[Happ
     )
     upper = Group(heading, *status_tables(found, most_calls=0))
     room = console.height - _lines_of(console, upper)
-    events = _recent(recent, max(FEWEST, min(len(recent), room // 2 - 2)))
-    room -= _lines_of(console, events)
-    calls = calls_table(found, max(FEWEST, room - 2))
+    events = _fitting(console, lambda most: _recent(recent, most), room // 2)
+    calls = _fitting(
+        console, lambda most: calls_table(found, most, brief=True), room - _lines_of(console, events)
+    )
     return Group(upper, *([calls] if calls.row_count else []), events)
+
+
+def _fitting(console: Console, make: Callable[[int], Table], room: int) -> Table:
+    """With as many rows as fit into so many lines; with a few, whether they fit or not."""
+    most = max(FEWEST, room)
+    while (table := make(most)).row_count > FEWEST and _lines_of(console, table) > room:
+        most = min(most, table.row_count) - 1
+    return table
 
 
 def _lines_of(console: Console, what: RenderableType) -> int:

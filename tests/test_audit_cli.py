@@ -84,6 +84,10 @@ def test_what_is_exported_is_what_is_kept(api: RunningApi, tmp_path: Path) -> No
     trail = api.server.audit.trail
     assert exported.output.splitlines() == Path(trail.where).read_text().splitlines()
     head = run("audit", "head", "--url", api.url).output.strip()
+    assert json.loads(run("audit", "head", "--json", "--url", api.url).output) == {
+        "head": head,
+        "entries": 1500,
+    }
     (tmp_path / "audit.jsonl").write_text(exported.output)
     done = run("audit", "verify", str(tmp_path / "audit.jsonl"), "--head", head)
     assert (done.exit_code, "1500 entries" in done.output) == (0, True)

@@ -105,7 +105,7 @@ def test_a_ceiling_for_a_share_at_once(api: RunningApi) -> None:
         *("--reason", "a fifth of acme", "--url", api.url),
     )
     assert forced.exit_code == 0, forced.output
-    assert "Nothing better than Tier B is used on bucket:acme for 20% of the calls" in forced.output
+    assert "Nothing better than tier B is used on bucket:acme for 20% of the calls" in forced.output
     run("clear", forced.output.strip().rpartition(" ")[2], "--url", api.url)
 
 
@@ -201,6 +201,22 @@ def test_the_key_is_taken_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> 
         assert run("status", "--url", guarded.url).exit_code == 0
     finally:
         guarded.stop()
+
+
+def test_what_is_ordered_is_told_as_json(api: RunningApi) -> None:
+    arguments = ("--scope", "user:7", "--limit", "ceiling", "--share", "20", "--reason", "x", "--json")
+    made = json.loads(run("force", "b", *arguments, "--url", api.url).output)
+    assert (made["tier"], made["limit"], made["share"]) == ("B", "ceiling", 20)
+    longer = json.loads(run("extend", made["id"], "--for", "2h", "--json", "--url", api.url).output)
+    assert longer["until"] > made["until"] + 3600
+    cleared = json.loads(run("clear", made["id"], "--json", "--url", api.url).output)
+    assert cleared == {"cleared": made["id"]}
+
+
+def test_limits_are_told_in_words(api: RunningApi) -> None:
+    told = run("force", "A/gpt-realtime-2.1", "--limit", "floor", "--reason", "x", "--url", api.url).output
+    assert told.startswith("Nothing worse than rung gpt-realtime-2.1 is used on all for 15m.")
+    run("clear", told.strip().rpartition(" ")[2], "--url", api.url)
 
 
 # --- route ---

@@ -79,12 +79,8 @@ class Connection:
 
     def failure(self, error: httpx.HTTPError) -> Unreachable:
         """What httpx could not do, without the request, whose headers hold the key."""
-        if (untrusted := _certificate_error(error)) is not None:
-            message = (
-                f"the certificate of {self.url} is not to be trusted ({untrusted.verify_message}); check the "
-                "address, or give an ssl_context that knows who made it"
-            )
-            return Unreachable(message, sent=False)
+        if (failed := _tls_error(error)) is not None:
+            return Unreachable(self._no_tls(failed), sent=False)
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
             message = (
                 f"nothing answers at {self.url}; start the server with `orchestrator serve`, or say where it "
@@ -94,7 +90,21 @@ class Connection:
         message = (
             f"{self.url} did not answer as it should ({type(error).__name__}); try again, and look at its log"
         )
+        if isinstance(error, httpx.RemoteProtocolError) and self.url.startswith("http:"):
+            message += "; if it serves TLS, its address begins with https"
         return Unreachable(message)
+
+    def _no_tls(self, error: ssl.SSLError) -> str:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return (
+                f"the certificate of {self.url} is not to be trusted ({error.verify_message}); check the address, or "
+                "give an ssl_context that knows who made it (on the command line SSL_CERT_FILE, or the settings' "
+                "server.tls_certificate)"
+            )
+        return (
+            f"there is no TLS with what answers at {self.url} ({error.reason}); if it serves none, its address "
+            "begins with http:"
+        )
 
     def check(self, response: httpx.Response) -> None:
         """Raises what an answer other than success tells. The body of such a one has been read."""
@@ -137,9 +147,9 @@ def _as_json(body: Mapping[str, Any]) -> bytes:
     raise Invalid(f"the request cannot be written as JSON: {problem}")
 
 
-def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
     while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
+        if isinstance(error, ssl.SSLError):
             return error
         error = error.__cause__ or error.__context__
     return None

@@ -82,8 +82,20 @@ def _options(command: Function) -> Function:
             click.option(
                 "--bucket", help="The bucket whose caps and steps hold; by default the default one."
             ),
-            click.option("--calls", type=click.IntRange(1, MOST_CALLS), default=10_000, show_default=True),
-            click.option("--seed", type=click.IntRange(0), default=1, show_default=True),
+            click.option(
+                "--calls",
+                type=click.IntRange(1, MOST_CALLS),
+                default=10_000,
+                show_default=True,
+                help="So many are simulated.",
+            ),
+            click.option(
+                "--seed",
+                type=click.IntRange(0),
+                default=1,
+                show_default=True,
+                help="The same one: the same calls.",
+            ),
             click.option("--json", "as_json", is_flag=True, help="All figures as JSON, money in US dollars."),
             click.option("--plot", "picture", type=file, help="Draw a picture into this PNG."),
             click.option(

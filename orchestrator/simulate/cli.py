@@ -59,7 +59,19 @@ def speech_options(default_voice: str) -> Callable[[Command], Command]:
     return lambda command: speech(voice(command))
 
 
-@click.group()
+@click.group(
+    epilog="""\b
+Examples:
+  orchestrator simulate realtime --port 9000
+  orchestrator simulate realtime --port 9000 --fault abort@mid_answer+800
+  OPENAI_BASE_URL=http://127.0.0.1:9000/v1 OPENAI_API_KEY=any orchestrator serve
+  orchestrator simulate cartesia --port 9001
+  orchestrator simulate llm --port 9002
+  orchestrator simulate speech --port 9003
+  orchestrator simulate tools --port 9004
+  orchestrator simulate faults                      what each can do wrong, and when
+"""
+)
 def simulate() -> None:
     """Run a simulated provider: a real server that misbehaves on command.
 
@@ -137,7 +149,13 @@ def cartesia(**options: Any) -> None:
 @HOST
 @PORT
 @click.option("--first-token-ms", default=150, show_default=True, help="From a request to its first token.")
-@click.option("--tokens-per-second", default=100.0, show_default=True, type=click.FloatRange(0.1))
+@click.option(
+    "--tokens-per-second",
+    default=100.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="After the first.",
+)
 @RULES
 @MANNERS
 @API_KEY

@@ -84,3 +84,30 @@ def test_the_command_line_trusts_that_of_the_settings(guarded: Guarded, tmp_path
     done = CliRunner().invoke(main, ["status", "--url", guarded.url])
     assert done.exit_code == 3
     assert "is not to be trusted" in done.output
+    named = {"SSL_CERT_FILE": str(guarded.pair.certificate)}
+    assert CliRunner().invoke(main, ["status", "--url", guarded.url], env=named).exit_code == 0
+
+
+def test_an_address_with_the_wrong_scheme_is_told_of(guarded: Guarded) -> None:
+    plain = guarded.url.replace("https:", "http:")
+    with (
+        Orchestrator(plain, retries=0) as orchestrator,
+        pytest.raises(Unreachable, match="begins with https"),
+    ):
+        orchestrator.status()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        Orchestrator(f"https://127.0.0.1:{other.getsockname()[1]}", retries=0) as orchestrator,
+    ):
+
+        def answer() -> None:
+            peer, _ = other.accept()
+            with peer:
+                peer.recv(4096)
+                peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(Unreachable, match="begins with http:"):
+            orchestrator.status()
+        thread.join(10)
