@@ -33,11 +33,13 @@ def running_redis(folder: Path) -> Iterator[str]:
     client = redis.Redis(
         unix_socket_path=str(path), password=planted.REDIS, retry=Retry(ConstantBackoff(0.05), 200)
     )
-    assert client.ping()
-    yield f"unix://:{planted.REDIS}@{path}"
-    client.save()  # what it held is searched for keys, with all else that a run leaves
-    process.terminate()
-    process.wait()
+    try:
+        assert client.ping()
+        yield f"unix://:{planted.REDIS}@{path}"
+        client.save()  # what it held is searched for keys, with all else that a run leaves
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @pytest.fixture(scope="session")
