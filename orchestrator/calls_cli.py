@@ -127,6 +127,7 @@ def call(id: str, text: bool, as_json: bool, url: str | None, config: Path | Non
         f"{ago(found.started_at, over or time.time())}: tier {escape(' > '.join(found.tiers))} "
         f"({escape(found.rung)}), {escape(found.purpose)}, bucket {escape(found.bucket)}"
         + (f", user {escape(found.user)}" if found.user else "")
+        + (f", opened by {escape(found.who)}" if found.who else "")
     )
     console.print(_figures(found))
     table = make_table("", "after", "tier", "what", "")
