@@ -43,8 +43,6 @@ class CallFigures(Answer):
     failures: int
     recording: Literal["off", "recording", "kept", "failed", "deleted"] | None
     """Of its sound; None: that replica records nothing."""
-    who: str = ""
-    """Whose key or token opened it: `key_` and the key's id, for example."""
 
 
 class Calls(Answer):
