@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 from rich.markup import escape
+from rich.table import Table
 
 from orchestrator.asking import as_json_text, asking, config_option, json_option, url_option
 from orchestrator.client import Route
-from orchestrator.tables import make_console, make_table
+from orchestrator.tables import decision, make_console, make_table
 
 
 @click.command(
@@ -69,7 +70,7 @@ def route(
 def _show(found: Route) -> None:
     console = make_console()
     console.print(
-        f"Tier [bold]{found.tier}[/] {escape(found.rung)} ({found.reason}, decided by {found.decided_by}), "
+        f"Tier [bold]{found.tier}[/] {escape(found.rung)} {decision(found.reason, found.decided_by)}, "
         f"about ${found.usd_per_minute:.4f} a minute"
     )
     console.print(escape(found.sentence))
@@ -84,4 +85,23 @@ def _show(found: Route) -> None:
         for change in found.would_change:
             table.add_row(change.tier or "none", escape(change.rung or "is ready"), escape(change.sentence))
         console.print(table)
+    if found.latency:
+        console.print(_latency(found))
     console.print(f"Connect: {found.connect.method} {escape(found.connect.url)}", soft_wrap=True)
+
+
+def _latency(found: Route) -> Table:
+    table = make_table(
+        "What callers waited lately", "tier", "rung", "part", "median", "95%", "limit", "times", "too long"
+    )
+    for each in found.latency:
+        limit = "none" if each.limit_ms is None else f"{each.limit_ms:.0f} ms"
+        table.add_row(
+            *map(escape, (each.tier, each.rung, each.part)),
+            f"{each.median_ms:.0f} ms",
+            f"{each.p95_ms:.0f} ms",
+            limit,
+            str(each.count),
+            f"[yellow]{each.breaches}[/]" if each.breaches else "",
+        )
+    return table

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from orchestrator.asking import as_json_text, asking, config_option, json_option, url_option
 from orchestrator.client import Status
-from orchestrator.tables import ago, make_console, make_table
+from orchestrator.tables import ago, decision, make_console, make_table
 
 SHOWN_CALLS = 20
 """So many calls, the latest, are listed among how things stand; `orchestrator calls` has them all."""
@@ -43,8 +43,8 @@ def _show(found: Status) -> None:
     console = make_console()
     following = found.next_call
     console.print(
-        f"A new call gets tier [bold]{following.tier}[/] {following.rung} "
-        f"({following.reason}, decided by {following.decided_by})"
+        f"A new call gets tier [bold]{following.tier}[/] {escape(following.rung)} "
+        f"{decision(following.reason, following.decided_by)}"
     )
     store = found.store
     if not store.connected:

@@ -90,6 +90,11 @@ def make_table(title: str, *columns: str) -> Table:
     return table
 
 
+def decision(reason: str, decided_by: str) -> str:
+    """Why a rung was chosen, in brackets."""
+    return f"({reason})" if reason == decided_by else f"({reason}, decided by {decided_by})"
+
+
 _UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 
 

@@ -119,7 +119,7 @@ def test_force_status_clear(api: RunningApi) -> None:
 
     shown = run("status", "--url", api.url)
     assert shown.exit_code == 0, shown.output
-    assert "A new call gets tier A gpt-realtime-2.1 (default, decided by default)" in shown.output
+    assert "A new call gets tier A gpt-realtime-2.1 (default)\n" in shown.output
     row = next(line for line in shown.output.splitlines() if override_id in line)
     assert "user:42" in row
     assert "[bold]drill" in row
@@ -228,7 +228,7 @@ def test_route_explains_itself(api: RunningApi) -> None:
     shown = run("route", "--user", "9", "--bucket", "acme", "--tool", "refund", "--url", api.url)
     assert shown.exit_code == 0, shown.output
     lines = shown.output.splitlines()
-    assert lines[0] == "Tier C prompts (override, decided by override), about $0.0000 a minute"
+    assert lines[0] == "Tier C prompts (override), about $0.0000 a minute"
     text = " ".join(shown.output.split())
     assert "ann forces tier C on user:9 until" in text
     assert f"({made.id}: [red]drill)" in text
@@ -317,6 +317,12 @@ def test_events_as_json(api: RunningApi) -> None:
 
 def test_events_of_nobody() -> None:
     assert run("events", "--url", f"http://127.0.0.1:{free_port()}").exit_code == 3
+
+
+def test_a_command_that_there_is_not() -> None:
+    done = run("statsu")
+    assert done.exit_code == 2
+    assert "there is no command 'statsu'; did you mean status?" in done.output
 
 
 def test_serve_refuses_settings_that_cannot_work() -> None:
