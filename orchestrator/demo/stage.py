@@ -9,7 +9,7 @@ import sys
 import wave
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ class Stage:
     service: Child
     provider: Child
     events: Path
-    api_key: str
+    api_key: str = field(repr=False)
     url: str = ""
 
     async def ready(self, loading: Callable[[str], None]) -> None:

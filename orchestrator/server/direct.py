@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -25,7 +25,7 @@ _INSTEAD = 'try again, or ask for media "through"'
 class Secret:
     """What a provider gave: `session` as it says it will begin, `url` of the WebSocket that the secret opens."""
 
-    value: str
+    value: str = field(repr=False)
     expires_at: int
     session: Event
     url: str

@@ -118,7 +118,9 @@ class SessionBody(SecretBody):
 class SecretAnswer(BaseModel):
     """As OpenAI has it."""
 
-    value: str = Field(description="The credential: sent like a key, it opens one call.", examples=["ek_…"])
+    value: str = Field(
+        description="The credential: sent like a key, it opens one call.", examples=["ek_…"], repr=False
+    )
     expires_at: int = Field(description="Unix seconds until which the call may begin.")
     session: dict[str, Any] = Field(description="The whole session, as its client will see it.")
 

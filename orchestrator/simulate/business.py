@@ -19,7 +19,7 @@ import json
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,7 +45,7 @@ CALL = ("call_id", "user", "bucket", "purpose")
 class Options:
     """How the server behaves."""
 
-    secret: str | None = None
+    secret: str | None = field(default=None, repr=False)
     """The secret that requests must be signed with (``whsec_…`` or any text); None takes them unsigned."""
     honour_keys: bool = True
     """A repetition with the same idempotency key is given the first answer, and nothing runs again."""

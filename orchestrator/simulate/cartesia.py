@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -46,7 +46,7 @@ class Options:
     concurrency: int | None = None
     """How many contexts may be active at once; ten times as many sockets. None sets no limit."""
     idle_seconds: float = 300.0
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     """The only bearer taken; None takes any."""
 
 

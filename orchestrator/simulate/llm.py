@@ -13,7 +13,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.applications import Starlette
@@ -43,7 +43,7 @@ class Options:
     brain: Brain
     first_token_ms: int = 150
     tokens_per_second: float = 100.0
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     """The only bearer taken; None takes any, or none at all."""
     models: tuple[str, ...] = ()
     """The models that exist; every one does where this is empty."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -61,7 +61,7 @@ class Options:
     pace: float = 4.0
     """How many times faster than it plays audio is sent."""
     session_limit: float = 3600.0
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     """The only bearer taken; None takes any."""
     models: tuple[str, ...] = ()
     """The models that exist; every one does where this is empty."""

@@ -12,7 +12,7 @@ import io
 import wave
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.applications import Starlette
@@ -53,7 +53,7 @@ class Options:
     """How many times shorter its speech is than a person's would be: for tests that are not to wait for it."""
     slots: int | None = None
     """How many requests are worked on at once; the others wait in line. None sets no limit."""
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
 
 
 class SpeechSimulator:
