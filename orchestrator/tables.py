@@ -14,6 +14,8 @@ PIPE_COLUMNS = 120
 """Where there is no terminal, lines are so long, unless COLUMNS says otherwise."""
 WORDS = 24
 """What a column of long texts needs at least; longer words are cut."""
+WHOLE = 8
+"""A column this narrow is never broken: "1500 ms" is one word."""
 GAP = 2
 """Between two columns."""
 SHORT = 3
@@ -46,6 +48,8 @@ class Rows(Table):
             sizes = [Measurement.get(console, options, cell) for cell in (column.header, *column.cells)]
             longest = max(size.maximum for size in sizes)
             words = min(WORDS, max(size.minimum for size in sizes))
+            if longest <= WHOLE:
+                words = longest
             fewest.append(WORDS if longest > 2 * WORDS else words)
             most.append(max(longest, words))
         spare = options.max_width - GAP * (len(fewest) - 1) - sum(fewest)

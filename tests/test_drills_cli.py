@@ -64,7 +64,8 @@ def test_for_programs(api: RunningApi) -> None:
         (["start", "degrade"], 2, "--reason"),
         (["start", "degrade", "--reason", "x", "--share", "0"], 1, "share"),
         (["start", "degrade", "--reason", "x", "--for", "soon"], 1, "90s"),
-        (["status", "drl_none"], 1, "there is no drill 'drl_none'"),
+        (["status", "drl_none"], 1, "there is no drill 'drl_none'; there are: drl_"),
+        (["stop", "drl_none"], 1, "there is no drill 'drl_none' that goes on; there are: none"),
     ],
 )
 def test_wrong_orders_teach(api: RunningApi, arguments: list[str], code: int, teaches: str) -> None:

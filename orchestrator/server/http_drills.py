@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from fastapi import FastAPI, Request
@@ -156,7 +157,7 @@ def _add_one(api: FastAPI, service: Service, guards: Guards) -> None:
         """A drill and what came of it so far."""
         drill = service.drills.find(id)
         if drill is None:
-            raise _unknown(service.drills, id)
+            raise _unknown(f"there is no drill {id[:80]!r}", service.drills.drills)
         try:
             results = await service.drills.results(id)
         except StoreUnavailable:
@@ -173,13 +174,14 @@ def _add_one(api: FastAPI, service: Service, guards: Guards) -> None:
     async def stop_drill(id: str, request: Request) -> None:
         """Ends a drill: no call is handed over from now on. Its report stays."""
         if service.drills.end(id, "stopped") is None:
-            raise _unknown(service.drills, id)
+            running = [drill for drill in service.drills.drills if not drill.over(time.time())]
+            raise _unknown(f"there is no drill {id[:80]!r} that goes on", running)
         service.audit.note(who(request), "drill.stopped", id)
 
 
-def _unknown(drills: Drills, id: str) -> ApiError:
-    known = ", ".join(drill.id for drill in drills.drills if not drill.over(time.time())) or "none"
-    return ApiError(404, "unknown_drill", f"there is no drill {id!r} that goes on; there are: {known}", "id")
+def _unknown(what: str, drills: Sequence[Drill]) -> ApiError:
+    known = ", ".join(drill.id for drill in drills) or "none"
+    return ApiError(404, "unknown_drill", f"{what}; there are: {known}", "id")
 
 
 def _shown(drill: Drill) -> dict[str, Any]:
