@@ -6,7 +6,7 @@ where it names none, the oldest one that still waits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,8 +104,10 @@ class Requests:
     def _confirmed(self, session: JsonObject, news: bool) -> None:
         """A session.updated shows all settings so far and those of the oldest update that waits, or of more.
 
-        One that brings `news` of the tier may come in between and show the settings so far alone.
+        One that brings `news` of the tier may come in between and show the settings so far alone. What it names as
+        refused was not granted to this client, and stays as it was.
         """
+        refused = [row["field"] for row in (session.get("orchestrator") or {}).get("refused") or []]
         faults = list(shapes.differences(self._settings, session))
         if not faults and self._ahead and not news:
             # An earlier session.updated showed what this one confirms: two updates in a row said the same.
@@ -114,7 +116,7 @@ class Requests:
         pending = [request for request in self._waiting if request.kind == "session.update"]
         shown, merged, confirmed = 0, self._settings, self._settings
         for count, request in enumerate(pending, start=1):
-            merged = _merged(merged, request.event.get("session") or {})
+            merged = _merged(merged, _without(request.event.get("session") or {}, refused))
             differing = list(shapes.differences(merged, session))
             if not differing and (news or shown == count - 1):
                 # With news of the tier, what was set in between and changed again is seen nowhere.
@@ -165,6 +167,16 @@ def _is_about(request: Request, event: JsonObject) -> bool:
         return request.item_id == (event.get("item_id") or item.get("id"))
     wanted = request.event.get("item") or {}
     return all(wanted.get(key) == item.get(key) for key in ("type", "role"))
+
+
+def _without(update: JsonObject, fields: Sequence[str]) -> JsonObject:
+    """An update without what stands at these places, like ``audio.output.voice``."""
+    left = {}
+    for key, value in update.items():
+        inner = [field.removeprefix(f"{key}.") for field in fields if field.startswith(f"{key}.")]
+        if key not in fields:
+            left[key] = _without(value, inner) if inner and isinstance(value, dict) else value
+    return left
 
 
 def _merged(settings: JsonObject, update: JsonObject) -> JsonObject:

@@ -461,6 +461,15 @@ def test_the_failure_shows_the_window_of_events() -> None:
     assert f"> {vad().find(DONE) + 1:4} <- response.done" in " ".join(text.split("\n"))
 
 
+def test_an_update_is_answered_although_a_part_of_it_is_refused() -> None:
+    refused = [{"field": "instructions", "reason": "the call was opened with this field locked"}]
+    locked = vad().set(UPDATED, "session.orchestrator.refused", refused)
+    assert_conformant(locked.set(UPDATED, "session.instructions", "As it was.").frames(), orchestrator=True)
+    silent = vad().set(UPDATED, "session.instructions", "As it was.")
+    with pytest.raises(AssertionError, match="session-echo"):
+        assert_conformant(silent.frames(), orchestrator=True)
+
+
 def test_what_shows_the_settings_so_far_may_come_between_an_update_and_its_answer() -> None:
     """A handover tells its tier in a session.updated of its own, which knows nothing of the update under way."""
     between = vad()
