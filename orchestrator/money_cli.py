@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orchestrator.asking import config_option, settings_or_end
 from orchestrator.bill import BY, Bill, Sum, bill
-from orchestrator.config import CONFIG_VARIABLE, Settings, SettingsError, load_settings
 from orchestrator.core.prices import NANO, ModelPrice
 from orchestrator.estimate.recorded import LogUnreadable, read_rows
 from orchestrator.pricing import billables
@@ -34,12 +34,6 @@ _UNITS: Mapping[str, str] = {
 }
 _MOST_DIFFERENCES = 10
 
-_config_option = click.option(
-    "--config",
-    type=click.Path(dir_okay=False, path_type=Path),
-    envvar=CONFIG_VARIABLE,
-    help=f"A TOML file of settings; also {CONFIG_VARIABLE}.",
-)
 _json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
@@ -51,7 +45,7 @@ Examples:
 """
 )
 @_json_option
-@_config_option
+@config_option
 def prices(as_json: bool, config: Path | None) -> None:
     """Show what this configuration can be billed for, at which price, and where that is from.
 
@@ -65,7 +59,7 @@ def prices(as_json: bool, config: Path | None) -> None:
             "source": entry.published.source,
             "date": entry.published.date,
         }
-        for entry in billables(_settings(config))
+        for entry in billables(settings_or_end(config))
     ]
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -94,11 +88,11 @@ The file is what server.events_path names. A charge that is not what its usage c
 @click.argument("events", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--by", type=click.Choice(BY), default="what", show_default=True, help="What to split it by.")
 @_json_option
-@_config_option
+@config_option
 @click.pass_context
 def bill_command(ctx: click.Context, events: Path, by: str, as_json: bool, config: Path | None) -> None:
     """Work out the bill of the calls in EVENTS again, from what was used, at the prices of the settings."""
-    settings = _settings(config)
+    settings = settings_or_end(config)
     models = {rung: settings.realtime(rung).model for rung in settings.tier_a.rungs}
     try:
         found = bill(read_rows(events), settings.price_table(), models)
@@ -114,13 +108,6 @@ def bill_command(ctx: click.Context, events: Path, by: str, as_json: bool, confi
         _show(found, by)
     if found.differences:
         ctx.exit(1)
-
-
-def _settings(config: Path | None) -> Settings:
-    try:
-        return load_settings(config)
-    except SettingsError as error:
-        raise click.ClickException(f"the settings cannot be used:\n{error}") from None
 
 
 def _rates(price: ModelPrice) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cache import FORMS
-from orchestrator.asking import config_option
-from orchestrator.config import Settings, SettingsError, load_settings
+from orchestrator.asking import config_option, settings_or_end
+from orchestrator.config import Settings
 from tiers.prompts.linting import Finding, Severity, lint
 from tiers.prompts.prompts import Prompts, Warmed
 
@@ -24,7 +25,7 @@ _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "d
 
 @click.group()
 def prompts() -> None:
-    """The catalogue of fixed prompts."""
+    """Check the catalogue of fixed prompts; have them spoken ahead."""
 
 
 @prompts.command(
@@ -33,6 +34,7 @@ def prompts() -> None:
 Examples:
   orchestrator prompts check                           the catalogue of the settings
   orchestrator prompts check prompts.yaml --language de --strict
+  orchestrator prompts check prompts.yaml --json | jq '.findings[] | select(.severity == "error")'
 """,
 )
 @click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -40,8 +42,11 @@ Examples:
     "--language", "languages", multiple=True, help="A language that callers speak; may be repeated."
 )
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
 @config_option
-def check(files: tuple[Path, ...], languages: tuple[str, ...], strict: bool, config: Path | None) -> None:
+def check(
+    files: tuple[Path, ...], languages: tuple[str, ...], strict: bool, as_json: bool, config: Path | None
+) -> None:
     """Say what is wrong with the prompts in FILES, or in the file that the settings name, over the built-in ones.
 
     Errors keep the catalogue from being used and end the command with status 1: unknown variables, missing wordings,
@@ -49,11 +54,15 @@ def check(files: tuple[Path, ...], languages: tuple[str, ...], strict: bool, con
     variables without bounds.
     """
     if not files:
-        settings = _settings(config)
+        settings = settings_or_end(config)
         files = (settings.tier_c.catalogue,) if settings.tier_c.catalogue else ()
         languages = languages or settings.tier_c.bridge_languages
     found = lint(*files, languages=languages)
-    _show(found)
+    if as_json:
+        told = [{"severity": f.severity.value, "where": f.where, "message": f.message} for f in found]
+        click.echo(json.dumps({"findings": told}, indent=2))
+    else:
+        _show(found)
     bad = (Severity.ERROR, Severity.WARNING) if strict else (Severity.ERROR,)
     sys.exit(any(finding.severity in bad for finding in found))
 
@@ -87,7 +96,7 @@ def warm(
     them cannot be said, the others are; the command ends with status 1 then.
     """
     try:
-        warmed = asyncio.run(_warm(_settings(config), voices, forms, languages))
+        warmed = asyncio.run(_warm(settings_or_end(config), voices, forms, languages))
     except KeyboardInterrupt:
         raise click.ClickException("stopped; what was rendered is kept, run it again to go on") from None
     click.echo(f"{warmed.ready} clips are ready ({warmed.rendered} are new), {len(warmed.failed)} are not.")
@@ -146,10 +155,3 @@ def _show(found: list[Finding]) -> None:
     counts = {severity: sum(finding.severity is severity for finding in found) for severity in Severity}
     told = (f"{count} {severity.value}{'' if count == 1 else 's'}" for severity, count in counts.items())
     console.print(", ".join(told))
-
-
-def _settings(config: Path | None) -> Settings:
-    try:
-        return load_settings(config)
-    except SettingsError as error:
-        raise click.ClickException(f"the settings cannot be used:\n{error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,12 @@ def test_an_unknown_form_is_told_what_there_is():
     result = CliRunner().invoke(prompts, ["warm", "--format", "tape"])
     assert result.exit_code == 2
     assert "'pcmu'" in result.output
+
+
+def test_what_is_wrong_is_told_as_json(tmp_path: Path) -> None:
+    catalogue = tmp_path / "prompts.toml"
+    catalogue.write_text("hello.text = {}")
+    done = CliRunner().invoke(prompts, ["check", str(catalogue), "--json"])
+    assert done.exit_code == 1
+    found = json.loads(done.output)["findings"]
+    assert [each["where"] for each in found if each["severity"] == "error"] == ["hello"]
