@@ -265,7 +265,6 @@ class OverrideView(BaseModel):
     reason: str
     who: str = Field(description="The id of the key it was made with.")
     created: float = Field(description="Unix seconds.")
-    by: str = Field("", description="Whose key or token it came with.")
 
 
 class Overrides(BaseModel):

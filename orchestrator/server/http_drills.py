@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from orchestrator.core.drills import Drill, report
 from orchestrator.core.overrides import OverrideError
+from orchestrator.core.redaction import Redactor
 from orchestrator.server.api_errors import ERRORS, ApiError, answers
 from orchestrator.server.api_models import Body
 from orchestrator.server.audit import Audit
@@ -107,6 +108,9 @@ class Service(Protocol):
     @property
     def audit(self) -> Audit: ...
 
+    @property
+    def redactor(self) -> Redactor: ...
+
 
 def add_drills(api: FastAPI, service: Service, guards: Guards) -> None:
     @api.get("/v1/drills", tags=["operations"], dependencies=guards.operator, responses=ERRORS)
@@ -128,10 +132,10 @@ def add_drills(api: FastAPI, service: Service, guards: Guards) -> None:
                 duration=body.duration,
                 most=body.calls,
                 wrong=body.wrong,
-                reason=body.reason,
+                reason=service.redactor.text(body.reason),
                 who=identity.id,
                 name=identity.name,
-                typed=body.who,
+                typed=service.redactor.text(body.who),
             )
         except OverrideError as error:
             raise ApiError(422, "invalid_drill", str(error), error.param) from None

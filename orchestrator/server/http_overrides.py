@@ -8,6 +8,7 @@ from typing import Protocol
 from fastapi import FastAPI, Request
 
 from orchestrator.core.overrides import Override, OverrideError
+from orchestrator.core.redaction import Redactor
 from orchestrator.server.api_errors import ERRORS, ApiError, answers
 from orchestrator.server.api_models import ExtendBody, OverrideBody, Overrides, OverrideView
 from orchestrator.server.audit import Audit
@@ -23,6 +24,9 @@ class Service(Protocol):
 
     @property
     def audit(self) -> Audit: ...
+
+    @property
+    def redactor(self) -> Redactor: ...
 
 
 def add_overrides(api: FastAPI, service: Service, guards: Guards) -> None:
@@ -45,13 +49,13 @@ def add_overrides(api: FastAPI, service: Service, guards: Guards) -> None:
                 tier=body.tier,
                 scope=body.scope,
                 duration=body.duration,
-                reason=body.reason,
+                reason=service.redactor.text(body.reason),
                 who=identity.id,
                 limit=body.limit,
                 share=body.share,
                 when=body.when,
                 name=identity.name,
-                typed=body.who,
+                typed=service.redactor.text(body.who),
             )
         except OverrideError as error:
             raise ApiError(422, "invalid_override", str(error), error.param) from None

@@ -381,8 +381,8 @@ async def test_an_override_without_a_name_has_that_of_its_key() -> None:
     server = make_server(server={"api_key": planted.SERVER})
     async with client_of(server, headers={"Authorization": f"Bearer {planted.SERVER}"}) as client:
         made = await client.post("/v1/overrides", json={"tier": "C", "reason": "drill", "who": " "})
-    assert (made.json()["who"], made.json()["by"]) == ("server.api_key", "root")
-    assert server.fleet.overrides[0].by == "root"
+    assert [made.json()[name] for name in ("who", "name", "typed")] == ["root", "server.api_key", ""]
+    assert server.fleet.overrides[0].by == "server.api_key"
 
 
 async def test_status_tells_the_whole_view(server: Server, client: httpx.AsyncClient) -> None:
@@ -567,8 +567,8 @@ async def test_openapi_is_true(client: httpx.AsyncClient) -> None:
         "/v1/realtime/client_secrets",
     }
     for path, methods in document["paths"].items():
-        for operation in methods.values():
-            for status, response in operation["responses"].items():
+        for method, operation in methods.items():
+            for status, response in operation["responses"].items() if method != "head" else ():
                 if status.startswith(("4", "5")) and path != "/readyz" and status != "416":
                     schema = response["content"]["application/json"]["schema"]
                     assert schema == {"$ref": "#/components/schemas/ErrorBody"}
