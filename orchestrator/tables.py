@@ -55,11 +55,13 @@ class Rows(Table):
         spare = options.max_width - GAP * (len(fewest) - 1) - sum(fewest)
         if spare < 0:
             return None
-        widths = [0] * len(fewest)
-        # Those that lack the least get all they lack, the others what is left of it.
-        for done, at in enumerate(sorted(range(len(fewest)), key=lambda at: most[at] - fewest[at])):
-            given = min(most[at] - fewest[at], spare // (len(fewest) - done))
-            widths[at] = fewest[at] + given
+        # What lacks the least gets all of it; long texts share what is left.
+        widths = list(fewest)
+        lacking = sorted(range(len(fewest)), key=lambda at: most[at] - fewest[at])
+        for done, at in enumerate(lacking):
+            share = spare // (len(lacking) - done) if most[at] > 2 * WORDS else spare
+            given = min(most[at] - fewest[at], share)
+            widths[at] += given
             spare -= given
         return widths
 

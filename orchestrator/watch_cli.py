@@ -64,7 +64,7 @@ def watch(everything: bool, as_json: bool, url: str | None, config: Path | None)
         with asking(url, config) as orchestrator:
             if as_json:
                 _json_lines(orchestrator, everything)
-            elif os.isatty(1):
+            elif os.isatty(1) and os.environ.get("TERM") != "dumb":
                 _live(orchestrator, everything)
             else:
                 for event in _events(orchestrator, everything):
