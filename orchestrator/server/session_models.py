@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated, Any, Literal
 
@@ -23,7 +24,15 @@ SESSION_EXAMPLE: dict[str, Any] = {
 
 
 _PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})"
-_ORIGIN = rf"^https?://[A-Za-z0-9]([A-Za-z0-9.-]{{0,150}}[A-Za-z0-9])?(:{_PORT})?/?$"
+_NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,150}[A-Za-z0-9])?"
+_GROUP = "[0-9A-Fa-f]{1,4}"
+_IPV6 = (
+    rf"\[({_GROUP}(:{_GROUP}){{7}}"
+    rf"|({_GROUP}(:{_GROUP}){{0,2}})?::({_GROUP}(:{_GROUP}){{0,3}})?"
+    rf"|{_GROUP}(:{_GROUP}){{0,5}}::({_GROUP})?)\]"
+)
+"""An address as browsers write it: groups of digits, some left out at one place."""
+_ORIGIN = rf"^https?://({_NAME}|{_IPV6})(:{_PORT})?/?$"
 
 
 def _origin(value: str) -> str:
@@ -31,7 +40,12 @@ def _origin(value: str) -> str:
         raise PydanticCustomError(
             "origin", "expected a web origin like https://app.example.com: scheme, host and port, and no path"
         )
-    return value.rstrip("/").lower()
+    origin = value.rstrip("/").lower()
+    if "[" in origin:
+        scheme, rest = origin.split("[")
+        address, port = rest.split("]")
+        origin = f"{scheme}[{ipaddress.IPv6Address(address).compressed}]{port}"
+    return origin
 
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 wire_log = logging.getLogger("picows.server")
 
 HANDSHAKE_S = 5.0
+"""Never used up: a request is whole before it comes here, after `limits.request_s` at the latest."""
 PING_INTERVAL_S = 20.0
 PING_TIMEOUT_S = 20.0
 MAX_BACKLOG_BYTES = 8 * 1024 * 1024

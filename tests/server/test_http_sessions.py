@@ -18,6 +18,7 @@ from orchestrator.core.grants import Grant
 from orchestrator.core.health import BreakerState
 from orchestrator.core.overrides import Tier
 from orchestrator.server.app import Orchestrator
+from orchestrator.server.auth import Refusal
 from orchestrator.server.http import build_api
 from orchestrator.server.identity import LOCAL, Identity
 from orchestrator.server.session_models import SessionBody
@@ -201,6 +202,8 @@ async def test_what_was_given_is_locked_unless_it_is_said_otherwise(
         ({"origin": "app.example.com"}, "origin", "expected a web origin like"),
         ({"origin": "https://app.example.com/page"}, "origin", "expected a web origin like"),
         ({"origin": "https://app.example.com:x"}, "origin", "expected a web origin like"),
+        ({"origin": "http://[1:2:3]:80"}, "origin", "expected a web origin like"),
+        ({"origin": "http://[::1::2]"}, "origin", "expected a web origin like"),
         ({"expires_after": {"seconds": 9}}, "expires_after.seconds", "greater than or equal to 10"),
         ({"expires_after": {"seconds": 7201}}, "expires_after.seconds", "less than or equal to 7200"),
         (
@@ -248,6 +251,25 @@ async def test_settings_say_what_clients_may_bring() -> None:
         assert "the settings let clients bring other, and not look_up" in error["message"]
         answer = await client.post(PATHS[0], json={"allowed_tools": ["look_up"], "lock": []})
         assert error_of(answer, 422)["code"] == "unknown_tool"
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("https://[2001:DB8:0:0:0:0:0:1]/", "https://[2001:db8::1]"),
+        ("http://[2001:db8:1:2::5]", "http://[2001:db8:1:2::5]"),
+        ("http://[fd00::1:2:3:4]:8080", "http://[fd00::1:2:3:4]:8080"),
+    ],
+)
+async def test_an_origin_may_be_an_ipv6_address(
+    service: Orchestrator, client: httpx.AsyncClient, given: str, sent: str
+) -> None:
+    """As browsers send it, whichever way a service writes it."""
+    answer = await client.post(PATHS[0], json={"origin": given})
+    assert answer.status_code == 200, answer.text
+    opened(service, answer.json()["value"], sent)
+    assert isinstance(service.credentials.open(answer.json()["value"], "http://[::2]"), Refusal)
 
 
 async def test_an_origin_that_this_server_keeps_out_gets_no_credential() -> None:
