@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import threading
 import time
 from collections import deque
@@ -126,6 +127,7 @@ def _json_lines(orchestrator: Orchestrator, everything: bool) -> None:
 
 def _live(orchestrator: Orchestrator, everything: bool) -> None:
     found: Status | OrchestratorError = orchestrator.status()  # what cannot be asked at all ends the command
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which gives the terminal its own screen back
     happened = _follow(orchestrator, everything)
     recent: deque[Happened] = deque(maxlen=KEPT)
     console = make_console()

@@ -114,7 +114,8 @@ def test_for_programs_it_tells_how_things_stand_and_what_happens(api: RunningApi
     assert (process.returncode, errors) == (0, "")
 
 
-def test_a_terminal_gets_a_screen_and_gets_itself_back(api: RunningApi) -> None:
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_terminal_gets_a_screen_and_gets_itself_back(api: RunningApi, end: signal.Signals) -> None:
     terminal, theirs = os.openpty()
     termios.tcsetwinsize(terminal, (30, 100))
     env: dict[str, Any] = {**os.environ, "ORCHESTRATOR_API_KEY": "", "TERM": "xterm-256color"}
@@ -125,7 +126,7 @@ def test_a_terminal_gets_a_screen_and_gets_itself_back(api: RunningApi) -> None:
         while b"What happens" not in seen:
             seen += os.read(terminal, 65_536)
         assert b"gpt-realtime-2.1" in seen
-        process.send_signal(signal.SIGINT)
+        process.send_signal(end)
         with suppress(OSError):  # the other end is closed when the process has ended
             while piece := os.read(terminal, 65_536):
                 seen += piece
