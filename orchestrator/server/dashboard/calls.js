@@ -121,7 +121,7 @@ function draw() {
 }
 
 function rowHeight() {
-  return window.matchMedia("(max-width: 700px)").matches ? 74 : 40;
+  return window.matchMedia("(max-width: 880px)").matches ? 74 : 40;
 }
 
 function drawTools() {
