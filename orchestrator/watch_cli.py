@@ -108,9 +108,10 @@ def _follow(orchestrator: Orchestrator, everything: bool) -> queue.SimpleQueue[H
 
 
 def _json_lines(orchestrator: Orchestrator, everything: bool) -> None:
+    found = orchestrator.status()  # what cannot be asked at all ends the command
     happened = _follow(orchestrator, everything)
     while True:
-        click.echo(json.dumps({"status": orchestrator.status().model_dump(mode="json")}))
+        click.echo(json.dumps({"status": found.model_dump(mode="json")}))
         until = time.monotonic() + EVERY_S
         while (left := until - time.monotonic()) > 0:
             try:
@@ -120,6 +121,7 @@ def _json_lines(orchestrator: Orchestrator, everything: bool) -> None:
             if isinstance(event, OrchestratorError):
                 raise event
             click.echo(json.dumps({"event": {"id": event.id, **_row(event)}}))
+        found = orchestrator.status()
 
 
 # --- for people ---
