@@ -24,6 +24,8 @@ from mcp.types import (
     TextContent,
 )
 
+from orchestrator.core.redaction import Redactor
+from orchestrator.server.known_secrets import secrets_of
 from orchestrator.server.link import end_tasks
 from orchestrator.server.tool_mcp_ways import FORGOTTEN, NOT_REACHED, Watched, way_to
 from orchestrator.server.tool_runners import Attempt, Doubtful, NotSent, Run, brief, jsonable
@@ -61,6 +63,7 @@ class McpServer:
         self.problem = "it has not been reached yet"
         """Why there is no session; empty where there is one."""
         self._section = section
+        self._without_secrets = Redactor((), secrets_of(section)).text
         self._on_list = on_list
         self._client: Client | None = None
         self._changed, self._wanted, self._lost = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -131,7 +134,7 @@ class McpServer:
                 await self._hold()
                 self.problem = "the connection was lost"
             except Exception as error:
-                self.problem = _reason(error)
+                self.problem = self._without_secrets(_reason(error))
                 self._failures += 1
             finally:
                 self._client = None

@@ -264,3 +264,18 @@ async def test_a_command_gets_its_variables_and_a_server_its_key(log: Path) -> N
         assert refused.problem
         assert planted.MCP not in refused.problem
         await refused.close()
+
+
+async def test_a_server_that_repeats_its_key_does_not_get_it_shown() -> None:
+    async with Hook().serving() as hook:
+
+        async def repeat(writer: asyncio.StreamWriter) -> None:
+            error = {"code": -32600, "message": f"no: {planted.MCP}"}
+            told = {"jsonrpc": "2.0", "id": json.loads(hook.asked[-1].body).get("id"), "error": error}
+            await answer(200, json.dumps(told).encode(), "content-type: application/json")(writer)
+
+        hook.acts = [repeat]
+        refused = McpServer("shop", McpSection(url=hook.url, api_key=SecretStr(planted.MCP)), lambda _: None)
+        await refused.start()
+        assert refused.problem == "MCPError: no: [redacted]"
+        await refused.close()
