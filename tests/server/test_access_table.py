@@ -100,6 +100,7 @@ async def make_bearers(service: Orchestrator, folder: Path, private: bytes) -> d
         "token without scopes": token(scope="openid"),
         "service+metrics": await key("two", Scope.SERVICE, Scope.METRICS),
         "root": planted.SERVER,
+        "metrics_key": planted.METRICS,
         "credential": service.credentials.mint(Grant("call_1", user="42"), None, expires_at),
         "changed credential": service.credentials.mint(Grant("call_2"), None, expires_at)[:-6] + "AAAAAA",
     }
@@ -114,6 +115,7 @@ async def serving(folder: Path) -> AsyncIterator[Place]:
             "server": {"api_key": planted.SERVER},
             "access": {
                 "keys_path": folder / "keys.json",
+                "metrics_key": planted.METRICS,
                 "jwt_issuer": ISSUER,
                 "jwt_audience": ("voice",),
                 "jwt_key_path": pair.public,
@@ -166,7 +168,7 @@ def expected(who: str, allowed: frozenset[str]) -> str | None:
             return None
         case "token without scopes":
             return "scope_missing"
-    held = set(who.removeprefix("token ").split("+"))
+    held = set(who.removeprefix("token ").removesuffix("_key").split("+"))
     return None if held & allowed else "scope_missing"
 
 
