@@ -4,7 +4,8 @@ Every rung is looked at in order of preference and passed over for the first of 
 cap (money), then policy, then an operator's override, then health. The first rung that nothing excludes is
 chosen, and the decision says which of them decided and why each other rung was not chosen. An override is above
 a breaker, yet it cannot choose what a cap or a policy excludes or what is not there at all. Several may apply (see
-`limits`); of them a floor is no order to use what does not work, so that health is above it.
+`limits`); of them a floor is no order to use what does not work, so that health is above it. That calls are not to be
+promoted is the one policy that gives way to an operator.
 """
 
 from __future__ import annotations
