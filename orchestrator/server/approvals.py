@@ -195,8 +195,10 @@ class Approvals:
 
         After StoreUnavailable it may count nevertheless: who tries again is told so by AlreadyDecided.
         """
+        said = self._redactor.text
+        verdict = Verdict(approve, said(who), said(reason), self._wall(), by=by)
         try:
-            return await self._decide(approval_id, Verdict(approve, who, reason, self._wall(), by=by))
+            return await self._decide(approval_id, verdict)
         except StoreUnavailable as error:
             self._link.lost(error)
             raise

@@ -24,6 +24,7 @@ from orchestrator.server.approvals import (
 )
 from orchestrator.server.calls import CallInfo
 from orchestrator.server.store import EmbeddedStore, RedisStore, Store, StoreUnavailable
+from tests import planted
 from tests.server.fleets import Wall, until
 from tests.server.test_http import Server, client_of, error_of, make_server
 from tests.server.test_store import RedisServer
@@ -371,6 +372,18 @@ async def server() -> AsyncIterator[Server]:
 async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(server) as client:
         yield client
+
+
+async def test_a_key_that_is_typed_into_a_decision_is_not_kept(
+    server: Server, client: httpx.AsyncClient
+) -> None:
+    answers = ask(server.approvals)
+    (view,) = (await client.get("/v1/approvals")).json()["approvals"]
+    body = {"decision": "reject", "who": "ann", "reason": f"the key is {planted.PROVIDER}"}
+    assert (await client.post(f"/v1/approvals/{view['id']}", json=body)).json()[
+        "reason"
+    ] == f"the key is {REDACTED}"
+    assert answers == [(False, "ann", f"the key is {REDACTED}")]
 
 
 async def test_the_api_lists_and_decides(server: Server, client: httpx.AsyncClient) -> None:

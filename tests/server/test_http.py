@@ -385,6 +385,13 @@ async def test_an_override_without_a_name_has_that_of_its_key() -> None:
     assert server.fleet.overrides[0].by == "server.api_key"
 
 
+async def test_keys_that_people_type_are_not_kept(server: Server, client: httpx.AsyncClient) -> None:
+    typed = {"reason": f"not with {planted.PROVIDER}", "who": f"ann vo_0a1b2c3d_{'x' * 43}"}
+    for path, order in (("/v1/overrides", {"tier": "C"}), ("/v1/drills", {"practice": "degrade"})):
+        made = (await client.post(path, json={**order, **typed})).json()
+        assert (made["reason"], made["typed"]) == ("not with [redacted]", "ann [redacted]")
+
+
 async def test_status_tells_the_whole_view(server: Server, client: httpx.AsyncClient) -> None:
     server.fleet.failed("gpt-realtime-2.1", Cause.NO_CREDIT)
     server.fleet.failed("cartesia", Cause.REFUSED)
