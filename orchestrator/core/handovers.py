@@ -35,6 +35,16 @@ from orchestrator.core.relay import Relay
 from orchestrator.core.routing import DecidedBy, Decision, Reason
 from orchestrator.core.states import Move, State, after
 from orchestrator.core.steps import Share, StepAction
+from orchestrator.core.triggers import (
+    BLAMELESS,
+    BRIDGES,
+    ORDERS,
+    TERMINAL,
+    passed_over,
+    row_of,
+    trigger_between_turns,
+    trigger_of,
+)
 from orchestrator.protocol.audio import AudioFormat
 from orchestrator.protocol.client_events import ClientError
 from orchestrator.protocol.wire import Event
@@ -51,23 +61,6 @@ MONEY_POLL_S = 2.0
 """How often a call in Tier A looks whether enough is set aside, and whether its session is to be renewed."""
 LEAD_IN_MS = 300.0
 """Input audio that a new provider session is given from before it took over."""
-
-
-TRIGGERS = {DecidedBy.OVERRIDE: "operator", DecidedBy.HARD_CAP: "budget", DecidedBy.POLICY: "policy"}
-
-DEADLINES = frozenset(
-    {
-        Cause.CONNECT_TIMEOUT,
-        Cause.RESPONSE_TIMEOUT,
-        Cause.FIRST_AUDIO_TIMEOUT,
-        Cause.NEXT_AUDIO_TIMEOUT,
-        Cause.DEAF,
-    }
-)
-TERMINAL = frozenset({Cause.BAD_KEY, Cause.NO_CREDIT, Cause.MODEL_NOT_FOUND, Cause.GRANT_REFUSED})
-"""Causes that no second try on the same rung can help."""
-BLAMELESS = frozenset({Cause.EXPIRED, Cause.GRANT_REFUSED, Cause.DRILL})
-"""Causes that say nothing about how other calls would fare, and so are not told to a breaker."""
 
 
 class Handovers:
@@ -165,7 +158,7 @@ class Handovers:
         ctx.purse.want(0, "preparing")
         self._tried.add(ctx.rung)
         decision = self._route("A", frozenset(self._tried))
-        ctx.record("handover", **_fields(ctx, decision, _trigger(cause), cause.id))
+        ctx.record("handover", **row_of(ctx, decision, trigger_of(cause), cause.id))
         self._begin(decision, now)
 
     # --- the tier that serves ---
@@ -300,7 +293,7 @@ class Handovers:
         down = cause in TERMINAL or cause is Cause.DRILL
         self._raced = {rung} if down or not self._retry_is_quicker(rung) else set()
         other = self._other_try(left)
-        self._degrade(left, self._route("A", frozenset({"A"})), _trigger(cause), cause.id, now, race=other)
+        self._degrade(left, self._route("A", frozenset({"A"})), trigger_of(cause), cause.id, now, race=other)
 
     def _blame(self, rung: str, cause: Cause, now: float) -> None:
         """Tell the rung's breaker what it did wrong, and remember it for this call."""
@@ -353,12 +346,12 @@ class Handovers:
         """Tier B or C goes on from here. `race`: a rung of Tier A that may answer what is owed first."""
         ctx, hedge = self.ctx, self.hedge
         self.hedge = None
-        ctx.record("handover", **_fields(ctx, decision, trigger, cause), owed=len(left.owed))
+        ctx.record("handover", **row_of(ctx, decision, trigger, cause), owed=len(left.owed))
         if left.owed:
             ctx.playback.miss(min(owed.since for owed in left.owed), trigger, cause)
         for owed in left.owed:
             if owed.bridge is Bridge.DEFAULT:
-                owed.bridge = _BRIDGES.get(trigger, Bridge.DEFAULT)
+                owed.bridge = BRIDGES.get(trigger, Bridge.DEFAULT)
         self._move(Move.DEGRADE)
         self._take(decision)
         self._announce_session("session.updated")
@@ -463,7 +456,7 @@ class Handovers:
         if self.state is State.RELAYING and self.relay is not None and self.relay.at_boundary:
             self._step(now)
             decision = self._route("A", frozenset())
-            trigger = _trigger_of(decision, self.ctx.rung)
+            trigger = trigger_between_turns(decision, self.ctx.rung)
             if decision.tier != "A" and trigger is not None:
                 self._degrade(self._leave_relay(now), decision, trigger, str(decision.reason), now)
             elif decision.tier == "A" and not self._drill_between_turns(now):
@@ -477,8 +470,8 @@ class Handovers:
             if decision.tier == "A":
                 self._maybe_promote(decision, self.local, now)
             elif decision.tier != self.ctx.tier:
-                trigger = _trigger_of(decision, self.ctx.rung) or "recovery"
-                self.ctx.record("handover", **_fields(self.ctx, decision, trigger, str(decision.reason)))
+                trigger = trigger_between_turns(decision, self.ctx.rung) or "recovery"
+                self.ctx.record("handover", **row_of(self.ctx, decision, trigger, str(decision.reason)))
                 self._take(decision)
                 self._announce_session("session.updated")
         else:
@@ -500,7 +493,7 @@ class Handovers:
         elif self.local is not None:
             if self.preparation is not None:
                 self._abandon("an operator ordered another tier", now)
-            self.ctx.record("handover", **_fields(self.ctx, decision, "operator", str(decision.reason)))
+            self.ctx.record("handover", **row_of(self.ctx, decision, "operator", str(decision.reason)))
             self._take(decision)
             self._announce_session("session.updated")
             self.local.hand_down(now)
@@ -515,12 +508,12 @@ class Handovers:
         """A fresh session in Tier A: before this one ends, on a cheaper rung, or with a shorter history."""
         ctx = self.ctx
         here = replace(decision, rung=ctx.rung)
-        passed = _passed(decision)
+        passed = passed_over(decision)
         long = relay.gate.bound.context().audio_tokens > ctx.policy.history_tokens
         if passed.get(ctx.rung) in (Reason.BUDGET_STEP, Reason.BUDGET_SPENT):
             self._renewed_for = "budget", str(passed[ctx.rung])
             self._maybe_prepare(Purpose.RENEW, decision, relay.busy_at, now)
-        elif passed.get(ctx.rung) in _ORDERS:
+        elif passed.get(ctx.rung) in ORDERS:
             self._renewed_for = "operator", str(passed[ctx.rung])
             self._maybe_prepare(Purpose.RENEW, decision, relay.busy_at, now)
         elif now >= relay.renew_at:
@@ -589,7 +582,7 @@ class Handovers:
         elif preparation.purpose is Purpose.RENEW:
             self._renew(preparation, now)
         else:
-            self.ctx.record("handover", **_fields(self.ctx, decision, "recovery", "promoted"))
+            self.ctx.record("handover", **row_of(self.ctx, decision, "recovery", "promoted"))
             self._take_up(preparation, decision, now)
 
     def _renew(self, preparation: Preparation, now: float) -> None:
@@ -597,7 +590,7 @@ class Handovers:
         ctx, old = self.ctx, self.relay
         assert old is not None
         decision = replace(self._route("A", frozenset()), rung=preparation.rung)
-        ctx.record("handover", **_fields(ctx, decision, *self._renewed_for))
+        ctx.record("handover", **row_of(ctx, decision, *self._renewed_for))
         left = old.leave()
         self.lingering.leave(old.attempt, old.rung, left.bills, now, alive=True)
         self.relay = None
@@ -615,7 +608,7 @@ class Handovers:
             return
         owed = local.yield_answer()
         owed.key = preparation.key
-        self.ctx.record("handover", **_fields(self.ctx, decision, "recovery", "answered_first"))
+        self.ctx.record("handover", **row_of(self.ctx, decision, "recovery", "answered_first"))
         relay = self._take_up(preparation, decision, now)
         relay.timed = False
         relay.owe(owed, now)
@@ -679,47 +672,3 @@ class Handovers:
             self._race(decision.rung, now)
         else:
             local.race_over()
-
-
-_BRIDGES = {
-    "deadline": Bridge.LATE,
-    "hedge": Bridge.LATE,
-    "operator": Bridge.PLANNED,
-    "budget": Bridge.PLANNED,
-    "policy": Bridge.PLANNED,
-}
-
-
-_ORDERS = frozenset({Reason.OVERRIDE, Reason.CEILING, Reason.FLOOR})
-
-
-def _trigger_of(decision: Decision, rung: str) -> str | None:
-    """Why a decision between turns moves a call from its rung; None where it does not."""
-    if _passed(decision).get(rung) in _ORDERS:
-        return "operator"
-    if decision.reason is Reason.BUDGET_STEP:
-        return "budget"
-    return TRIGGERS.get(decision.decided_by)
-
-
-def _passed(decision: Decision) -> dict[str, Reason]:
-    """Why each rung that was not chosen was passed over."""
-    return {candidate.rung: candidate.passed_over for candidate in decision.candidates}
-
-
-def _trigger(cause: Cause) -> str:
-    if cause is Cause.EXPIRED:
-        return "expiry"
-    return "deadline" if cause in DEADLINES else "fault"
-
-
-def _fields(ctx: CallContext, decision: Decision, trigger: str, cause: str) -> dict[str, str]:
-    """The fields of a handover's timeline row."""
-    return {
-        "from_tier": ctx.tier,
-        "from_rung": ctx.rung,
-        "to_tier": str(decision.tier),
-        "to_rung": decision.rung,
-        "trigger": trigger,
-        "cause": cause,
-    }
