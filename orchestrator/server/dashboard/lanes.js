@@ -121,7 +121,7 @@ function labelOf(row, room) {
 
 // A gap is told when the first sound after it came: it is the time before that.
 function silences(rows, x) {
-  return rows.filter((row) => row.type === "gap").map((row) => {
+  return rows.filter((row) => row.type === "gap" && row.gap_ms >= 1).map((row) => {
     const from = x(row.time - row.gap_ms / 1000);
     return svg("g", { class: "silence" },
       svg("title", {}, `silence of ${ms(row.gap_ms)}: ${words(row.cause)}`),

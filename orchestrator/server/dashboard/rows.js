@@ -22,7 +22,12 @@ function detail(name, value) {
   if (name === "nanodollars") return money(value / 1e9);
   if (name.endsWith("_usd")) return `${words(name.slice(0, -4))} ${money(value)}`;
   if (name.endsWith("_ms") && typeof value === "number") return `${words(name.slice(0, -3))} ${ms(value)}`;
-  return `${words(name)} ${typeof value === "string" ? words(value) : value}`;
+  return `${words(name)} ${typeof value === "string" && !isName(name) ? words(value) : value}`;
+}
+
+// Ids and names are shown as they are, to be copied.
+function isName(field) {
+  return field.endsWith("_id") || field.endsWith("rung") || ["who", "model", "tool", "name"].includes(field);
 }
 
 export function rowLine(row, began) {
