@@ -10,8 +10,9 @@ from typing import Protocol
 
 log = logging.getLogger(__name__)
 
-SLICE_S = 0.02
-"""So long calls may think without a pause: about one packet of audio, which other calls wait for meanwhile."""
+SLICE_S = 0.05
+"""So long calls may think without a pause. The audio of others waits for it, and has more ahead than that. If it is much
+shorter, the first calls begin to answer anew before the last are told of an order, which takes most of the processor."""
 
 
 class Reconsiders(Protocol):
