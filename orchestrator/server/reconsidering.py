@@ -11,8 +11,8 @@ from typing import Protocol
 log = logging.getLogger(__name__)
 
 SLICE_S = 0.05
-"""So long calls may think without a pause. The audio of others waits for it, and has more ahead than that. If it is much
-shorter, the first calls begin to answer anew before the last are told of an order, which takes most of the processor."""
+"""So long calls may think without a pause. The audio of others waits for it, and has more ahead than that. In a much
+shorter time the first calls begin to answer anew, which takes most of the processor, before the last are told."""
 
 
 class Reconsiders(Protocol):
