@@ -35,6 +35,8 @@ _MOST_REASON = 300
 """Characters that are kept of why a connection was refused or closed."""
 _MOST_WITH_WORDS = 4096
 """Bytes of a frame in which an error's message may stand; longer ones hold audio, and are not looked through."""
+_SHORTEST_KEY = 8
+"""Characters. Servers that want no key are given "none" or "x", which every frame may hold for other reasons."""
 
 
 class LossKind(StrEnum):
@@ -84,7 +86,8 @@ class Link(WSListener):
         ping_timeout_s: float,
     ) -> None:
         """Start connecting; returns at once. The key in `headers` is taken out of whatever the provider says."""
-        self._key = headers.get("Authorization", "").removeprefix("Bearer ").encode()
+        key = headers.get("Authorization", "").removeprefix("Bearer ").encode()
+        self._key = key if len(key) >= _SHORTEST_KEY else b""
         self._task = asyncio.get_running_loop().create_task(
             self._connect(url, headers, handshake_s, ping_interval_s, ping_timeout_s), name="realtime-link"
         )

@@ -117,6 +117,24 @@ async def test_a_key_that_is_repeated_in_a_session_is_taken_out() -> None:
     assert (loss.code, loss.reason) == (4001, "Bearer [redacted]")
 
 
+async def test_a_word_that_stands_in_for_a_key_is_left_where_it_is() -> None:
+    said = '{"type":"response.output_text.delta","delta":"none of the boxes"}'
+
+    async def speaks(connection: ServerConnection) -> None:
+        await connection.send(said)
+
+    frames: list[bytes] = []
+    lost: asyncio.Future[Loss] = asyncio.get_running_loop().create_future()
+    async with serve(speaks, "127.0.0.1", 0) as server:
+        link = Link(frames.append, lost.set_result)
+        url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/"
+        headers = {"Authorization": "Bearer none"}
+        link.open(url, headers, handshake_s=5, ping_interval_s=30, ping_timeout_s=30)
+        async with asyncio.timeout(4):
+            await lost
+    assert frames == [said.encode()]
+
+
 async def test_nobody_listening_is_a_refusal() -> None:
     assert (await loss_of("ws://127.0.0.1:1/v1/realtime")).kind is LossKind.REFUSED
 
