@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
+from orchestrator.simulate import sockets
 from tests import planted
 from tiers.realtime.link import Link, Loss, LossKind
 from tiers.realtime.probe import probe
@@ -161,6 +162,31 @@ async def test_a_close_tells_its_code_and_reason_and_what_came_before_is_not_los
     assert frames == [b"one", b"two"]
     assert (loss.kind, loss.code) == (LossKind.CLOSED, 3000)
     assert "invalid_api_key" in loss.reason
+
+
+async def test_a_reset_that_the_loop_does_not_tell_of_is_noticed_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As under uvloop, where one that comes together with the last audio ends the reading and says nothing."""
+    monkeypatch.setattr("tiers.realtime.link.FIRST_PINGS_S", ())  # they would find it
+
+    async def handler(connection: ServerConnection) -> None:
+        await connection.send("audio")
+        await connection.recv()
+        sockets.reset(connection.transport)
+
+    def on_frame(frame: bytes) -> None:
+        assert link._transport is not None
+        link._transport.underlying_transport.pause_reading()
+        link.send(b"reset me")
+
+    lost: asyncio.Future[Loss] = asyncio.get_running_loop().create_future()
+    link = Link(on_frame, lost.set_result)
+    async with serve(handler, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        link.open(f"ws://127.0.0.1:{port}/", {}, handshake_s=5, ping_interval_s=30, ping_timeout_s=30)
+        async with asyncio.timeout(5.0):
+            assert (await lost).kind is LossKind.CLOSED
 
 
 async def test_what_is_sent_while_connecting_follows_the_handshake_in_order() -> None:
