@@ -86,7 +86,7 @@ def _calls(found: Calls) -> Table:
             f"[dim]{since}, over[/]" if call.ended_at else since,
             f"{call.spent_usd:.4f}",
             _ms(call.longest_voice_to_voice_ms or call.longest_ttfa_ms),
-            f"[yellow]{call.gaps}[/]" if call.gaps else "",
+            f"[yellow]{call.gaps}, {_ms(call.longest_gap_ms or 0.0)}[/]" if call.gaps else "",
         )
     return table
 
@@ -145,7 +145,7 @@ def _figures(call: CallFigures) -> str:
     if call.voice_to_voice_ms is not None:
         parts.append(f"voice to voice {_ms(call.voice_to_voice_ms)}")
     if call.gaps:
-        parts.append(f"{call.gaps} gaps, the longest {_ms(call.longest_gap_ms)}")
+        parts.append(f"{call.gaps} gaps, the longest {_ms(call.longest_gap_ms or 0.0)}")
     if call.breaches:
         parts.append(f"{call.breaches} latency breaches")
     if call.recording not in (None, "off"):
@@ -160,7 +160,9 @@ _LOUD = {
     "gap": "yellow",
     "latency_breach": "yellow",
 }
-_IDS = frozenset({"time", "type", "tier", "call_id", "bucket", "user", "usage", "item_id", "response_id"})
+_IDS = frozenset(
+    {"time", "type", "tier", "call_id", "bucket", "user", "usage", "item_id", "response_id", "owed_at"}
+)
 
 
 def timeline_row(row: Mapping[str, Any], begin: float) -> tuple[str, str, str, str]:
