@@ -22,7 +22,7 @@ from orchestrator.tables import ago, make_console, make_table
 DAY_S = 86_400.0
 BAR = 20
 _EXITS = "\b\nExit codes: orchestrator --help.\n"
-_SOON_S = 600.0
+_SOON_S = 3600.0
 """So soon after midnight a day's spending says nothing of the rest of it."""
 
 

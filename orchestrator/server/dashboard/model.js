@@ -141,5 +141,5 @@ export function callsBeyond(limit, target, scope) {
 // At the present pace; null where the day is too young to tell. The same sum as `orchestrator budget` does.
 export function projected(spent, at) {
   const passed = at % 86_400;
-  return passed < 600 ? null : (spent * 86_400) / passed;
+  return passed < 3_600 ? null : (spent * 86_400) / passed;
 }
