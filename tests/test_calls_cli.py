@@ -1,14 +1,9 @@
-"""`orchestrator calls`, `call`, `budget` and `watch` against a server of its own."""
+"""`orchestrator calls`, `call` and `budget` against a server of its own."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -84,23 +79,3 @@ def test_a_bar_is_never_longer_than_it_may_be(spent: float, held: float, cap: fl
     made = bar(Bucket(bucket="acme", spent_usd=spent, reserved_usd=held, cap_usd=cap))
     assert shown in made
     assert made.count("█") + made.count("▒") + made.count("·") == 20
-
-
-def test_watch_writes_plain_lines_to_a_pipe_and_ends_with_ctrl_c(api: RunningApi) -> None:
-    env: dict[str, Any] = {**os.environ, "ORCHESTRATOR_API_KEY": ""}
-    command = [sys.executable, "-c", "from orchestrator.cli import main; main()", "watch", "--url", api.url]
-    with subprocess.Popen(
-        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        while not api.server.events.followers:
-            assert process.poll() is None
-        api.loop.call_soon_threadsafe(
-            lambda: api.server.events.add("gap", tier="B", call_id="call_0", gap_ms=420.0, cause="closed")
-        )
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert "call_0 B gap gap_ms=420 cause=closed" in line
-        assert "\x1b" not in line
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
-    assert (process.returncode, errors) == (0, "")

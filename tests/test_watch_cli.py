@@ -23,7 +23,15 @@ from orchestrator.client import Event, Status, Unreachable
 from orchestrator.watch_cli import Happened, view
 from tests.test_cli import RunningApi, free_port
 
-COMMAND = [sys.executable, "-c", "from orchestrator.cli import main; main()", "watch"]
+# Whoever is started in the background of a shell has interrupts ignored, and so has what it starts.
+CODE = """
+import signal
+from orchestrator.cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+COMMAND = [sys.executable, "-c", CODE, "watch"]
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +91,25 @@ def test_a_server_that_is_away_is_told_of_where_the_screen_goes_on() -> None:
     lines = screen(Unreachable("nothing answers at http://127.0.0.1:1"), 24, 80, 2)
     assert lines[0].rstrip() == "nothing answers at http://127.0.0.1:1"
     assert len([line for line in lines if "gap_ms=420" in line]) == 2
+
+
+def test_watch_writes_plain_lines_to_a_pipe_and_ends_with_ctrl_c(api: RunningApi) -> None:
+    env: dict[str, Any] = {**os.environ, "ORCHESTRATOR_API_KEY": ""}
+    with subprocess.Popen(
+        [*COMMAND, "--url", api.url], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not api.server.events.followers:
+            assert process.poll() is None
+        api.loop.call_soon_threadsafe(
+            lambda: api.server.events.add("gap", tier="B", call_id="call_0", gap_ms=420.0, cause="closed")
+        )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert "call_0 B gap gap_ms=420 cause=closed" in line
+        assert "\x1b" not in line
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
 
 
 def test_for_programs_it_tells_how_things_stand_and_what_happens(api: RunningApi) -> None:
