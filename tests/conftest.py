@@ -36,3 +36,4 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     data = folder_of(session.config) / "data-home"
     data.mkdir(exist_ok=True)
     os.environ["XDG_DATA_HOME"] = str(data)
+    os.environ.pop("COLUMNS", None)  # as wide as where nobody looks, not as the terminal of whoever runs them
