@@ -158,7 +158,8 @@ def folder_of(config: pytest.Config) -> Path:
 def _caches(root: Path) -> Iterable[Path]:
     from orchestrator import models
 
-    return (*(root / name for name in CACHES), models.cache_dir() / "clips")
+    clips = (models.cache_dir() / name for name in ("clips", "clips-of-tests"))
+    return (*(root / name for name in CACHES), *clips)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -27,6 +27,7 @@ ORCHESTRATOR = Path(sys.executable).with_name("orchestrator")
 AUDIO = Path(__file__).parents[1] / "fixtures" / "audio"
 SERVER_KEY = planted.PROVIDER
 BUSINESS = "business.jsonl"
+CLIPS = models.cache_dir() / "clips-of-tests"
 
 
 @dataclass
@@ -177,8 +178,9 @@ def stack(folder: Path, *provider: str, **settings: str) -> Iterator[Stack]:
             "ORCHESTRATOR_BREAKER__PROBE_AFTER_S": "0.2",
             "ORCHESTRATOR_BREAKER__CANARY_AFTER_S": "0.2",
             "ORCHESTRATOR_BREAKER__PROBE_MAX_S": "1",
-            # Where it is without Redis too: a new Redis would have every service speak its bridges again.
-            "ORCHESTRATOR_CACHE__DIR": str(models.cache_dir() / "clips"),
+            # A new one would have every service speak its bridges again. It is not the one that people's servers use:
+            # what simulated engines say is no speech.
+            "ORCHESTRATOR_CACHE__DIR": str(CLIPS),
             **{f"ORCHESTRATOR_{name.upper()}": value for name, value in settings.items()},
         }
         with start("serve", "--port", "0", log=folder / "service.log", env=env) as service:
