@@ -260,7 +260,7 @@ def upstream_update(
     if truncation is not None and session.fields["truncation"] == "auto":
         update["truncation"] = truncation
     if transcription_model and not session.wants_transcripts:
-        audio = update.setdefault("audio", {})
+        audio = update["audio"] = update.get("audio") or {}  # a client may say null
         audio["input"] = {**(audio.get("input") or {}), "transcription": {"model": transcription_model}}
     detection = ((update.get("audio") or {}).get("input") or {}).get("turn_detection")
     if gated and detection is not None:

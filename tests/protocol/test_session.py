@@ -104,6 +104,26 @@ def test_the_provider_gets_bounded_output_and_a_transcription(session: Session) 
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {name: None}
+        for name in ("audio", "tools", "instructions", "tool_choice", "max_output_tokens", "truncation")
+    ]
+    + [{"audio": {side: None}} for side in ("input", "output")]
+    + [audio_in(**{name: None}) for name in ("format", "transcription", "turn_detection", "noise_reduction")],
+)
+@pytest.mark.parametrize("gated", [True, False])
+def test_null_is_no_more_than_nothing(session: Session, changes: dict[str, Any], gated: bool) -> None:
+    event = parse_client_event(dump({"type": "session.update", "session": {"type": "realtime", **changes}}))
+    session.update(event["session"])
+    sent = upstream_update(
+        session, event["session"], transcription_model="t", max_output_tokens=4096, gated=gated
+    )
+    assert sent["audio"]["input"]["transcription"] == {"model": "t"}
+    assert sent["max_output_tokens"] == 4096
+
+
+@pytest.mark.parametrize(
     ("event", "code", "says"),
     [
         (b"{", "invalid_json", "JSON"),
