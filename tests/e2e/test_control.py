@@ -13,11 +13,11 @@ from tests.e2e.stack import ORDER_QUESTION, STAND_IN, Engines, Stack, speech, st
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, tier_b: Engines, redis_url: str) -> Iterator[Stack]:
+def service(tmp_path_factory: pytest.TempPathFactory, tier_b: Engines, own_redis: str) -> Iterator[Stack]:
     provider = ("--speech", "tone", "--heard", ORDER_QUESTION, "--first-audio-ms", "100", "--pace", "4")
     settings = {"promotion__quiet_s": "0.2", "promotion__min_interval_s": "0.5", "hedging__max_share": "0"}
     folder = tmp_path_factory.mktemp("control")
-    with stack(folder, *provider, redis__url=redis_url, **tier_b.settings, **settings) as running:
+    with stack(folder, *provider, redis__url=own_redis, **tier_b.settings, **settings) as running:
         yield running
 
 

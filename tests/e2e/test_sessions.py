@@ -34,12 +34,12 @@ BROWSER_KEY = "openai-insecure-api-key."
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, tier_b: Engines, redis_url: str) -> Iterator[Stack]:
+def service(tmp_path_factory: pytest.TempPathFactory, tier_b: Engines, own_redis: str) -> Iterator[Stack]:
     """A service whose callers need a key or a credential, with a Redis."""
     settings = {
         **tier_b.settings,
         "server__api_key": KEY,
-        "redis__url": redis_url,
+        "redis__url": own_redis,
         "redis__timeout_s": "2",
         "credentials__secret": SECRET,
         "credentials__direct": "true",
@@ -428,11 +428,11 @@ def rows_of(folder: Path, name: str, type: str) -> list[dict[str, Any]]:
 
 @pytest.mark.long
 async def test_replicas_open_each_others_and_a_restart_keeps_them(
-    service: Stack, tier_b: Engines, redis_url: str, tmp_path: Path
+    service: Stack, tier_b: Engines, own_redis: str, tmp_path: Path
 ) -> None:
     shared = {
         **tier_b.settings,
-        "redis__url": redis_url,
+        "redis__url": own_redis,
         "redis__timeout_s": "2",
         "credentials__secret": SECRET,
     }
