@@ -82,9 +82,8 @@ async def test_a_busy_process_gets_its_connection_to_redis(tmp_path: Path) -> No
         store = RedisStore(server.url, timeout_s=0.05)
         hold_up()
         found = None
-        for _ in range(
-            5
-        ):  # a command may be late on a machine that is busy itself; a connection has to be there
+        # A command may be late on a machine that is busy itself; a connection has to be there.
+        for _ in range(5):
             with suppress(StoreUnavailable):
                 await store.put("key", "value")
                 found = await store.get("key")
